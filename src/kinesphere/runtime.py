@@ -10,7 +10,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -188,7 +188,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise InputError(path, f"cannot be written ({error.strerror or error})", remedy) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may not even be one; the error that says so is on its way
+            temporary.unlink(missing_ok=True)
 
 
 def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
