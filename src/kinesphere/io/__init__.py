@@ -1,0 +1,1 @@
+"""Reading and writing of files, one module a format; no science here."""
