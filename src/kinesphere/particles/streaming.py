@@ -1,0 +1,229 @@
+"""Batches of particle images for training: shuffled, processed, read ahead, in memory that does not grow with the set."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from kinesphere.errors import InputError
+from kinesphere.fourier import centred_irfft2, centred_rfft2, shift_fourier
+from kinesphere.particles.grid import ImageGrid, common_grid, resample, resampling_matrix
+from kinesphere.particles.particle_set import ParticleSet
+from kinesphere.particles.preprocess import background_statistics, fourier_crop_images, subtract_ramp
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How images are read, processed and put into batches."""
+
+    batch_size: int = 64
+    """Images a batch; the last batch of an epoch holds what is left."""
+    shuffle: bool = True
+    """Draw a new order each epoch, from the seed and the epoch's number alone."""
+    seed: int = 0
+    """Seed of the order."""
+    box_px: int | None = None
+    """Fourier-crop to this even box; None keeps the box."""
+    normalise: bool = True
+    """Give the background of each image zero mean and unit standard deviation."""
+    remove_ramp: bool = False
+    """Subtract the plane that fits the background best."""
+    background_radius_fraction: float = 0.75
+    """Pixels further from the centre than this fraction of half the box are background."""
+    invert_contrast: bool = False
+    """Change the sign of the images, for stacks where the molecule is dark."""
+    centre: bool = False
+    """Shift each image so that the molecule's centre is at pixel box // 2."""
+    preload_bytes: int = 0
+    """Keep the processed images in memory if all of them take no more than this."""
+    prefetch: int = 2
+    """Batches made ahead in a background thread; 0 makes each when it is asked for."""
+
+
+class ImageBatch(NamedTuple):
+    """Some images and their rows in the particle set."""
+
+    index: Int[Tensor, " b"]
+    images: Float[Tensor, "b n n"]
+
+
+class ImageLoader:
+    """Serves the processed images of a particle set.
+
+    Memory holds `prefetch` + 2 batches and eight bytes a particle (the order of the epoch), unless the images are
+    preloaded.
+
+    Parameters
+    ----------
+    particles
+        The images; optics groups of different pixel size or box are brought onto `common_grid`.
+    options
+        See `LoaderOptions`.
+
+    Attributes
+    ----------
+    grid
+        Box and pixel size of the images that are served.
+    """
+
+    def __init__(self, particles: ParticleSet, options: LoaderOptions | None = None) -> None:
+        self.options = options or LoaderOptions()
+        self._particles = particles
+        groups = np.unique(particles.optics_group)
+        self.grid: ImageGrid = common_grid([particles.optics[g] for g in groups], self.options.box_px, particles.source)
+        self._resampling = {int(group): self._plan_resampling(int(group)) for group in groups}
+        self._kept: Tensor | None = None
+        if len(particles) * self.grid.box_px**2 * 4 <= self.options.preload_bytes:
+            self._kept = self._preload()
+
+    def __len__(self) -> int:
+        """Return the number of batches an epoch."""
+        return math.ceil(len(self._particles) / self.options.batch_size)
+
+    @property
+    def is_preloaded(self) -> bool:
+        """Whether all images are in memory."""
+        return self._kept is not None
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the order of all rows in one epoch, the same for the same seed and epoch.
+
+        Parameters
+        ----------
+        epoch
+            Number of the epoch.
+
+        Returns
+        -------
+        ndarray
+            ``(n_particles,)``.
+        """
+        n = len(self._particles)
+        if not self.options.shuffle:
+            return np.arange(n)
+        return np.random.default_rng([self.options.seed, epoch]).permutation(n)
+
+    def epoch(self, epoch: int = 0, first_batch: int = 0) -> Iterator[ImageBatch]:
+        """Serve every image once.
+
+        Parameters
+        ----------
+        epoch
+            Number of the epoch, which sets the order.
+        first_batch
+            Batches to leave out: where an interrupted epoch goes on.
+
+        Yields
+        ------
+        ImageBatch
+            Rows in ascending order within a batch, which reads the disk forwards.
+        """
+        order, size = self.order(epoch), self.options.batch_size
+        rows = (np.sort(order[start : start + size]) for start in range(first_batch * size, len(order), size))
+        if self.options.prefetch == 0 or self.is_preloaded:
+            yield from map(self._batch, rows)
+            return
+        pending: deque[Future[ImageBatch]] = deque()
+        reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="image-reader")
+        try:
+            for chosen in rows:
+                pending.append(reader.submit(self._batch, chosen))
+                if len(pending) > self.options.prefetch:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            reader.shutdown(wait=True, cancel_futures=True)
+
+    def load(self, indices: ArrayLike) -> Float[Tensor, "b n n"]:
+        """Read and process some images.
+
+        Parameters
+        ----------
+        indices
+            ``(b,)`` rows of the particle set.
+
+        Returns
+        -------
+        Tensor
+            ``(b, box, box)`` float32 on `grid`.
+
+        Raises
+        ------
+        InputError
+            If an image is constant or holds values that are not finite.
+        """
+        rows = np.asarray(indices, dtype=np.int64)
+        if self._kept is not None:
+            return self._kept[torch.from_numpy(rows)]
+        images = self._normalise(self._read(rows), rows)
+        if not self.options.centre:
+            return images
+        shift = torch.from_numpy(self._particles.shift_angstrom[rows] / self.grid.pixel_size_angstrom)
+        return centred_irfft2(shift_fourier(centred_rfft2(images), -shift.float()), self.grid.box_px)
+
+    def _batch(self, rows: NDArray[np.int64]) -> ImageBatch:
+        return ImageBatch(torch.from_numpy(rows), self.load(rows))
+
+    def _preload(self) -> Tensor:
+        n, size = len(self._particles), self.options.batch_size
+        kept = torch.empty(n, self.grid.box_px, self.grid.box_px)
+        for start in range(0, n, size):
+            kept[start : start + size] = self.load(np.arange(start, min(start + size, n)))
+        return kept
+
+    def _plan_resampling(self, group: int) -> Tensor | None:
+        """Matrix that brings a group onto the grid; None where Fourier-cropping (or nothing) does."""
+        optics = self._particles.optics[group]
+        own = ImageGrid(optics.box_px, optics.pixel_size_angstrom)
+        if abs(own.extent_angstrom - self.grid.extent_angstrom) < 1e-6 * own.extent_angstrom:
+            return None
+        return resampling_matrix(own, self.grid)
+
+    def _read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Images on the grid with the asked sign, not yet normalised."""
+        images = torch.empty(len(rows), self.grid.box_px, self.grid.box_px)
+        groups = self._particles.optics_group[rows]
+        for group in np.unique(groups):
+            members = np.flatnonzero(groups == group)
+            stored = torch.from_numpy(self._particles.images(rows[members]))
+            self._require_usable(stored, rows[members])
+            matrix = self._resampling[int(group)]
+            there = fourier_crop_images(stored, self.grid.box_px) if matrix is None else resample(stored, matrix)
+            images[torch.from_numpy(members)] = there
+        return -images if self.options.invert_contrast else images
+
+    def _normalise(self, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        radius = self.options.background_radius_fraction * self.grid.box_px / 2
+        if self.options.remove_ramp:
+            images = subtract_ramp(images, radius)
+        if not self.options.normalise:
+            return images
+        mean, sd = background_statistics(images, radius)
+        # Relative to the whole image: interpolation leaves rounding noise on a background that was masked to zero.
+        flat = sd <= 1e-5 * images.std(dim=(1, 2))
+        self._refuse(flat, rows, "has a constant background", "Use images without a mask, or do not normalise")
+        return (images - mean[:, None, None]) / sd[:, None, None]
+
+    def _require_usable(self, stored: Tensor, rows: NDArray[np.int64]) -> None:
+        remedy = "Leave it out of the particle file"
+        sums = stored.sum(dim=(1, 2), dtype=torch.float64)
+        self._refuse(~torch.isfinite(sums), rows, "holds values that are not finite numbers", remedy)
+        self._refuse(stored.amax(dim=(1, 2)) == stored.amin(dim=(1, 2)), rows, "is constant", remedy)
+
+    def _refuse(self, bad: Tensor, rows: NDArray[np.int64], problem: str, remedy: str) -> None:
+        if bool(bad.any()):
+            first = int(rows[int(bad.int().argmax())])
+            others = int(bad.sum()) - 1
+            more = f" (so do {others} others near it)" if others else ""
+            raise InputError(self._particles.source, f"image {first + 1} {problem}{more}", remedy)
