@@ -1,0 +1,221 @@
+"""The renderer: images of a sum of isotropic Gaussians, exactly (reference) and by spreading and FFT (fast).
+
+Both return the Fourier transform of the same image: point g adds a_g · exp(−r² / 2 s_g²) / (2π s_g²), whose integral over the
+plane is a_g, band-limited to the box (no aliasing, unlike a Gaussian sampled at pixels). The fast path spreads each point onto an oversampled grid with a cubic B-spline, takes
+one FFT and divides by the spline's transform: a type-1 non-uniform FFT (Dutt & Rokhlin 1993; Barnett, Magland & af Klinteberg
+2019, doi:10.1137/18M120885X), so its cost hardly depends on the width of the Gaussians.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import BSpline, PPoly
+from torch import Tensor
+
+from kinesphere.fourier import fourier_grid
+
+_OVERSAMPLING = 1.5
+_LARGEST_FAVOURED_POWER = 128
+
+
+@dataclass(frozen=True)
+class RenderGrid:
+    """The Fourier half plane images are rendered on.
+
+    Parameters
+    ----------
+    box
+        Box size in pixels, even.
+    pixel_size_angstrom
+        Pixel size in Å.
+    """
+
+    box: int
+    pixel_size_angstrom: float
+
+    @property
+    def spread_box(self) -> int:
+        """Size of the oversampled grid points are spread on: at least 1.5 × the box, and a size FFTs are quick at."""
+        smallest = math.ceil(_OVERSAMPLING * self.box)
+        power_of_two = 1 << (smallest - 1).bit_length()
+        # measured: up to 128 points a power of two is quicker even where it is a third larger
+        return power_of_two if power_of_two <= _LARGEST_FAVOURED_POWER else _next_smooth_even(smallest)
+
+    @property
+    def spread_pixel_angstrom(self) -> float:
+        """Pixel size of the oversampled grid in Å (same field of view)."""
+        return self.box * self.pixel_size_angstrom / self.spread_box
+
+
+def render_exact(
+    points_xy: Float[Tensor, "b p 2"],
+    amplitude: Float[Tensor, " p"],
+    width_angstrom: Float[Tensor, " p"] | float,
+    grid: RenderGrid,
+) -> Float[Tensor, "b n half"]:
+    """Render by the separable sum over points in Fourier space: slow, readable, exact; the reference.
+
+    Parameters
+    ----------
+    points_xy
+        (n_images, n_points, 2) xy in Å, image centre at zero.
+    amplitude
+        (n_points,) integrated intensity of each point.
+    width_angstrom
+        Standard deviation of the Gaussians in Å, one or one a point.
+    grid
+        Box and pixel size.
+
+    Returns
+    -------
+    Tensor
+        Complex (n_images, box, box // 2 + 1), phase origin at the image centre (cryoSPHERE eqs. 1 and 2).
+    """
+    width = torch.as_tensor(width_angstrom).to(points_xy).expand(points_xy.shape[1])[:, None]  # (p, 1)
+
+    def wave(coordinate: Tensor, frequency: Tensor) -> Tensor:
+        damping = torch.exp(-2.0 * math.pi**2 * width**2 * frequency**2)  # (p, n)
+        return torch.polar(damping.expand(len(points_xy), -1, -1), -2.0 * math.pi * coordinate[..., None] * frequency)
+
+    cycles = torch.fft.fftfreq(grid.box, grid.pixel_size_angstrom, dtype=points_xy.dtype, device=points_xy.device)
+    positive = torch.fft.rfftfreq(grid.box, grid.pixel_size_angstrom, dtype=points_xy.dtype, device=points_xy.device)
+    x, y = wave(points_xy[..., 0], positive), wave(points_xy[..., 1], cycles)
+    return torch.einsum("p,bpi,bpj->bij", amplitude.to(x), y, x)
+
+
+def render_points(
+    points_xy: Float[Tensor, "b p 2"], amplitude: Float[Tensor, " p"], grid: RenderGrid
+) -> Float[Tensor, "b n half"]:
+    """Render points (no width yet) on the Fourier half plane: Σ_g a_g exp(−2πi k·x_g), by spreading and one FFT.
+
+    Multiply by `gaussian_envelope` for Gaussians. Points outside the box wrap around, as anything periodic does.
+
+    Parameters
+    ----------
+    points_xy
+        (n_images, n_points, 2) xy in Å, image centre at zero.
+    amplitude
+        (n_points,) integrated intensity of each point.
+    grid
+        Box and pixel size.
+
+    Returns
+    -------
+    Tensor
+        Complex (n_images, box, box // 2 + 1), phase origin at the image centre.
+    """
+    spread_box, half = grid.spread_box, grid.box // 2
+    spread = _Spread.apply(points_xy / grid.spread_pixel_angstrom, amplitude.to(points_xy), spread_box)
+    transform = torch.fft.rfft2(spread)[..., : half + 1]
+    cropped = torch.cat([transform[:, :half], transform[:, spread_box - half :]], dim=1)
+    return cropped * _kernel_correction(grid.box, spread_box, points_xy.device, points_xy.dtype)
+
+
+def gaussian_envelope(grid: RenderGrid, width_angstrom: float, device: torch.device | str = "cpu") -> Float[Tensor, "n half"]:
+    """Fourier transform of a unit Gaussian of the given standard deviation: exp(−2π² s² |k|²), (box, box // 2 + 1)."""
+    ky, kx = fourier_grid(grid.box, device=torch.device(device))
+    squared = (kx**2 + ky**2) / grid.pixel_size_angstrom**2
+    return torch.exp(-2.0 * math.pi**2 * width_angstrom**2 * squared)
+
+
+class _Spread(torch.autograd.Function):
+    """Spread points onto a periodic grid; the gradient gathers from it, recomputing the weights to save memory."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, points_px: Tensor, amplitude: Tensor, box: int) -> Tensor:
+        ctx.save_for_backward(points_px, amplitude)
+        ctx.box = box  # type: ignore[attr-defined]
+        index, weight_x, weight_y, _, _ = _footprint(points_px, box, derivative=False)
+        values = (amplitude[:, None] * weight_y)[..., :, None] * weight_x[..., None, :]
+        flat = points_px.new_zeros(points_px.shape[0] * box * box)
+        flat.scatter_add_(0, index.reshape(-1), values.reshape(-1))
+        return flat.reshape(-1, box, box)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        points_px, amplitude = ctx.saved_tensors  # type: ignore[attr-defined]
+        index, weight_x, weight_y, slope_x, slope_y = _footprint(points_px, ctx.box, derivative=True)  # type: ignore[attr-defined]
+        patch = gradients[0].reshape(-1).index_select(0, index.reshape(-1)).reshape(index.shape)  # (b, p, wy, wx)
+        along_x = (patch * weight_y[..., :, None]).sum(-2)
+        grad_x = (along_x * slope_x).sum(-1) * amplitude
+        grad_y = ((patch * weight_x[..., None, :]).sum(-1) * slope_y).sum(-1) * amplitude
+        grad_amplitude = (along_x * weight_x).sum(-1).sum(0) if ctx.needs_input_grad[1] else None  # type: ignore[attr-defined]
+        return torch.stack([grad_x, grad_y], -1), grad_amplitude, None
+
+
+def _footprint(points_px: Tensor, box: int, *, derivative: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Grid indices (b, p, w, w) each point touches, and its kernel weights (b, p, w) and slopes along x and y."""
+    kernel = _KERNEL
+    first = torch.ceil(points_px - kernel.width / 2)
+    fraction = first - points_px + kernel.width / 2  # in [0, 1): how far the first grid point is into the kernel
+    weights = kernel.evaluate(fraction)
+    slopes = kernel.evaluate(fraction, derivative=True) if derivative else weights
+    taps = torch.arange(kernel.width, device=points_px.device)
+    cell = torch.remainder(first.to(torch.int64)[..., None] + taps, box)
+    image = torch.arange(points_px.shape[0], device=points_px.device)[:, None, None] * (box * box)
+    index = (cell[..., 1, :] * box + image)[..., :, None] + cell[..., 0, None, :]
+    return index, weights[..., 0, :], weights[..., 1, :], slopes[..., 0, :], slopes[..., 1, :]
+
+
+class _BSpline:
+    """The cardinal B-spline of a given width as spreading kernel: one polynomial a tap, transform sinc^width.
+
+    Molecules have most of their power at low frequency. There a B-spline's aliasing error vanishes as (k / k_grid)^width, and with it
+    the error of the gradient, where a Kaiser–Bessel kernel of the same width keeps a floor: measured on 214 points, width 4, twofold
+    oversampling, the gradient is off by 7e-4 with the B-spline and 1.4e-2 with Kaiser–Bessel.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        spline = PPoly.from_spline(BSpline.basis_element(np.arange(width + 1.0), extrapolate=False))
+        pieces = spline.c[::-1, width - 1 : -(width - 1)]  # (degree + 1, taps), local coordinate in [0, 1)
+        self._coefficients = np.ascontiguousarray(pieces)
+        # the offset of a grid point from the point falls as the point moves right: hence the sign
+        self._slopes = -self._coefficients[1:] * np.arange(1, width)[:, None]
+
+    def evaluate(self, fraction: Tensor, *, derivative: bool = False) -> Tensor:
+        """Kernel values (…, width) at the taps of points whose first tap lies `fraction` into the kernel."""
+        table = self._table(derivative, fraction.device, fraction.dtype)
+        result = table[-1].expand(*fraction.shape, self.width)
+        for row in table[:-1].flip(0):  # Horner
+            result = torch.addcmul(row, result, fraction[..., None])
+        return result
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019  (one module-level kernel lives as long as the program)
+    def _table(self, derivative: bool, device: torch.device, dtype: torch.dtype) -> Tensor:  # noqa: FBT001
+        return torch.as_tensor(self._slopes if derivative else self._coefficients, device=device, dtype=dtype)
+
+    def transform(self, frequency: np.ndarray) -> np.ndarray:
+        """Continuous Fourier transform of the kernel at frequencies in cycles per grid pixel."""
+        values: np.ndarray = np.sinc(frequency) ** self.width
+        return values
+
+
+_KERNEL = _BSpline(width=4)
+
+
+@functools.lru_cache(maxsize=16)
+def _kernel_correction(box: int, spread_box: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """One over the kernel's transform on the half plane, (box, box // 2 + 1)."""
+    rows = 1.0 / _KERNEL.transform(np.fft.fftfreq(box) * box / spread_box)
+    columns = 1.0 / _KERNEL.transform(np.arange(box // 2 + 1) / spread_box)
+    return torch.as_tensor(np.outer(rows, columns), device=device, dtype=dtype)
+
+
+def _next_smooth_even(size: int) -> int:
+    """Smallest even number of at least `size` with no prime factor above 5."""
+    candidate = size + size % 2
+    while True:
+        rest = candidate
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return candidate
+        candidate += 2

@@ -1,0 +1,88 @@
+"""What the model does not know in advance: the scale of the signal and the power of the noise in every resolution shell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from kinesphere.imaging.band import FourierBand
+
+
+@dataclass
+class ShellStatistics:
+    """Sums over images from which signal scale and noise power follow, per optics group and shell.
+
+    For data X, model M (CTF included) and posterior weights w over conformations: Σ|X|², Σ w Re(X* M), Σ w |M|², and the
+    number of coefficients. All (n_groups, n_shells + 1), double precision.
+    """
+
+    band: FourierBand
+    n_groups: int
+    data: Tensor = field(init=False)
+    cross: Tensor = field(init=False)
+    model: Tensor = field(init=False)
+    count: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start from empty sums."""
+        zeros = torch.zeros(self.n_groups, self.band.n_shells + 1, dtype=torch.float64)
+        self.data, self.cross, self.model, self.count = (zeros.clone() for _ in range(4))
+
+    def add_data(self, group: Int[Tensor, " b"], data: Complex[Tensor, "b m"]) -> None:
+        """Add the power of images, each counted once."""
+        self._add(self.data, group, data.abs() ** 2)
+        self._add(self.count, group, torch.ones_like(data.real))
+
+    def add_model(
+        self,
+        group: Int[Tensor, " b"],
+        data: Complex[Tensor, "b m"],
+        model: Complex[Tensor, "b m"],
+        weight: Float[Tensor, " b"],
+    ) -> None:
+        """Add pairs of an image and a conformation's projection, weighted by the posterior of that conformation."""
+        self._add(self.cross, group, weight[:, None] * (data.real * model.real + data.imag * model.imag))
+        self._add(self.model, group, weight[:, None] * (model.real**2 + model.imag**2))
+
+    def _add(self, total: Tensor, group: Tensor, values: Tensor) -> None:
+        by_shell = self.band.sum_by_shell(values).to("cpu", torch.float64)
+        total.index_add_(0, group.cpu(), by_shell)
+
+
+@dataclass(frozen=True)
+class SignalAndNoise:
+    """Least-squares scale of the model and residual power of the data: the likelihood's only nuisance parameters.
+
+    Parameters
+    ----------
+    scale
+        (n_groups, n_shells + 1) factor between the model and the data; falls where the model stops explaining the images,
+        which weights resolution shells by what the model knows about them.
+    variance
+        (n_groups, n_shells + 1) noise power of one Fourier coefficient.
+    """
+
+    scale: Tensor
+    variance: Tensor
+
+    @classmethod
+    def estimate(cls, statistics: ShellStatistics) -> SignalAndNoise:
+        """Maximise the expected Gaussian log-likelihood over scale and variance (the M step of an EM iteration).
+
+        scale = Σ Re(X* M) / Σ|M|², not below zero; variance = (Σ|X|² − 2 scale ΣRe(X* M) + scale² Σ|M|²) / count.
+        """
+        tiny = torch.finfo(torch.float64).tiny
+        scale = (statistics.cross / statistics.model.clamp_min(tiny)).clamp_min(0.0)
+        residual = statistics.data - 2.0 * scale * statistics.cross + scale**2 * statistics.model
+        count = statistics.count.clamp_min(1.0)
+        variance = (residual / count).clamp_min(1e-6 * (statistics.data / count).clamp_min(tiny))
+        variance[:, 0] = 1.0
+        scale[:, 0] = 0.0
+        return cls(scale.float(), variance.float())
+
+    def to(self, device: torch.device | str) -> SignalAndNoise:
+        """Return a copy on another device."""
+        return SignalAndNoise(self.scale.to(device), self.variance.to(device))

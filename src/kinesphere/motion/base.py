@@ -1,0 +1,63 @@
+"""What every motion model is: a map from a latent position to the positions of points."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Motion(nn.Module, ABC):
+    """y(z) = motion(z, y⁰): moves reference points, and whatever belongs to them, to the conformation at latent z.
+
+    A motion model is one subclass in one file; the rest of the program only uses the members below.
+
+    Parameters
+    ----------
+    reference
+        (n_points, 3) y⁰ in Å, the centre of the box at zero.
+    latent_dim
+        Number of latent dimensions.
+    """
+
+    reference: Tensor
+
+    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("reference", reference.clone())
+        self.latent_dim = latent_dim
+
+    def forward(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
+        """Positions in Å of the reference points at latent positions z."""
+        owner = torch.arange(self.reference.shape[0], device=self.reference.device)
+        return self.move(z, self.reference, owner)
+
+    @abstractmethod
+    def move(
+        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
+    ) -> Float[Tensor, "k q 3"]:
+        """Move any points along.
+
+        Parameters
+        ----------
+        z
+            (k, latent_dim) latent positions.
+        points
+            (q, 3) in Å, in the frame of the reference.
+        owner
+            (q,) the reference point each of them belongs to (an atom to its residue).
+
+        Returns
+        -------
+        Tensor
+            (k, q, 3) in Å.
+        """
+
+    def resample(self) -> None:
+        """Draw the model's own random parameters afresh (once a training step); nothing by default."""
+
+    def divergence(self) -> Float[Tensor, ""]:
+        """KL divergence, in nats, of the posterior of the model's own parameters from their prior; 0 by default."""
+        return self.reference.new_zeros(())

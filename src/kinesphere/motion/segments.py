@@ -1,0 +1,232 @@
+"""cryoSPHERE's motion: learnt segments of the chain that move as rigid bodies (sections 3.3 to 3.5 of the paper)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import roma
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kinesphere.motion.base import Motion
+
+_SMALLEST_WIDTH = 0.05
+
+
+@dataclass(frozen=True)
+class SegmentsConfig:
+    """How the chain is divided and how its segments may move."""
+
+    n_segments: int | None = None
+    """Largest number of segments; none: one for every 36 residues, at least 4 and at most 30."""
+    temperature: float = 20.0
+    """τ of eq. 6: the larger, the sharper the boundaries between segments."""
+    pivot: Literal["centroid", "origin"] = "centroid"
+    """What segments rotate about: their own centroid (better conditioned) or the centre of the box (the paper)."""
+    hidden: int = 128
+    """Width of the two hidden layers of the decoder network."""
+
+
+class Segmentation(nn.Module):
+    """Who belongs to which segment: a Gaussian mixture over the residue index, with a posterior on its parameters.
+
+    The mixture's means, widths and weights have the paper's independent Gaussian posteriors and standard normal priors. They are
+    kept in units in which the prior is sensible for any chain length: a mean is its offset from even spacing in units of the
+    spacing, a width is a log ratio to half the spacing, so that no value of a parameter is invalid, and none can collapse or overflow.
+
+    Parameters
+    ----------
+    domains
+        (n_points,) integer label: points in different domains (chains, or ranges the user gave) never share a segment.
+    n_segments
+        Number of mixture components, shared out over domains by their length.
+    temperature
+        τ of eq. 6.
+    """
+
+    def __init__(self, domains: Int[Tensor, " p"], n_segments: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        index, start, spacing, owner_domain = _lay_out(domains, n_segments)
+        self.register_buffer("index", index)  # residue index i of eq. 6
+        self.register_buffer("start", start)
+        self.register_buffer("spacing", spacing)
+        self.register_buffer("allowed", domains[:, None] == owner_domain[None])  # (p, m)
+        self.mean = nn.Parameter(torch.zeros(3, len(start)))  # offsets of μ, log σ, α
+        self.log_std = nn.Parameter(torch.full((3, len(start)), -3.0))
+        self.register_buffer("noise", torch.zeros(3, len(start)))
+
+    @property
+    def n_segments(self) -> int:
+        """Number of segments."""
+        return int(self.mean.shape[1])
+
+    def resample(self) -> None:
+        """Draw the mixture's parameters from their posterior (reparametrised); evaluation uses the posterior mean."""
+        self.noise.normal_()
+
+    def memberships(self) -> Float[Tensor, "p m"]:
+        """Soft memberships G of eq. 6, (n_points, n_segments), rows adding up to 1."""
+        value = self.mean + self.noise * self.log_std.exp() if self.training else self.mean
+        offset, log_width, log_weight = value.unbind(0)
+        centre = self.start + self.spacing * offset
+        # bounded well away from the float limits; inside ±6 (a factor of 400 either way) it is the identity almost exactly
+        width = 0.5 * self.spacing * (torch.exp(6.0 * torch.tanh(log_width / 6.0)) + _SMALLEST_WIDTH)
+        distance = (self.index[:, None] - centre) / width
+        logits = -0.5 * distance**2 - width.log() + functional.log_softmax(log_weight, dim=0)
+        return torch.softmax((self.temperature * logits).masked_fill(~self.allowed, -torch.inf), dim=1)
+
+    def divergence(self) -> Tensor:
+        """KL of the Gaussian posteriors of the mixture's parameters from their standard normal priors, in nats."""
+        variance = (2.0 * self.log_std).exp()
+        return 0.5 * (variance + self.mean**2 - 1.0 - 2.0 * self.log_std).sum()
+
+
+class SegmentsMotion(Motion):
+    """Rigid motion of learnt segments: a network maps z to one rotation and one translation a segment.
+
+    Parameters
+    ----------
+    reference
+        (n_points, 3) residue centres of the nominal model in Å, box centre at zero.
+    domains
+        (n_points,) integer labels; see `Segmentation`.
+    latent_dim
+        Number of latent dimensions.
+    config
+        Number of segments and their options.
+    """
+
+    pivots: Tensor
+
+    def __init__(
+        self, reference: Float[Tensor, "p 3"], domains: Int[Tensor, " p"], latent_dim: int, config: SegmentsConfig
+    ) -> None:
+        super().__init__(reference, latent_dim)
+        self.config = config
+        n_segments = config.n_segments or min(max(reference.shape[0] // 36, 4), 30)
+        self.segmentation = Segmentation(domains, n_segments, config.temperature)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, 6 * self.segmentation.n_segments),
+        )
+        nn.init.normal_(self.decoder[-1].weight, std=0.1 / config.hidden**0.5)
+        nn.init.zeros_(self.decoder[-1].bias)
+        self.register_buffer("pivots", self._initial_pivots())
+        self.register_buffer("radius", self._initial_radii())
+
+    def _initial_pivots(self) -> Tensor:
+        if self.config.pivot == "origin":
+            return self.reference.new_zeros(self.segmentation.n_segments, 3)
+        with torch.no_grad():
+            weight = self.segmentation.memberships()
+            return (weight.T @ self.reference) / weight.sum(0)[:, None].clamp_min(1e-6)
+
+    def _initial_radii(self) -> Tensor:
+        """Radius of gyration of each segment in Å, at least 5: what makes a rotation as large a step as a translation."""
+        with torch.no_grad():
+            weight = self.segmentation.memberships()
+            squared = ((self.reference[:, None] - self.pivots) ** 2).sum(-1)
+            return ((weight * squared).sum(0) / weight.sum(0).clamp_min(1e-6)).sqrt().clamp_min(5.0)
+
+    def resample(self) -> None:
+        """Draw the segmentation from its posterior."""
+        self.segmentation.resample()
+
+    def divergence(self) -> Tensor:
+        """KL of the segmentation's posterior from its prior, in nats."""
+        return self.segmentation.divergence()
+
+    def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
+        """Rotation vectors (radians) and translations (Å) of every segment at z, each (k, n_segments, 3).
+
+        Rotation vectors instead of quaternions: no constraint to break, and the angle G_im δ_m of the paper is a product.
+        """
+        output = self.decoder(z).reshape(z.shape[0], -1, 6)
+        return output[..., :3] / self.radius[:, None], output[..., 3:]
+
+    def move(
+        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
+    ) -> Float[Tensor, "k q 3"]:
+        """Move points with the segments of the residues they belong to; the two largest memberships of each count."""
+        rotation, translation = self.transforms(z)
+        share, segment = self._two_largest()
+        return compose_two(points, share[owner], segment[owner], rotation, translation, self.pivots)
+
+    def _two_largest(self) -> tuple[Tensor, Tensor]:
+        """Membership and number of the two segments that hold most of each residue, in the order of the chain, (p, 2)."""
+        membership = self.segmentation.memberships()
+        largest = membership.topk(min(2, membership.shape[1]), dim=1).indices.sort(dim=1).values
+        return membership.gather(1, largest), largest
+
+
+def compose_all(
+    points: Float[Tensor, "q 3"],
+    membership: Float[Tensor, "q m"],
+    rotation: Float[Tensor, "k m 3"],
+    translation: Float[Tensor, "k m 3"],
+    pivots: Float[Tensor, "m 3"],
+) -> Float[Tensor, "k q 3"]:
+    """Move points by the paper's exact composition (section 3.4): rotate by G_im δ_m for m = 1 … M, then translate.
+
+    The reference for `compose_two`; its cost grows with the number of segments.
+    """
+    moved = points.expand(rotation.shape[0], -1, -1)
+    for m in range(membership.shape[1]):
+        matrix = roma.rotvec_to_rotmat(membership[:, m, None] * rotation[:, None, m])  # (k, q, 3, 3)
+        moved = pivots[m] + (matrix @ (moved - pivots[m])[..., None])[..., 0]
+    return moved + torch.einsum("qm,kmc->kqc", membership, translation)
+
+
+def compose_two(
+    points: Float[Tensor, "q 3"],
+    share: Float[Tensor, "q two"],
+    segment: Int[Tensor, "q two"],
+    rotation: Float[Tensor, "k m 3"],
+    translation: Float[Tensor, "k m 3"],
+    pivots: Float[Tensor, "m 3"],
+) -> Float[Tensor, "k q 3"]:
+    """Move points by their two largest memberships only: `compose_all` up to what the other memberships hold.
+
+    At τ = 20 a residue between two segments has nothing left for a third, so this is exact to rounding at a cost that does not
+    depend on the number of segments.
+    """
+    moved = points.expand(rotation.shape[0], -1, -1)
+    shift = torch.zeros_like(moved)
+    for rank in range(segment.shape[1]):
+        which, weight = segment[:, rank], share[:, rank, None]
+        moved = pivots[which] + _rotate(weight * rotation[:, which], moved - pivots[which])
+        shift = shift + weight * translation[:, which]
+    return moved + shift
+
+
+def _rotate(rotation_vector: Tensor, points: Tensor) -> Tensor:
+    """Rodrigues' formula, smooth at zero rotation: sin θ / θ and (1 − cos θ) / θ² as functions of θ²."""
+    squared = (rotation_vector**2).sum(-1, keepdim=True)
+    angle = torch.sqrt(squared + 1e-12)
+    first = torch.sin(angle) / angle
+    second = 0.5 * (torch.sin(0.5 * angle) / (0.5 * angle)) ** 2
+    once = torch.linalg.cross(rotation_vector, points)
+    return points + first * once + second * torch.linalg.cross(rotation_vector, once)
+
+
+def _lay_out(domains: Tensor, n_segments: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Even starting positions: residue index, then μ₀, spacing and domain of every segment."""
+    labels, sizes = domains.unique_consecutive(return_counts=True)
+    share = sizes.double() / sizes.sum() * n_segments
+    counts = share.round().long().clamp_min(1)
+    start, spacing, owner, first = [], [], [], 0
+    for label, size, count in zip(labels.tolist(), sizes.tolist(), counts.tolist(), strict=True):
+        step = size / count
+        start += [first + step * (m + 0.5) - 0.5 for m in range(count)]
+        spacing += [step] * count
+        owner += [label] * count
+        first += size
+    index = torch.arange(len(domains), dtype=torch.float32)
+    return index, torch.tensor(start), torch.tensor(spacing), torch.tensor(owner)
