@@ -112,7 +112,7 @@ def test_command_help_shows_docstrings(capsys: pytest.CaptureFixture[str]) -> No
         (["fake"], 2, "PATH"),
         (["fake", "a.star", "--epochs", "x"], 2, "--epochs: invalid literal for int() with base 10: 'x'"),
         (["fake", "a.star", "--way", "wrong"], 2, "invalid choice 'wrong' for argument '--way'"),
-        (["fake", "a.star", "--epoch", "3"], 2, "Unrecognized options: --epoch"),
+        (["fake", "a.star", "--epoch", "3"], 2, "Unrecognized options: --epoch, 3. Perhaps you meant: --epochs INT"),
         (["fake", "a.star", "b.star"], 2, "Unrecognized options: b.star"),
         (["fak"], 2, "'fak' is not a command. Did you mean fake?"),
         (["frobnicate"], 2, "'frobnicate' is not a command. See kinesphere --help."),

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import os
 import pkgutil
+import re
 import sys
 import tempfile
 import traceback
@@ -125,14 +126,15 @@ def _usage_error_on_one_line(name: str) -> Iterator[None]:
 
 
 def _unframe(text: str) -> str:
-    """Take the sentence out of a framed message: what stands above the first rule inside the frame."""
-    words: list[str] = []
-    for line in text.splitlines()[1:]:
-        content = line.strip("│╰╯╭╮ ")
-        if content.startswith("──"):
-            break
-        words += content.split()
-    return " ".join(words).rstrip(".")
+    """Take out of a framed message, whose sections rules divide, what is wrong and what may have been meant.
+
+    The first line is the frame's title. Lines are of box-drawing characters, or hyphens where the terminal has none.
+    """
+    content = " ".join(line.strip("│╰╯ ") for line in text.splitlines()[1:])
+    sections = [" ".join(section.split()) for section in re.split(r"─{3,}|-{3,}", content)]
+    problem, *others = filter(None, sections)
+    kept = [problem, *(section for section in others if section.startswith("Perhaps"))]
+    return ". ".join(section.rstrip(".") for section in kept)
 
 
 def _fail(message: str) -> None:
