@@ -68,6 +68,10 @@ class FourierBand:
         arrays = (self.shell[:keep], self.row[:keep], self.column[:keep], self.multiplicity[:keep])
         return FourierBand(self.field_of_view_angstrom, *arrays)
 
+    def coarser_to(self, n_coefficients: int) -> FourierBand:
+        """Return the part of the band that holds its first coefficients."""
+        return self if n_coefficients == len(self) else self.coarser(int(self.shell[n_coefficients - 1]))
+
     def to(self, device: torch.device | str) -> FourierBand:
         """Return a copy on another device."""
         arrays = (v.to(device) for v in (self.shell, self.row, self.column, self.multiplicity))

@@ -48,8 +48,8 @@ class ShellStatistics:
         self._add(self.model, group, weight[:, None] * (model.real**2 + model.imag**2))
 
     def _add(self, total: Tensor, group: Tensor, values: Tensor) -> None:
-        by_shell = self.band.sum_by_shell(values).to("cpu", torch.float64)
-        total.index_add_(0, group.cpu(), by_shell)
+        by_shell = self.band.coarser_to(values.shape[-1]).sum_by_shell(values).to("cpu", torch.float64)
+        total[:, : by_shell.shape[1]].index_add_(0, group.cpu(), by_shell)
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,15 @@ class SignalAndNoise:
         variance[:, 0] = 1.0
         scale[:, 0] = 0.0
         return cls(scale.float(), variance.float())
+
+    def updated(self, statistics: ShellStatistics, n_shells: int) -> SignalAndNoise:
+        """Return new estimates for shells 1 … n_shells from fresh statistics, and these for the rest."""
+        fresh = SignalAndNoise.estimate(statistics).to(self.scale.device)
+        inside = torch.arange(self.scale.shape[1], device=self.scale.device) <= n_shells
+        known = inside & (statistics.count > 0).to(self.scale.device)
+        return SignalAndNoise(
+            torch.where(known, fresh.scale, self.scale), torch.where(known, fresh.variance, self.variance)
+        )
 
     def to(self, device: torch.device | str) -> SignalAndNoise:
         """Return a copy on another device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -55,9 +56,13 @@ class Motion(nn.Module, ABC):
             (k, q, 3) in Å.
         """
 
-    def resample(self) -> None:
+    def resample(self, generator: torch.Generator) -> None:  # noqa: B027  (most models have nothing random of their own)
         """Draw the model's own random parameters afresh (once a training step); nothing by default."""
 
     def divergence(self) -> Float[Tensor, ""]:
         """KL divergence, in nats, of the posterior of the model's own parameters from their prior; 0 by default."""
         return self.reference.new_zeros(())
+
+    def structural_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that describe the molecule rather than its motion, which learn at a rate of their own; none by default."""
+        return iter(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,9 +65,9 @@ class Segmentation(nn.Module):
         """Number of segments."""
         return int(self.mean.shape[1])
 
-    def resample(self) -> None:
+    def resample(self, generator: torch.Generator) -> None:
         """Draw the mixture's parameters from their posterior (reparametrised); evaluation uses the posterior mean."""
-        self.noise.normal_()
+        self.noise.copy_(torch.randn(self.noise.shape, generator=generator))
 
     def memberships(self) -> Float[Tensor, "p m"]:
         """Soft memberships G of eq. 6, (n_points, n_segments), rows adding up to 1."""
@@ -135,13 +136,17 @@ class SegmentsMotion(Motion):
             squared = ((self.reference[:, None] - self.pivots) ** 2).sum(-1)
             return ((weight * squared).sum(0) / weight.sum(0).clamp_min(1e-6)).sqrt().clamp_min(5.0)
 
-    def resample(self) -> None:
+    def resample(self, generator: torch.Generator) -> None:
         """Draw the segmentation from its posterior."""
-        self.segmentation.resample()
+        self.segmentation.resample(generator)
 
     def divergence(self) -> Tensor:
         """KL of the segmentation's posterior from its prior, in nats."""
         return self.segmentation.divergence()
+
+    def structural_parameters(self) -> Iterator[nn.Parameter]:
+        """Return the parameters of the segmentation."""
+        return self.segmentation.parameters()
 
     def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
         """Rotation vectors (radians) and translations (Å) of every segment at z, each (k, n_segments, 3).

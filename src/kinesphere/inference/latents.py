@@ -1,0 +1,184 @@
+"""Latent conformations: what every way of inferring them offers, and the exact marginal likelihood over nodes.
+
+The marginal likelihood of an image, log p(x) = log ∫ p(x | z) p(z) dz (cryoSPHERE eq. 3), is a low-dimensional integral. With K
+equally probable nodes z_k of the prior it is log (1/K) Σ_k p(x | z_k), and its gradient is that of the nodes' log-likelihoods
+weighted by their posterior: an expectation-maximisation step in which nothing is amortised and no bound is loose.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from kinesphere.inference.likelihood import Scorer
+
+_GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Conformations a training step compares with its images.
+
+    Parameters
+    ----------
+    z
+        (k, d) latent positions to decode.
+    image, state, weight
+        (q,) pairs of an image of the batch and a row of z, with a weight that adds up to 1 for each image.
+    divergence
+        (b,) KL divergence of the latent posterior from the prior where it is a term of the loss; differentiable.
+    log_evidence
+        (b,) what is known of log p(x | model) without the constant; nothing where only pairs tell.
+    """
+
+    z: Float[Tensor, "k d"]
+    image: Int[Tensor, " q"]
+    state: Int[Tensor, " q"]
+    weight: Float[Tensor, " q"]
+    divergence: Float[Tensor, " b"]
+    log_evidence: Float[Tensor, " b"] | None = None
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mean and standard deviation of the latent posterior of each image, (b, d) each."""
+
+    mean: Float[Tensor, "b d"]
+    std: Float[Tensor, "b d"]
+
+
+class LatentModel(nn.Module, ABC):
+    """A way of inferring latents; the prior is N(0, I) in every one of them."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    @abstractmethod
+    def propose(self, scorer: Scorer, generator: torch.Generator) -> Proposal:
+        """Choose the conformations a training step compares with a batch of images."""
+
+    @abstractmethod
+    def posterior(self, scorer: Scorer) -> Posterior:
+        """Infer the latents of a batch of images with everything else fixed; deterministic."""
+
+
+class MarginalLatents(LatentModel):
+    """Exact posterior over nodes of the latent space, for each image.
+
+    Parameters
+    ----------
+    latent_dim
+        Number of latent dimensions.
+    n_nodes
+        K, number of nodes.
+    n_draws
+        Nodes drawn from each image's posterior for the gradient (systematic resampling: unbiased, and no more pairs than
+        the posterior has support).
+    refinements
+        Rounds of local sampling around each image's posterior when latents are inferred after training.
+    """
+
+    nodes: Tensor
+
+    def __init__(self, latent_dim: int, n_nodes: int, *, n_draws: int = 4, refinements: int = 2) -> None:
+        super().__init__(latent_dim)
+        self.n_draws, self.refinements = n_draws, refinements
+        nodes = prior_nodes(latent_dim, n_nodes)
+        distance = torch.cdist(nodes, nodes).fill_diagonal_(torch.inf)
+        self.register_buffer("nodes", nodes, persistent=False)
+        self.register_buffer("spacing", distance.min(dim=1).values, persistent=False)
+
+    def propose(self, scorer: Scorer, generator: torch.Generator) -> Proposal:
+        """Draw nodes from each image's posterior over all of them."""
+        log_likelihood = scorer.shared(self.nodes)
+        posterior = torch.softmax(log_likelihood, dim=1)
+        weight = systematic_resample(posterior, self.n_draws, generator)
+        image, state = torch.nonzero(weight, as_tuple=True)
+        evidence = torch.logsumexp(log_likelihood, dim=1) - math.log(len(self.nodes))
+        zero = log_likelihood.new_zeros(len(log_likelihood))
+        return Proposal(self.nodes, image, state, weight[image, state], zero, evidence)
+
+    def posterior(self, scorer: Scorer) -> Posterior:
+        """Posterior moments from the nodes and, around each image's posterior, from local samples.
+
+        Nodes count as K samples of the prior and local ones as S of a Gaussian; the balance heuristic (Veach & Guibas 1995)
+        weights their union, so that a narrow posterior is resolved between nodes and a broad one is not truncated.
+        """
+        node_score = scorer.shared(self.nodes)
+        weight = torch.softmax(node_score, dim=1)
+        mean = weight @ self.nodes
+        width = torch.maximum(_spread(weight, self.nodes[None] - mean[:, None]), 0.5 * (weight @ self.spacing)[:, None])
+        for _ in range(self.refinements):
+            mean, std = self._refine(scorer, node_score, mean, width)
+            width = torch.maximum(1.2 * std, 0.1 * (weight @ self.spacing)[:, None])
+        if not self.refinements:
+            std = _spread(weight, self.nodes[None] - mean[:, None])
+        return Posterior(mean, std)
+
+    def _refine(self, scorer: Scorer, node_score: Tensor, mean: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        local = mean[:, None] + width[:, None] * self._offsets()[None]  # (b, s, d)
+        score = torch.cat([node_score, scorer.own(local)], dim=1)
+        z = torch.cat([self.nodes.expand(len(mean), -1, -1), local], dim=1)
+        prior = -0.5 * (z**2).sum(-1)
+        proposal = -0.5 * (((z - mean[:, None]) / width[:, None]) ** 2).sum(-1) - width.log().sum(-1, keepdim=True)
+        mixture = torch.logaddexp(prior + math.log(len(self.nodes)), proposal + math.log(local.shape[1]))
+        weight = torch.softmax(score + prior - mixture, dim=1)
+        mean = (weight[..., None] * z).sum(1)
+        return mean, _spread(weight, z - mean[:, None])
+
+    def _offsets(self) -> Tensor:
+        return prior_nodes(self.latent_dim, 8 * self.latent_dim).to(self.nodes)
+
+
+def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
+    """Equally probable nodes of N(0, I): quantiles in one dimension, a sunflower in two, a Sobol sequence beyond.
+
+    Parameters
+    ----------
+    latent_dim
+        Number of dimensions d.
+    n_nodes
+        Number of nodes K.
+
+    Returns
+    -------
+    Tensor
+        (K, d).
+    """
+    quantile = (torch.arange(n_nodes, dtype=torch.float64) + 0.5) / n_nodes
+    if latent_dim == 1:
+        return torch.special.ndtri(quantile)[:, None].float()
+    if latent_dim == 2:
+        radius, angle = torch.sqrt(-2.0 * torch.log1p(-quantile)), torch.arange(n_nodes) * _GOLDEN_ANGLE
+        return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1).float()
+    uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(n_nodes, dtype=torch.float64)
+    return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4)).float()
+
+
+def default_n_nodes(latent_dim: int) -> int:
+    """Nodes that cover N(0, I) about as densely whatever the dimension, within reason."""
+    return {1: 16, 2: 48, 3: 128}.get(latent_dim, 256)
+
+
+def systematic_resample(
+    probability: Float[Tensor, "b k"], n_draws: int, generator: torch.Generator
+) -> Float[Tensor, "b k"]:
+    """Draw n nodes an image from its probabilities with one random offset; returns the fraction of draws on each node.
+
+    The expectation is `probability`, and a node with a share of at least 1/n is never missed (Kitagawa 1996).
+    """
+    offset = torch.rand(len(probability), 1, generator=generator).to(probability)
+    position = (offset + torch.arange(n_draws, device=probability.device)) / n_draws
+    chosen = torch.searchsorted(probability.cumsum(1), position).clamp_max(probability.shape[1] - 1)
+    share = torch.full_like(position, 1.0 / n_draws)
+    return torch.zeros_like(probability).scatter_add_(1, chosen, share)
+
+
+def _spread(weight: Tensor, deviation: Tensor) -> Tensor:
+    return torch.sqrt((weight[..., None] * deviation**2).sum(1))

@@ -1,0 +1,172 @@
+"""Compare images with the projections of decoded structures: scores for inference, a differentiable loss for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from kinesphere.imaging.forward import ForwardModel, shell_values
+from kinesphere.imaging.noise import SignalAndNoise
+from kinesphere.imaging.pose import project_points, project_states
+from kinesphere.inference.objective import Objective
+from kinesphere.inference.observations import ParticleBatch
+from kinesphere.motion.base import Motion
+
+_RENDERED_AT_ONCE = 1 << 24  # complex values of one block of projections: 128 MB
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A batch in units of its noise.
+
+    Parameters
+    ----------
+    batch
+        The images.
+    data
+        (b, m) coefficients over the noise's standard deviation, times √multiplicity.
+    transfer
+        (b, m) CTF.
+    gain
+        (b, m) what turns a structure factor into a model of `data`.
+    norm
+        (b,) ⟨data, data⟩.
+    log_constant
+        (b,) the part of the Gaussian log-likelihood that depends on the noise power only.
+    """
+
+    batch: ParticleBatch
+    data: Complex[Tensor, "b m"]
+    transfer: Float[Tensor, "b m"]
+    gain: Float[Tensor, "b m"]
+    norm: Float[Tensor, " b"]
+    log_constant: Float[Tensor, " b"]
+
+
+class Likelihood:
+    """p(images | structures) under a forward model, a data term, and the current estimate of signal scale and noise.
+
+    Parameters
+    ----------
+    forward
+        Forward model at the resolution of the current stage.
+    objective
+        The data term.
+    signal
+        Scale and noise power per optics group and shell (of the whole band; a coarser forward model uses its part).
+    """
+
+    def __init__(self, forward: ForwardModel, objective: Objective, signal: SignalAndNoise) -> None:
+        self.forward, self.objective, self.signal = forward, objective, signal
+        multiplicity = forward.band.multiplicity
+        self._root_multiplicity = multiplicity.sqrt()
+        self.n_values = float(multiplicity.sum())
+
+    def prepare(self, batch: ParticleBatch) -> PreparedBatch:
+        """Whiten a batch (where the objective asks for it) and work out its gain."""
+        band, transfer = self.forward.band, self.forward.transfer(batch.ctf)
+        root = self._root_multiplicity.expand_as(transfer)
+        if self.objective.whitened:
+            variance = shell_values(self.signal.variance, batch.group, band)
+            root = root * variance.rsqrt()
+            gain = transfer * shell_values(self.signal.scale, batch.group, band) * root
+            constant = -0.5 * (band.multiplicity * variance.log()).sum(1)
+        else:
+            gain, constant = transfer * root, transfer.new_zeros(len(batch))
+        data = batch.data * root
+        norm = (data.real**2 + data.imag**2).sum(1)
+        return PreparedBatch(batch, data, transfer, gain, norm, constant)
+
+    def pairs(
+        self, prepared: PreparedBatch, positions: Float[Tensor, "k p 3"], image: Int[Tensor, " q"], state: Int[Tensor, " q"]
+    ) -> tuple[Float[Tensor, " q"], Complex[Tensor, "q m"]]:
+        """Log-likelihood of chosen (image, structure) pairs, differentiable; and the pairs' structure factors.
+
+        Parameters
+        ----------
+        prepared
+            The batch.
+        positions
+            (k, n_beads, 3) structures.
+        image, state
+            (q,) rows of the batch and of `positions`.
+
+        Returns
+        -------
+        tuple
+            (q,) log-likelihoods, (q, m) structure factors without CTF.
+        """
+        points = project_points(positions[state], prepared.batch.rotation[image])
+        factor = self.forward.structure_factor(points)
+        model, data = factor * prepared.gain[image], prepared.data[image]
+        cross = (data.real * model.real + data.imag * model.imag).sum(1)
+        power = (model.real**2 + model.imag**2).sum(1)
+        return self.objective.log_likelihood(cross, power, prepared.norm[image], self.n_values), factor
+
+    @torch.no_grad()
+    def all_states(self, prepared: PreparedBatch, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, "b k"]:
+        """Log-likelihood of every image under every one of k shared structures, (b, k)."""
+        n_states = positions.shape[0]
+        per_block = max(1, _RENDERED_AT_ONCE // (n_states * len(self.forward.band)))
+        rows = torch.arange(len(prepared.batch), device=positions.device).split(per_block)
+        return torch.cat([self._block(prepared, positions, block) for block in rows])
+
+    def _block(self, prepared: PreparedBatch, positions: Tensor, block: Tensor) -> Tensor:
+        points = project_states(positions, prepared.batch.rotation[block])
+        factor = self.forward.structure_factor(points.flatten(0, 1)).reshape(len(block), positions.shape[0], -1)
+        real = torch.view_as_real(factor).flatten(2)  # (b, k, 2m)
+        gain = prepared.gain[block]
+        weighted = torch.view_as_real(prepared.data[block] * gain).flatten(1)
+        cross = torch.bmm(real, weighted[..., None])[..., 0]
+        power = torch.bmm(real**2, torch.repeat_interleave(gain**2, 2, dim=1)[..., None])[..., 0]
+        return self.objective.log_likelihood(cross, power, prepared.norm[block, None], self.n_values)
+
+
+class Scorer:
+    """The log-likelihood of one batch as a function of latent positions: all that inference over latents needs to know.
+
+    Parameters
+    ----------
+    likelihood, prepared
+        The likelihood and the batch.
+    motion
+        The motion model that decodes latent positions.
+    beads, bead_owner
+        The Gaussians and the reference points they ride with.
+    """
+
+    def __init__(
+        self, likelihood: Likelihood, prepared: PreparedBatch, motion: Motion, beads: Tensor, bead_owner: Tensor
+    ) -> None:
+        self.likelihood, self.prepared, self.motion = likelihood, prepared, motion
+        self.beads, self.bead_owner = beads, bead_owner
+
+    @property
+    def batch(self) -> ParticleBatch:
+        """The images that are scored."""
+        return self.prepared.batch
+
+    @torch.no_grad()
+    def shared(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
+        """Log-likelihood of every image at latent positions all images share."""
+        return self.likelihood.all_states(self.prepared, self.motion.move(z, self.beads, self.bead_owner))
+
+    @torch.no_grad()
+    def own(self, z: Float[Tensor, "b s d"]) -> Float[Tensor, "b s"]:
+        """Log-likelihood of every image at latent positions of its own."""
+        n_images, n_samples, _ = z.shape
+        image = torch.arange(n_images, device=z.device).repeat_interleave(n_samples)
+        per_block = max(1, _RENDERED_AT_ONCE // (8 * len(self.beads)))
+        parts = [
+            self.likelihood.pairs(
+                self.prepared,
+                self.motion.move(z.flatten(0, 1)[rows], self.beads, self.bead_owner),
+                image[rows],
+                torch.arange(len(rows), device=z.device),
+            )[0]
+            for rows in torch.arange(n_images * n_samples, device=z.device).split(per_block)
+        ]
+        return torch.cat(parts).reshape(n_images, n_samples)

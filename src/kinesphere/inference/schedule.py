@@ -1,0 +1,84 @@
+"""When training does what: resolution stages, learning rate and warm-up as functions of progress."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_FEWEST_SHELLS = 6
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long to train, and how resolution and learning rate change on the way."""
+
+    epochs: int | None = None
+    """Passes over the images; none: enough for 60,000 images, at least 6 and at most 30 passes."""
+    coarse_epochs: int = 2
+    """First passes at low resolution: cheap, and without the local minima of high resolution."""
+    coarse_fraction: float = 0.4
+    """Part of the resolution shells used during those."""
+    learning_rate: float = 1e-3
+    """Largest learning rate of the networks (Adam)."""
+    segmentation_learning_rate: float = 1e-2
+    """Largest learning rate of the segments' boundaries."""
+    final_learning_rate_fraction: float = 0.05
+    """Where the cosine decay of the learning rates ends, as a fraction."""
+    warm_up_steps: int = 20
+    """Steps over which learning rates rise linearly at the start."""
+    divergence_warm_up_epochs: int = 0
+    """Epochs over which the KL term of the latents rises from 0 to 1 (VAE)."""
+    patience: int = 4
+    """Stop early when the log-likelihood has not risen for this many passes at full resolution."""
+    tolerance: float = 0.02
+    """Smallest rise in log-likelihood an image, in nats, that counts."""
+
+
+class Schedule:
+    """The schedule of one run, as pure functions of how far it is.
+
+    Parameters
+    ----------
+    config
+        What the user chose.
+    n_images
+        Number of images.
+    n_shells
+        Number of resolution shells of the run.
+    batch_size
+        Images a step.
+    """
+
+    def __init__(self, config: ScheduleConfig, n_images: int, n_shells: int, batch_size: int) -> None:
+        self.config, self.n_shells_full = config, n_shells
+        self.epochs = config.epochs or min(max(round(60_000 / n_images), 6), 30)
+        self.steps_per_epoch = math.ceil(n_images / batch_size)
+
+    def n_shells(self, epoch: int) -> int:
+        """Resolution shells used in an epoch."""
+        if epoch >= min(self.config.coarse_epochs, self.epochs // 3):
+            return self.n_shells_full
+        return min(max(round(self.config.coarse_fraction * self.n_shells_full), _FEWEST_SHELLS), self.n_shells_full)
+
+    def is_full_resolution(self, epoch: int) -> bool:
+        """Tell whether an epoch uses all shells."""
+        return self.n_shells(epoch) == self.n_shells_full
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Factor on the learning rates at a step: linear warm-up, then cosine decay."""
+        total = max(self.epochs * self.steps_per_epoch, 1)
+        warm = min((step + 1) / max(self.config.warm_up_steps, 1), 1.0)
+        floor = self.config.final_learning_rate_fraction
+        return warm * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(step / total, 1.0))))
+
+    def divergence_weight(self, step: int) -> float:
+        """Weight of the latents' KL term at a step."""
+        warm = self.config.divergence_warm_up_epochs * self.steps_per_epoch
+        return 1.0 if warm == 0 else min(step / warm, 1.0)
+
+    def should_stop(self, log_likelihoods: list[float]) -> bool:
+        """Tell whether the epochs at full resolution so far have stopped improving."""
+        recent = self.config.patience
+        if len(log_likelihoods) <= recent:
+            return False
+        return max(log_likelihoods[-recent:]) < max(log_likelihoods[:-recent]) + self.config.tolerance

@@ -1,0 +1,276 @@
+"""The training loop: propose conformations, compare, step; estimate signal and noise; checkpoint; resume exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kinesphere.errors import NumericalError
+from kinesphere.imaging.forward import ForwardModel
+from kinesphere.imaging.noise import ShellStatistics, SignalAndNoise
+from kinesphere.inference.latents import LatentModel, Posterior, Proposal
+from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
+from kinesphere.inference.objective import Objective
+from kinesphere.inference.observations import Observations, ParticleBatch
+from kinesphere.inference.schedule import Schedule
+from kinesphere.inference.training_state import restore_state, store_state
+from kinesphere.motion.base import Motion
+from kinesphere.motion.reference import Reference
+from kinesphere.motion.restraints import Restraints
+from kinesphere.runtime import Interrupts
+
+_IMAGES_PER_NOISE_UPDATE = 4096
+_BAD_STEPS_ALLOWED = 10
+_SECONDS_BETWEEN_CHECKPOINTS = 600.0
+
+
+@dataclass
+class Progress:
+    """Where training is: everything that is neither a parameter nor the optimiser's."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    bad_steps: int = 0
+    log_likelihoods: list[float] = field(default_factory=list)
+    totals: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of the equation, and the prior on structures."""
+
+    motion: Motion
+    latents: LatentModel
+    reference: Reference
+    objective: Objective
+    restraints: Restraints
+
+
+class Trainer:
+    """Fits a motion model and its latents to images; the method is in the parts, not in here.
+
+    Parameters
+    ----------
+    model
+        Motion, latents, reference structure, data term, restraints.
+    observations
+        The images.
+    forward
+        Forward model on the observations' band.
+    schedule
+        When to do what.
+    seed, batch_size, device
+        As everywhere.
+    checkpoints
+        Folder for checkpoints; none to keep none.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        observations: Observations,
+        forward: ForwardModel,
+        schedule: Schedule,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+        checkpoints: Path | None = None,
+    ) -> None:
+        self.model, self.observations, self.schedule = model, observations, schedule
+        self.seed, self.batch_size, self.device, self.checkpoints = seed, batch_size, torch.device(device), checkpoints
+        self.motion, self.latents = model.motion.to(self.device), model.latents.to(self.device)
+        self.beads = model.reference.beads.to(self.device)
+        self.bead_owner = model.reference.bead_owner.to(self.device)
+        self.forward = forward
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimizer = torch.optim.Adam(self._parameter_groups())
+        self.progress = Progress()
+        self.signal = self._estimate_signal_at_rest()
+        self.statistics = ShellStatistics(forward.band, observations.n_groups)
+
+    def _parameter_groups(self) -> list[dict[str, object]]:
+        """Networks learn at one rate; a motion model may name parameters that learn at another."""
+        config = self.schedule.config
+        slow = list(self.motion.structural_parameters())
+        named = {id(p) for p in slow}
+        rest = [p for p in self.motion.parameters() if id(p) not in named] + list(self.latents.parameters())
+        groups = [(rest, config.learning_rate), (slow, config.segmentation_learning_rate)]
+        return [{"params": params, "lr": rate, "peak": rate} for params, rate in groups if params]
+
+    @torch.no_grad()
+    def _estimate_signal_at_rest(self) -> SignalAndNoise:
+        """Signal scale and noise power while nothing moves yet: the nominal model in every image's pose."""
+        statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
+        for rows in torch.arange(len(self.observations)).split(max(self.batch_size, 256)):
+            batch = self.observations.batch(rows, device=self.device)
+            model = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2]) * self.forward.transfer(batch.ctf)
+            statistics.add_data(batch.group, batch.data)
+            statistics.add_model(batch.group, batch.data, model, torch.ones_like(batch.rotation[:, 0, 0]))
+        return SignalAndNoise.estimate(statistics).to(self.device)
+
+    def fit(self, interrupts: Interrupts | None = None, report: Callable[[dict[str, float]], None] | None = None) -> None:
+        """Train to the end of the schedule, from wherever `progress` is.
+
+        Parameters
+        ----------
+        interrupts
+            Asked after every step; on a request a checkpoint is written and the interrupt raised.
+        report
+            Called with the metrics of each finished epoch.
+        """
+        progress = self.progress
+        while not progress.finished:
+            metrics = self._epoch(interrupts)
+            if self.schedule.is_full_resolution(progress.epoch):
+                progress.log_likelihoods.append(metrics["log_likelihood"])
+            progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
+            stop = self.schedule.should_stop(progress.log_likelihoods)
+            progress.finished = stop or progress.epoch >= self.schedule.epochs
+            self.save()
+            if report is not None:
+                report(metrics)
+
+    def _epoch(self, interrupts: Interrupts | None) -> dict[str, float]:
+        progress, started, saved = self.progress, time.monotonic(), time.monotonic()
+        first = progress.batch
+        self.motion.train()
+        self.latents.train()
+        n_shells = self.schedule.n_shells(progress.epoch)
+        forward = self.forward if n_shells == self.schedule.n_shells_full else self.forward.coarser(n_shells)
+        likelihood = Likelihood(forward, self.model.objective, self.signal)
+        batches = self._batches(progress.epoch)
+        for rows in batches[first:]:
+            self._step(likelihood, self.observations.batch(rows, forward.band, self.device))
+            progress.batch += 1
+            if progress.totals["since_update"] >= _IMAGES_PER_NOISE_UPDATE or progress.batch == len(batches):
+                self._update_signal(likelihood)
+            if interrupts is not None and interrupts.requested:
+                self.save()
+                interrupts.raise_if_requested()
+            if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                self.save()
+                saved = time.monotonic()
+        seconds = time.monotonic() - started
+        return self._summary(n_shells, len(batches) - first, seconds)
+
+    def _batches(self, epoch: int) -> tuple[Tensor, ...]:
+        order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(len(self.observations), generator=order).split(self.batch_size)
+
+    def _step(self, likelihood: Likelihood, batch: ParticleBatch) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * self.schedule.learning_rate_factor(self.progress.step)
+        self.motion.resample(self.generator)
+        prepared = likelihood.prepare(batch)
+        scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
+        proposal = self.latents.propose(scorer, self.generator)
+        positions = self.motion.move(proposal.z, self.beads, self.bead_owner)
+        log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
+        data_term = -(proposal.weight * log_likelihood).sum() / len(batch)
+        loss = data_term + self._prior(proposal)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self._gradients_are_finite(loss):
+            self.optimizer.step()
+        self._account(prepared, proposal, log_likelihood.detach(), factor.detach())
+        self.progress.step += 1
+
+    def _prior(self, proposal: Proposal) -> Tensor:
+        """KL terms and restraints, per image: a global parameter's KL is shared by all images of the set."""
+        weight = self.schedule.divergence_weight(self.progress.step)
+        total = weight * proposal.divergence.mean() + self.motion.divergence() / len(self.observations)
+        if self.model.restraints.active:
+            total = total + self.model.restraints.energy(self.motion(proposal.z)).mean()
+        return total
+
+    def _gradients_are_finite(self, loss: Tensor) -> bool:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if bool(torch.isfinite(loss)) and bool(torch.isfinite(norm)):
+            self.progress.bad_steps = 0
+            return True
+        self.progress.bad_steps += 1
+        if self.progress.bad_steps > _BAD_STEPS_ALLOWED:
+            message = f"loss or gradient is not finite in {_BAD_STEPS_ALLOWED} steps in a row (step {self.progress.step})"
+            raise NumericalError(message)
+        return False
+
+    @torch.no_grad()
+    def _account(self, prepared: PreparedBatch, proposal: Proposal, log_likelihood: Tensor, factor: Tensor) -> None:
+        """Add a step to the epoch's sums: what is reported, and what signal and noise are estimated from."""
+        batch = prepared.batch
+        if proposal.log_evidence is not None:
+            evidence = proposal.log_evidence.sum()
+        else:
+            evidence = (proposal.weight * log_likelihood).sum() - proposal.divergence.sum()
+        constant = (prepared.log_constant - 0.5 * prepared.norm).sum() if self.model.objective.whitened else 0.0
+        sums = {
+            "images": float(len(batch)),
+            "since_update": float(len(batch)),
+            "log_likelihood": float(evidence + constant),
+            "divergence": float(proposal.divergence.sum()),
+            "pairs": float(len(proposal.image)),
+        }
+        for key, value in sums.items():
+            self.progress.totals[key] = self.progress.totals.get(key, 0.0) + value
+        image = proposal.image
+        self.statistics.add_data(batch.group, batch.data)
+        model = prepared.transfer[image] * factor
+        self.statistics.add_model(batch.group[image], batch.data[image], model, proposal.weight)
+
+    def _update_signal(self, likelihood: Likelihood) -> None:
+        """Estimate signal and noise from the images since the last update; shells beyond the stage keep their estimate."""
+        self.progress.totals["since_update"] = 0.0
+        self.signal = self.signal.updated(self.statistics, likelihood.forward.band.n_shells)
+        likelihood.signal = self.signal
+        self.statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
+
+    def _summary(self, n_shells: int, n_batches: int, seconds: float) -> dict[str, float]:
+        totals = self.progress.totals
+        images = max(totals["images"], 1.0)
+        return {
+            "epoch": self.progress.epoch + 1,
+            "step": self.progress.step,
+            "shells": n_shells,
+            "log_likelihood": totals["log_likelihood"] / images,
+            "divergence": totals["divergence"] / images,
+            "model_divergence": float(self.motion.divergence()),
+            "pairs_per_image": totals["pairs"] / images,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": seconds,
+            "images_per_second": n_batches * self.batch_size / max(seconds, 1e-9),
+        }
+
+    @torch.no_grad()
+    def infer(self, observations: Observations | None = None, report: Callable[[int], None] | None = None) -> Posterior:
+        """Posterior of every image at full resolution with everything learnt held fixed; deterministic."""
+        observations = observations or self.observations
+        self.motion.eval()
+        self.latents.eval()
+        likelihood = Likelihood(self.forward, self.model.objective, self.signal)
+        found = []
+        for rows in torch.arange(len(observations)).split(self.batch_size):
+            prepared = likelihood.prepare(observations.batch(rows, device=self.device))
+            scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
+            found.append(self.latents.posterior(scorer))
+            if report is not None:
+                report(len(rows))
+        return Posterior(torch.cat([f.mean for f in found]).cpu(), torch.cat([f.std for f in found]).cpu())
+
+    def save(self) -> None:
+        """Write a checkpoint from which training goes on as if it had never stopped."""
+        if self.checkpoints is not None:
+            store_state(self, self.checkpoints)
+
+    def resume(self) -> None:
+        """Go on from the latest checkpoint."""
+        if self.checkpoints is not None:
+            restore_state(self, self.checkpoints)

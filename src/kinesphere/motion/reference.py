@@ -1,0 +1,146 @@
+"""From an atomic model to y⁰: what moves, what is rendered, and which atom rides with which residue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from kinesphere.errors import InputError
+from kinesphere.io.structure import AtomicModel
+
+BeadPlacement = Literal["centroid", "centre", "atoms"]
+
+_CARBON, _UNKNOWN = 6, 0
+_HYDROGEN = 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The nominal model as motion and renderer see it; positions in Å, the centre of the box at zero.
+
+    Parameters
+    ----------
+    points
+        (n_points, 3) central atoms of the polymer's residues: what the motion model moves.
+    domains
+        (n_points,) number of the chain (or user-given range) of each point.
+    beads, amplitude, bead_owner
+        (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each rides with.
+    atoms, atom_owner
+        (n_atoms, 3), (n_atoms,): every atom of the model, and the point it rides with.
+    residue
+        (n_points,) row of each point in the model's residue table.
+    """
+
+    points: Float[Tensor, "p 3"]
+    domains: Int[Tensor, " p"]
+    beads: Float[Tensor, "g 3"]
+    amplitude: Float[Tensor, " g"]
+    bead_owner: Int[Tensor, " g"]
+    atoms: Float[Tensor, "a 3"]
+    atom_owner: Int[Tensor, " a"]
+    residue: Int[Tensor, " p"]
+
+
+def build_reference(
+    model: AtomicModel,
+    centre_angstrom: NDArray[np.floating],
+    *,
+    source: str,
+    placement: BeadPlacement = "centroid",
+    domain_of_residue: NDArray[np.integer] | None = None,
+) -> Reference:
+    """Prepare an atomic model for a run.
+
+    Sugars, ligands and ions ride with the nearest residue of a polymer. A bead's amplitude is the sum of the atomic
+    numbers it stands for: the electrons of eq. 1.
+
+    Parameters
+    ----------
+    model
+        The nominal model.
+    centre_angstrom
+        (3,) where the centre of the particles' box is in the frame of the model.
+    source
+        Name of the file, for error messages.
+    placement
+        One bead a residue at its electron-weighted centroid or at its central atom (the paper's Cα), or one an atom.
+    domain_of_residue
+        (n_residues,) labels, if segments must stay within ranges other than chains.
+
+    Returns
+    -------
+    Reference
+        Tensors on the CPU.
+
+    Raises
+    ------
+    InputError
+        If the model holds no protein or nucleic acid.
+    """
+    residue = np.flatnonzero(model.residue_kind != "other")
+    if residue.size == 0:
+        raise InputError(source, "has no amino acid or nucleotide", "Give a model of a protein or nucleic acid")
+    positions = model.positions_angstrom - np.asarray(centre_angstrom)
+    points = positions[model.centre_atom[residue]]
+    point_of_residue = _point_of_residue(model, positions, residue, points)
+    atom_owner = point_of_residue[model.residue_index]
+    beads, amplitude, bead_owner = _beads(model, positions, point_of_residue, placement)
+    labels = _chain_number(model) if domain_of_residue is None else np.asarray(domain_of_residue)
+    single, whole = torch.float32, torch.int64
+    return Reference(
+        points=torch.as_tensor(points, dtype=single),
+        domains=torch.as_tensor(labels[residue], dtype=whole),
+        beads=torch.as_tensor(beads, dtype=single),
+        amplitude=torch.as_tensor(amplitude, dtype=single),
+        bead_owner=torch.as_tensor(bead_owner, dtype=whole),
+        atoms=torch.as_tensor(positions, dtype=single),
+        atom_owner=torch.as_tensor(atom_owner, dtype=whole),
+        residue=torch.as_tensor(residue, dtype=whole),
+    )
+
+
+def _chain_number(model: AtomicModel) -> NDArray[np.int64]:
+    """Number the chains in the order of the file, one label a residue."""
+    names = {name: number for number, name in enumerate(dict.fromkeys(model.chain.tolist()))}
+    return np.array([names[name] for name in model.chain.tolist()], dtype=np.int64)
+
+
+def _point_of_residue(
+    model: AtomicModel, positions: NDArray[np.float64], residue: NDArray[np.int64], points: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Which point every residue rides with: its own, or the nearest one for what is no polymer."""
+    point = np.full(model.n_residues, -1, dtype=np.int64)
+    point[residue] = np.arange(len(residue))
+    rest = np.flatnonzero(point < 0)
+    if rest.size:
+        point[rest] = cKDTree(points).query(positions[model.centre_atom[rest]])[1]
+    return point
+
+
+def _beads(
+    model: AtomicModel, positions: NDArray[np.float64], point_of_residue: NDArray[np.int64], placement: BeadPlacement
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    number = np.where(model.atomic_number == _UNKNOWN, _CARBON, model.atomic_number).astype(float)
+    electrons = np.where(model.occupancy > 0, number, 0.0)
+    if placement == "atoms":
+        heavy = (model.atomic_number != _HYDROGEN) & (electrons > 0)
+        return positions[heavy], electrons[heavy], point_of_residue[model.residue_index[heavy]]
+    amplitude = np.bincount(model.residue_index, weights=electrons, minlength=model.n_residues)
+    present = amplitude > 0
+    if placement == "centre":
+        beads = positions[model.centre_atom]
+    else:
+        moments = [
+            np.bincount(model.residue_index, weights=electrons * positions[:, axis], minlength=model.n_residues)
+            for axis in range(3)
+        ]
+        beads = np.stack(moments, 1) / np.maximum(amplitude, 1e-9)[:, None]
+    return beads[present], amplitude[present], point_of_residue[present]
