@@ -1,0 +1,1 @@
+"""Structures that travel with the program; README.md says where they come from."""

@@ -1,0 +1,1 @@
+"""Particle sets with a known truth, made from atomic structures with an all-atom scattering potential."""

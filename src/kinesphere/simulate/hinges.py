@@ -1,0 +1,114 @@
+"""Hinge motions of a part of a structure, and how a user writes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from kinesphere.errors import InputError
+from kinesphere.io.structure import AtomicModel
+
+_RANGE = re.compile(r"(?P<chain>[^:]+)(:(?P<first>-?\d+[A-Za-z]?)(-(?P<last>-?\d+[A-Za-z]?))?)?")
+_FORM = "RESIDUES/PIVOT/FROM/TO, for example A:122-159/A:122/-10/40 (degrees)"
+
+
+@dataclass(frozen=True, eq=False)
+class Hinge:
+    """A rotation of some atoms about an axis through a pivot.
+
+    Attributes
+    ----------
+    moving
+        (n_atoms,) True for the atoms that turn.
+    pivot
+        (3,) Å.
+    axis
+        (3,) unit vector; positive angles open the hinge.
+    start_degrees, end_degrees
+        Angles at coordinate 0 and 1; the structure as given is at angle zero.
+    """
+
+    moving: NDArray[np.bool_]
+    pivot: NDArray[np.float64]
+    axis: NDArray[np.float64]
+    start_degrees: float
+    end_degrees: float
+
+    def turn(self, positions: NDArray[np.float64], coordinate: float) -> NDArray[np.float64]:
+        """Return positions (n_atoms, 3) with the moving atoms turned to `coordinate` in [0, 1]."""
+        angle = self.start_degrees + coordinate * (self.end_degrees - self.start_degrees)
+        rotation = Rotation.from_rotvec(np.deg2rad(angle) * self.axis)
+        result = positions.copy()
+        result[self.moving] = rotation.apply(positions[self.moving] - self.pivot) + self.pivot
+        return result
+
+
+def parse_hinge(text: str, model: AtomicModel) -> Hinge:
+    """Read a hinge as a user writes it.
+
+    Parameters
+    ----------
+    text
+        `RESIDUES/PIVOT/FROM/TO`: residues such as `A:122-159` or `A:1-214,B:1-225,E` (a whole chain), the residue whose
+        central atom is the pivot, and two angles in degrees.
+    model
+        Structure that the residues belong to.
+
+    Returns
+    -------
+    Hinge
+        Its axis passes through the pivot at right angles to the plane through the pivot and the centroids of the moving
+        part and of the rest; positive angles turn the part away from the rest.
+
+    Raises
+    ------
+    InputError
+        If the text has another form, or names residues that the model does not have.
+    """
+    parts = text.split("/")
+    try:
+        residues, pivot_name, start, end = parts[0], parts[1], float(parts[2]), float(parts[3])
+    except (IndexError, ValueError):
+        raise InputError("--hinge", f"'{text}' cannot be read", f"Write {_FORM}") from None
+    moving = select_residues(residues, model)
+    pivots = np.flatnonzero(select_residues(pivot_name, model))
+    if len(pivots) != 1 or moving.all():
+        problem = f"'{text}' names {len(pivots)} residues as pivot and moves {moving.sum()} of {model.n_residues}"
+        raise InputError("--hinge", problem, "Name one residue as pivot, and leave some residues at rest")
+    pivot = model.centres_angstrom[pivots[0]]
+    centres = model.centres_angstrom
+    axis = _opening_axis(centres[moving].mean(axis=0) - pivot, centres[~moving].mean(axis=0) - pivot)
+    return Hinge(moving[model.residue_index], pivot, axis, start, end)
+
+
+def select_residues(text: str, model: AtomicModel) -> NDArray[np.bool_]:
+    """Turn `A:122-159,B:7,C` into a mask (n_residues,); a range follows the order of the file, insertions included."""
+    number = np.char.add(model.residue_number.astype(np.str_), model.insertion_code)
+    chosen = np.zeros(model.n_residues, dtype=bool)
+    for item in text.split(","):
+        match = _RANGE.fullmatch(item.strip())
+        if match is None:
+            raise InputError("--hinge", f"'{item}' names no residues", f"Write {_FORM}")
+        in_chain = model.chain == match["chain"]
+        if match["first"]:
+            ends = [np.flatnonzero(in_chain & (number == name)) for name in (match["first"], match["last"]) if name]
+            if not all(len(rows) for rows in ends):
+                raise InputError("--hinge", f"'{item}' has an end that the model lacks", "Name residues of the model")
+            chosen[min(rows[0] for rows in ends) : max(rows[-1] for rows in ends) + 1] = True
+        elif in_chain.any():
+            chosen |= in_chain
+        else:
+            raise InputError("--hinge", f"the model has no chain '{match['chain']}'", "Name a chain of the model")
+    return chosen
+
+
+def _opening_axis(towards_part: NDArray[np.float64], towards_rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the unit vector about which a positive turn takes the part away from the rest; any normal if in line."""
+    axis = np.cross(towards_rest, towards_part)
+    if np.linalg.norm(axis) < 1e-3 * np.linalg.norm(towards_part) * np.linalg.norm(towards_rest):
+        axis = np.cross(towards_part, np.eye(3)[np.argmin(np.abs(towards_part))])
+    return axis / np.linalg.norm(axis)
