@@ -143,6 +143,7 @@ def test_residue_names_with_insertions_and_negative_numbers(kinase: Ensemble) ->
     assert select_residues("A:-1-1A", renumbered).tolist() == [True, True, True, False, False]
     assert select_residues("A:1B,A:2", renumbered).tolist() == [False, False, False, True, True]
     assert select_residues("A", renumbered).all()
+    assert select_residues("A:-20-0", renumbered).tolist() == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +151,8 @@ def test_residue_names_with_insertions_and_negative_numbers(kinase: Ensemble) ->
     [
         ("A:122-159", "cannot be read"),
         ("A:122-159/A:122/x/40", "cannot be read"),
-        ("A:122-999/A:122/0/40", "A:122-999"),
-        ("Z/A:122/0/40", "no chain 'Z'"),
+        ("A:922-999/A:122/0/40", "no residues 'A:922-999'"),
+        ("Z/A:122/0/40", "no residues 'Z'"),
         ("A/A:122/0/40", "moves 214 of 214"),
         ("A:1-5/A:1-2/0/40", "2 residues as pivot"),
     ],

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from kinesphere.io.mrc import ImageStack, write_map
+from kinesphere.io.star import write_star
 from kinesphere.simulate.draws import draw_particles
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.images import clean_images
 from kinesphere.simulate.recipe import Recipe
 from kinesphere.simulate.scattering import potential_map
-from kinesphere.simulate.star_table import star_text
+from kinesphere.simulate.star_table import star_tables
 
 
 @pytest.mark.oracle
@@ -31,7 +32,7 @@ def test_images_agree_with_relion_project(relion: Callable[[str], Path], tmp_pat
         ensemble.positions[0], ensemble.model.atomic_number, recipe.box, recipe.pixel_size, recipe.b_factor
     )
     write_map(tmp_path / "map.mrc", density, recipe.pixel_size)
-    (tmp_path / "in.star").write_text(star_text(draws, recipe, "none.mrcs"))
+    write_star(tmp_path / "in.star", star_tables(draws, recipe, "none.mrcs"))
     command = [relion("relion_project"), "--i", "map.mrc", "--ang", "in.star", "--o", "out", "--ctf", "--angpix", "1.5"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     theirs = ImageStack(tmp_path / "out.mrcs")[:]

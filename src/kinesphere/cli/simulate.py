@@ -28,8 +28,8 @@ class SimulateOptions:
     out: Path = Path("simulated")
     """Folder to write to."""
     hinge: tuple[str, ...] = ()
-    """Motions of a single structure, each RESIDUES/PIVOT/FROM/TO: A:122-159/A:122/-10/40 turns those residues about the
-    central atom of A:122 from -10 to 40 degrees, positive angles opening. Two hinges make a plane of states."""
+    """Motions of a single structure, each RESIDUES/PIVOT/FROM/TO. A:122-159/A:122/-10/40 turns residues 122 to 159 of
+    chain A about the central atom of A:122 from -10 to 40 degrees; positive angles open. Two hinges make a plane."""
     n_states: int = 41
     """States along each hinge motion, or along the bundled path."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -39,12 +39,12 @@ def run(options: SimulateOptions) -> None:
     """Simulate a particle set and say where it is."""
     ensemble, origin = _ensemble(options)
     recipe = options.recipe
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Imaging particles", total=recipe.n)
         write_dataset(options.out, ensemble, recipe, origin, lambda made: progress.advance(task, made))
     console.print(
-        f"{recipe.n:,} particles of {ensemble.n_states} states, {recipe.box} px at {recipe.pixel_size:g} Å, "
-        f"SNR {recipe.snr:g}: {options.out / STAR_FILE}"
+        f"{recipe.n:,} particles, {ensemble.n_states} {'state' if ensemble.n_states == 1 else 'states'}, "
+        f"{recipe.box} px at {recipe.pixel_size:g} Å, SNR {recipe.snr:g}: {options.out / STAR_FILE}"
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import ImageStack, stack_writer, write_map
+from kinesphere.io.star import write_star
 from kinesphere.io.structure import write_model
 from kinesphere.runtime import atomic_write
 from kinesphere.simulate.draws import Draws, draw_particles
@@ -20,7 +21,7 @@ from kinesphere.simulate.noise import draw_noise, noise_power
 from kinesphere.simulate.readme import describe
 from kinesphere.simulate.recipe import Recipe
 from kinesphere.simulate.scattering import potential_map, require_known_elements
-from kinesphere.simulate.star_table import star_text
+from kinesphere.simulate.star_table import star_tables
 
 STACK_FILE, STAR_FILE, TRUTH_FILE = "particles.mrcs", "particles.star", "truth.npz"
 MODEL_FILE, MAP_FILE, README_FILE = "model.cif", "consensus.mrc", "README.md"
@@ -67,13 +68,14 @@ def write_dataset(
     draws = draw_particles(recipe, centred.coordinate)
     folder.mkdir(parents=True, exist_ok=True)
     _write_images(folder / STACK_FILE, centred, draws, recipe, on_progress)
-    _write_text(folder / STAR_FILE, star_text(draws, recipe, STACK_FILE))
+    write_star(folder / STAR_FILE, star_tables(draws, recipe, STACK_FILE))
     shown = centred.moved(np.full(3, recipe.pixel_size * (recipe.box // 2)))
     _write_truth(folder / TRUTH_FILE, shown, draws)
     write_model(folder / MODEL_FILE, shown.model)
     low_pass = consensus_resolution_angstrom(recipe)
     write_map(folder / MAP_FILE, _mean_potential(centred, draws, recipe, low_pass), recipe.pixel_size)
-    _write_text(folder / README_FILE, describe(ensemble, recipe, origin, low_pass))
+    with atomic_write(folder / README_FILE) as temporary:
+        temporary.write_text(describe(ensemble, recipe, origin, low_pass), encoding="utf-8")
     return draws
 
 
@@ -146,8 +148,3 @@ def _mean_potential(ensemble: Ensemble, draws: Draws, recipe: Recipe, low_pass_a
             low_pass_angstrom,
         )
     return total
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

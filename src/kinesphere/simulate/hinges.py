@@ -86,24 +86,33 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
 
 
 def select_residues(text: str, model: AtomicModel) -> NDArray[np.bool_]:
-    """Turn `A:122-159,B:7,C` into a mask (n_residues,); a range follows the order of the file, insertions included."""
-    number = np.char.add(model.residue_number.astype(np.str_), model.insertion_code)
+    """Turn `A:122-159,B:7,C` into a mask (n_residues,); numbers order before the same number with an insertion code.
+
+    Raises
+    ------
+    InputError
+        If the text has another form, or a part of it holds no residue of the model.
+    """
+    place = list(zip(model.residue_number.tolist(), model.insertion_code.tolist(), strict=True))
     chosen = np.zeros(model.n_residues, dtype=bool)
     for item in text.split(","):
         match = _RANGE.fullmatch(item.strip())
         if match is None:
             raise InputError("--hinge", f"'{item}' names no residues", f"Write {_FORM}")
-        in_chain = model.chain == match["chain"]
+        found = model.chain == match["chain"]
         if match["first"]:
-            ends = [np.flatnonzero(in_chain & (number == name)) for name in (match["first"], match["last"]) if name]
-            if not all(len(rows) for rows in ends):
-                raise InputError("--hinge", f"'{item}' has an end that the model lacks", "Name residues of the model")
-            chosen[min(rows[0] for rows in ends) : max(rows[-1] for rows in ends) + 1] = True
-        elif in_chain.any():
-            chosen |= in_chain
-        else:
-            raise InputError("--hinge", f"the model has no chain '{match['chain']}'", "Name a chain of the model")
+            first = _place(match["first"])
+            last = _place(match["last"]) if match["last"] else first
+            found &= np.array([first <= here <= last for here in place])
+        if not found.any():
+            raise InputError("--hinge", f"the model has no residues '{item}'", "Name chains and residues of the model")
+        chosen |= found
     return chosen
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Split `52A` into number and insertion code."""
+    return (int(name), "") if name[-1].isdigit() else (int(name[:-1]), name[-1])
 
 
 def _opening_axis(towards_part: NDArray[np.float64], towards_rest: NDArray[np.float64]) -> NDArray[np.float64]:

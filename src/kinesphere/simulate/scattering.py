@@ -69,8 +69,8 @@ def require_known_elements(atomic_number: NDArray[np.int64], source: str) -> Non
 class AtomProjector:
     """Projects the potential of one molecule, for images of one box and pixel size.
 
-    The projection is band-limited to frequencies below Nyquist, like an image cropped in Fourier space. Each element's atoms are spread
-    once; their common form factor multiplies the transform.
+    The projection is band-limited to frequencies below Nyquist, like an image cropped in Fourier space. Each element's
+    atoms are spread once; their common form factor multiplies the transform.
 
     Parameters
     ----------

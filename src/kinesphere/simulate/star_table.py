@@ -1,73 +1,64 @@
-"""The RELION 3.1 star file of simulated particles."""
+"""The RELION 3.1 tables of simulated particles."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kinesphere.imaging.pose import euler_from_rotation
 from kinesphere.simulate.draws import Draws
 from kinesphere.simulate.recipe import Recipe
 
-_OPTICS_COLUMNS = (
-    "rlnOpticsGroup",
-    "rlnOpticsGroupName",
-    "rlnVoltage",
-    "rlnSphericalAberration",
-    "rlnAmplitudeContrast",
-    "rlnImagePixelSize",
-    "rlnImageSize",
-    "rlnImageDimensionality",
-)
-_PARTICLE_COLUMNS = (
-    "rlnImageName",
-    "rlnOpticsGroup",
-    "rlnAngleRot",
-    "rlnAngleTilt",
-    "rlnAnglePsi",
-    "rlnOriginXAngst",
-    "rlnOriginYAngst",
-    "rlnDefocusU",
-    "rlnDefocusV",
-    "rlnDefocusAngle",
-    "rlnPhaseShift",
-    "rlnRandomSubset",
-)
 
-
-def star_text(draws: Draws, recipe: Recipe, stack_name: str) -> str:
-    """Format optics and particles; origins are minus the shift, as RELION has them.
+def star_tables(draws: Draws, recipe: Recipe, stack_name: str) -> dict[str, dict[str, ArrayLike]]:
+    """Lay out optics and particles as columns for `io.star.write_star`.
 
     Parameters
     ----------
     draws
-        The recorded poses go into the file, which differ from the true ones by the recipe's errors.
+        The recorded poses are given, which differ from the true ones by the recipe's errors.
     recipe
         Microscope and image size.
     stack_name
         Stack of the images, beside the star file.
+
+    Returns
+    -------
+    dict
+        Columns by name, by block. Origins are minus the shift, as RELION has them.
     """
-    optics = [
-        f"{group + 1} opticsGroup{group + 1} {recipe.group_voltage_kv(group):.6f} {recipe.spherical_aberration_mm:.6f} "
-        f"{recipe.amplitude_contrast:.6f} {recipe.pixel_size:.6f} {recipe.box} 2"
-        for group in range(recipe.optics_groups)
-    ]
-    numbers = np.column_stack(
-        [
-            euler_from_rotation(draws.recorded_rotation),
-            -draws.recorded_shift_angstrom,
-            draws.defocus_u_angstrom,
-            draws.defocus_v_angstrom,
-            draws.defocus_angle_degrees,
-            np.full(len(draws.state), recipe.phase_shift_degrees),
-        ]
-    )
-    particles = [
-        f"{row + 1:06d}@{stack_name} {group + 1} " + " ".join(f"{value:.6f}" for value in values) + f" {half}"
-        for row, (group, values, half) in enumerate(zip(draws.optics_group, numbers, draws.half, strict=True))
-    ]
-    return _loop("optics", _OPTICS_COLUMNS, optics) + _loop("particles", _PARTICLE_COLUMNS, particles)
+    return {"optics": _optics(recipe), "particles": _particles(draws, recipe, stack_name)}
 
 
-def _loop(name: str, columns: tuple[str, ...], rows: list[str]) -> str:
-    header = [f"_{column} #{number}" for number, column in enumerate(columns, start=1)]
-    return "\n".join(["", "# version 30001", "", f"data_{name}", "", "loop_", *header, *rows, "", ""])
+def _optics(recipe: Recipe) -> dict[str, ArrayLike]:
+    groups = range(recipe.optics_groups)
+    n_groups = len(groups)
+    return {
+        "rlnOpticsGroup": [group + 1 for group in groups],
+        "rlnOpticsGroupName": [f"opticsGroup{group + 1}" for group in groups],
+        "rlnVoltage": [recipe.group_voltage_kv(group) for group in groups],
+        "rlnSphericalAberration": np.full(n_groups, recipe.spherical_aberration_mm),
+        "rlnAmplitudeContrast": np.full(n_groups, recipe.amplitude_contrast),
+        "rlnImagePixelSize": np.full(n_groups, recipe.pixel_size),
+        "rlnImageSize": np.full(n_groups, recipe.box),
+        "rlnImageDimensionality": np.full(n_groups, 2),
+    }
+
+
+def _particles(draws: Draws, recipe: Recipe, stack_name: str) -> dict[str, ArrayLike]:
+    rot, tilt, psi = euler_from_rotation(draws.recorded_rotation).T
+    origin_x, origin_y = -draws.recorded_shift_angstrom.T
+    return {
+        "rlnImageName": [f"{row:06d}@{stack_name}" for row in range(1, recipe.n + 1)],
+        "rlnOpticsGroup": draws.optics_group + 1,
+        "rlnAngleRot": rot,
+        "rlnAngleTilt": tilt,
+        "rlnAnglePsi": psi,
+        "rlnOriginXAngst": origin_x,
+        "rlnOriginYAngst": origin_y,
+        "rlnDefocusU": draws.defocus_u_angstrom,
+        "rlnDefocusV": draws.defocus_v_angstrom,
+        "rlnDefocusAngle": draws.defocus_angle_degrees,
+        "rlnPhaseShift": np.full(recipe.n, recipe.phase_shift_degrees),
+        "rlnRandomSubset": draws.half,
+    }
