@@ -22,6 +22,8 @@ from kinesphere.fourier import (
 )
 from kinesphere.imaging.ctf import evaluate_ctf
 from kinesphere.particles.ctf_parameters import ctf_parameters
+from kinesphere.particles.grid import ImageGrid
+from kinesphere.particles.optics import OpticsGroup
 from kinesphere.particles.particle_set import ParticleSet
 
 # Standard deviations of the Gaussian blobs that stand for the molecule, as fractions of the box.
@@ -104,13 +106,12 @@ def _conclude(z_score: float, n_images: int) -> ContrastEstimate:
 def _blob_scores(particles: ParticleSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Score images of one optics group against each blob size, (b, r); the unit is the standard deviation of noise."""
     group = particles.optics[int(particles.optics_group[rows[0]])]
-    box = min(WORKING_BOX_PX, group.box_px)
-    pixel_size = group.pixel_size_angstrom * group.box_px / box
+    stored_box = particles.images(rows[:1]).shape[-1]
+    box = min(WORKING_BOX_PX, stored_box)
+    pixel_size = group.pixel_size_angstrom * stored_box / box
     chunks = np.split(rows, range(CHUNK_IMAGES, len(rows), CHUNK_IMAGES))
     transforms = torch.cat([_centred_transforms(particles, chunk, box, pixel_size) for chunk in chunks])
-    ctf = torch.ones(len(rows), box, box // 2 + 1)
-    if particles.has_ctf:
-        ctf = evaluate_ctf(ctf_parameters(particles, rows), box, pixel_size)
+    ctf = _transfer(particles, rows, group, ImageGrid(box, pixel_size))
     whitening = _whitening(transforms, box)
     ky, kx = fourier_grid(box)
     sigmas_px = torch.tensor(BLOB_SIGMAS)[:, None, None] * box
@@ -119,6 +120,18 @@ def _blob_scores(particles: ParticleSet, rows: NDArray[np.int64]) -> NDArray[np.
     variance = torch.einsum("bkl,rkl->br", ctf**2, whitening * blobs**2)
     scores: NDArray[np.float32] = (signal / variance.sqrt()).numpy()
     return scores
+
+
+def _transfer(
+    particles: ParticleSet, rows: NDArray[np.int64], group: OpticsGroup, grid: ImageGrid
+) -> Float[Tensor, "b n half"]:
+    """By what the molecule is multiplied in the images as they are stored; one where nothing is known."""
+    if not particles.has_ctf:
+        return torch.ones(len(rows), grid.box_px, grid.box_px // 2 + 1)
+    ctf = evaluate_ctf(ctf_parameters(particles, rows), grid.box_px, grid.pixel_size_angstrom)
+    if group.is_ctf_premultiplied:
+        return ctf**2
+    return ctf.abs() if group.is_phase_flipped else ctf
 
 
 def _whitening(transforms: Complex[Tensor, "b n half"], box: int) -> Float[Tensor, "n half"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinesphere.errors import InputError
-from kinesphere.particles.particle_set import OpticsGroup
+from kinesphere.particles.optics import OpticsGroup
 
 # Beyond this ratio one group would lose most of its resolution, or most of its field of view, to another.
 LARGEST_RATIO = 2.0

@@ -138,4 +138,6 @@ def fourier_crop_images(images: Float[Tensor, "b n n"], box_px: int) -> Float[Te
         ``(b, box_px, box_px)``. Mean and amplitudes are kept, pixel ``n // 2`` maps onto ``box_px // 2``; the standard
         deviation of white noise falls by ``box_px / n``.
     """
+    if box_px == images.shape[-1]:
+        return images
     return centred_irfft2(crop_fourier(centred_rfft2(images), images.shape[-1], box_px), box_px)

@@ -1,4 +1,4 @@
-"""Batches of particle images for training: shuffled, processed, read ahead, in memory that does not grow with the set."""
+"""Batches of particle images for training: shuffled, processed and read ahead, in memory that stays flat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,14 @@ from torch import Tensor
 from kinesphere.errors import InputError
 from kinesphere.fourier import centred_irfft2, centred_rfft2, shift_fourier
 from kinesphere.particles.grid import ImageGrid, common_grid, resample, resampling_matrix
+from kinesphere.particles.optics import OpticsGroup
 from kinesphere.particles.particle_set import ParticleSet
-from kinesphere.particles.preprocess import background_statistics, fourier_crop_images, subtract_ramp
+from kinesphere.particles.preprocess import (
+    background_mask,
+    background_statistics,
+    fourier_crop_images,
+    subtract_ramp,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class LoaderOptions:
 class ImageBatch(NamedTuple):
     """Some images and their rows in the particle set."""
 
-    index: Int[Tensor, " b"]
+    rows: Int[Tensor, " b"]
     images: Float[Tensor, "b n n"]
 
 
@@ -79,9 +85,10 @@ class ImageLoader:
     def __init__(self, particles: ParticleSet, options: LoaderOptions | None = None) -> None:
         self.options = options or LoaderOptions()
         self._particles = particles
-        groups = np.unique(particles.optics_group)
-        self.grid: ImageGrid = common_grid([particles.optics[g] for g in groups], self.options.box_px, particles.source)
-        self._resampling = {int(group): self._plan_resampling(int(group)) for group in groups}
+        groups = _occupied_groups(particles)
+        self.grid: ImageGrid = common_grid(list(groups.values()), self.options.box_px, particles.source)
+        self._resampling = {number: self._plan_resampling(group) for number, group in groups.items()}
+        self._require_background()
         self._kept: Tensor | None = None
         if len(particles) * self.grid.box_px**2 * 4 <= self.options.preload_bytes:
             self._kept = self._preload()
@@ -182,13 +189,25 @@ class ImageLoader:
             kept[start : start + size] = self.load(np.arange(start, min(start + size, n)))
         return kept
 
-    def _plan_resampling(self, group: int) -> Tensor | None:
+    def _plan_resampling(self, optics: OpticsGroup) -> Tensor | None:
         """Matrix that brings a group onto the grid; None where Fourier-cropping (or nothing) does."""
-        optics = self._particles.optics[group]
         own = ImageGrid(optics.box_px, optics.pixel_size_angstrom)
         if abs(own.extent_angstrom - self.grid.extent_angstrom) < 1e-6 * own.extent_angstrom:
             return None
         return resampling_matrix(own, self.grid)
+
+    def _require_background(self) -> None:
+        if not (self.options.normalise or self.options.remove_ramp):
+            return
+        try:
+            background_mask(self.grid.box_px, self._background_radius)
+        except ValueError as error:
+            problem = f"{self.options.background_radius_fraction:g} leaves no background: {error}"
+            raise InputError("--background-radius-fraction", problem, "Use a fraction from 0 to 1") from error
+
+    @property
+    def _background_radius(self) -> float:
+        return self.options.background_radius_fraction * self.grid.box_px / 2
 
     def _read(self, rows: NDArray[np.int64]) -> Tensor:
         """Images on the grid with the asked sign, not yet normalised."""
@@ -204,12 +223,11 @@ class ImageLoader:
         return -images if self.options.invert_contrast else images
 
     def _normalise(self, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        radius = self.options.background_radius_fraction * self.grid.box_px / 2
         if self.options.remove_ramp:
-            images = subtract_ramp(images, radius)
+            images = subtract_ramp(images, self._background_radius)
         if not self.options.normalise:
             return images
-        mean, sd = background_statistics(images, radius)
+        mean, sd = background_statistics(images, self._background_radius)
         # Relative to the whole image: interpolation leaves rounding noise on a background that was masked to zero.
         flat = sd <= 1e-5 * images.std(dim=(1, 2))
         self._refuse(flat, rows, "has a constant background", "Use images without a mask, or do not normalise")
@@ -223,7 +241,20 @@ class ImageLoader:
 
     def _refuse(self, bad: Tensor, rows: NDArray[np.int64], problem: str, remedy: str) -> None:
         if bool(bad.any()):
-            first = int(rows[int(bad.int().argmax())])
-            others = int(bad.sum()) - 1
-            more = f" (so do {others} others near it)" if others else ""
-            raise InputError(self._particles.source, f"image {first + 1} {problem}{more}", remedy)
+            first, n_bad = rows[int(bad.int().argmax())], int(bad.sum())
+            stack = self._particles.files.names[self._particles.image_file[first]]
+            name = f"image {self._particles.image_slot[first] + 1} of {stack} (row {self._particles.row[first] + 1})"
+            more = f", and {n_bad - 1} more of {len(rows)} read with it" if n_bad > 1 else ""
+            raise InputError(self._particles.source, f"{name} {problem}{more}", remedy)
+
+
+def _occupied_groups(particles: ParticleSet) -> dict[int, OpticsGroup]:
+    """Optics groups with particles by number, their boxes read from an image where the file does not say."""
+    if len(particles) == 0:
+        raise InputError(particles.source, "has no particles", "Check the selection that made it")
+    groups = {}
+    for number, example in zip(*np.unique(particles.optics_group, return_index=True), strict=True):
+        group = particles.optics[number]
+        box_px = group.box_px or particles.images(example).shape[-1]
+        groups[int(number)] = replace(group, box_px=box_px)
+    return groups
