@@ -1,0 +1,86 @@
+"""The STAR file behind a particle set: copies of it with particles chosen and columns changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinesphere.io.star import TableEdit, copy_star, format_column
+from kinesphere.particles.particle_set import ParticleSet, StoredImages
+
+
+@dataclass(frozen=True)
+class StarSource:
+    """A STAR file that particles came from.
+
+    Attributes
+    ----------
+    path
+        The file.
+    stamp
+        Its size and time of change when it was read.
+    block, columns
+        Its particle table and that table's columns.
+    optics_block
+        Block of its optics table; None in RELION 3.0 files.
+    n_optics
+        Rows of the optics table.
+    """
+
+    path: Path
+    stamp: tuple[int, int]
+    block: str
+    columns: tuple[str, ...]
+    optics_block: str | None
+    n_optics: int
+
+    def write_star(
+        self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
+    ) -> None:
+        """Copy the rows of `particles` with every column; see `ParticleSet.write_star`."""
+        changed = {**self._image_columns(particles, images), **columns}
+        texts = {name: format_column(values) for name, values in changed.items()}
+        edits = {self.block: TableEdit(particles.row, texts)}
+        if images and self.optics_block is not None:
+            grid = {"rlnImagePixelSize": images.pixel_size_angstrom, "rlnImageSize": images.box_px}
+            edits[self.optics_block] = TableEdit(
+                columns={name: format_column([value] * self.n_optics) for name, value in grid.items()}
+            )
+        folder = None if images else folder_to_note(particles, path)
+        copy_star(self.path, path, edits, stamp=self.stamp, image_folder=folder)
+
+    def _image_columns(self, particles: ParticleSet, images: StoredImages | None) -> dict[str, NDArray[Any]]:
+        """Columns of the particle table that change with the stack of images."""
+        if images is None:
+            return {}
+        n = len(particles)
+        columns: dict[str, NDArray[Any]] = {
+            "rlnImageName": np.array([f"{number:06d}@{images.stack}" for number in range(1, n + 1)])
+        }
+        origin_px = -particles.shift_angstrom / images.pixel_size_angstrom
+        present = {
+            "rlnOriginX": origin_px[:, 0],
+            "rlnOriginY": origin_px[:, 1],
+            "rlnImagePixelSize": np.full(n, images.pixel_size_angstrom),
+            "rlnPixelSize": np.full(n, images.pixel_size_angstrom),
+            "rlnImageSize": np.full(n, images.box_px),
+        }
+        columns |= {name: values for name, values in present.items() if name in self.columns}
+        if self.optics_block is None or "rlnDetectorPixelSize" in self.columns:
+            # With this magnification the detector's pixel in micrometres is the image's pixel in Å.
+            columns["rlnMagnification"] = np.full(n, 10000.0)
+            columns["rlnDetectorPixelSize"] = np.full(n, images.pixel_size_angstrom)
+        return columns
+
+
+def folder_to_note(particles: ParticleSet, path: Path) -> Path | None:
+    """Return the folder that relative image names start from, where the place of a new file does not tell."""
+    if all(Path(name).is_absolute() for name in particles.files.names):
+        return None
+    root = particles.files.folder()
+    return None if root is None or root in path.resolve().parents else root
