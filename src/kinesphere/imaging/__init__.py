@@ -1,0 +1,1 @@
+"""The equation: poses, CTF, renderer, noise and forward model, batched and differentiable."""

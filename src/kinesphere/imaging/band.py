@@ -16,8 +16,8 @@ from kinesphere.imaging.gaussians import RenderGrid
 class FourierBand:
     """The coefficients of resolution shells 1 … n_shells of a box, from low to high resolution.
 
-    Because they are sorted, the band of a coarser training stage is a prefix of the band of a finer one. The mean of the
-    image (shell 0) is left out: normalisation sets it arbitrarily.
+    Because they are sorted, the band of a coarser training stage is a prefix of the band of a finer one. The mean of
+    the image (shell 0) is left out: normalisation sets it arbitrarily.
 
     Parameters
     ----------

@@ -62,6 +62,8 @@ def recentre(
     return coefficients * torch.polar(torch.ones_like(phase), phase).to(coefficients.dtype)
 
 
-def shell_values(profile: Float[Tensor, "g shells"], group: Int[Tensor, " b"], band: FourierBand) -> Float[Tensor, "b m"]:
+def shell_values(
+    profile: Float[Tensor, "g shells"], group: Int[Tensor, " b"], band: FourierBand
+) -> Float[Tensor, "b m"]:
     """Spread a per-shell profile of each optics group over the coefficients of images in those groups."""
     return profile[group][:, band.shell]

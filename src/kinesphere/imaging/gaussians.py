@@ -1,9 +1,10 @@
 """The renderer: images of a sum of isotropic Gaussians, exactly (reference) and by spreading and FFT (fast).
 
-Both return the Fourier transform of the same image: point g adds a_g · exp(−r² / 2 s_g²) / (2π s_g²), whose integral over the
-plane is a_g, band-limited to the box (no aliasing, unlike a Gaussian sampled at pixels). The fast path spreads each point onto an oversampled grid with a cubic B-spline, takes
-one FFT and divides by the spline's transform: a type-1 non-uniform FFT (Dutt & Rokhlin 1993; Barnett, Magland & af Klinteberg
-2019, doi:10.1137/18M120885X), so its cost hardly depends on the width of the Gaussians.
+Both return the Fourier transform of the same image: point g adds a_g · exp(−r² / 2 s_g²) / (2π s_g²), whose integral
+over the plane is a_g, band-limited to the box (no aliasing, unlike a Gaussian sampled at pixels). The fast path spreads
+each point onto an oversampled grid with a cubic B-spline, takes one FFT and divides by the spline's transform: a type-1
+non-uniform FFT (Dutt & Rokhlin 1993; Barnett, Magland & af Klinteberg 2019, doi:10.1137/18M120885X), so its cost hardly
+depends on the width of the Gaussians.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def render_exact(
     amplitude: Float[Tensor, " p"],
     width_angstrom: Float[Tensor, " p"] | float,
     grid: RenderGrid,
-) -> Float[Tensor, "b n half"]:
+) -> Complex[Tensor, "b n half"]:
     """Render by the separable sum over points in Fourier space: slow, readable, exact; the reference.
 
     Parameters
@@ -91,7 +92,7 @@ def render_exact(
 
 def render_points(
     points_xy: Float[Tensor, "b p 2"], amplitude: Float[Tensor, " p"], grid: RenderGrid
-) -> Float[Tensor, "b n half"]:
+) -> Complex[Tensor, "b n half"]:
     """Render points (no width yet) on the Fourier half plane: Σ_g a_g exp(−2πi k·x_g), by spreading and one FFT.
 
     Multiply by `gaussian_envelope` for Gaussians. Points outside the box wrap around, as anything periodic does.
@@ -117,7 +118,9 @@ def render_points(
     return cropped * _kernel_correction(grid.box, spread_box, points_xy.device, points_xy.dtype)
 
 
-def gaussian_envelope(grid: RenderGrid, width_angstrom: float, device: torch.device | str = "cpu") -> Float[Tensor, "n half"]:
+def gaussian_envelope(
+    grid: RenderGrid, width_angstrom: float, device: torch.device | str = "cpu"
+) -> Float[Tensor, "n half"]:
     """Fourier transform of a unit Gaussian of the given standard deviation: exp(−2π² s² |k|²), (box, box // 2 + 1)."""
     ky, kx = fourier_grid(grid.box, device=torch.device(device))
     squared = (kx**2 + ky**2) / grid.pixel_size_angstrom**2
@@ -166,9 +169,10 @@ def _footprint(points_px: Tensor, box: int, *, derivative: bool) -> tuple[Tensor
 class _BSpline:
     """The cardinal B-spline of a given width as spreading kernel: one polynomial a tap, transform sinc^width.
 
-    Molecules have most of their power at low frequency. There a B-spline's aliasing error vanishes as (k / k_grid)^width, and with it
-    the error of the gradient, where a Kaiser–Bessel kernel of the same width keeps a floor: measured on 214 points, width 4, twofold
-    oversampling, the gradient is off by 7e-4 with the B-spline and 1.4e-2 with Kaiser–Bessel.
+    Molecules have most of their power at low frequency. There a B-spline's aliasing error vanishes as
+    (k / k_grid)^width, and with it the error of the gradient, where a Kaiser–Bessel kernel of the same width keeps a
+    floor: measured on 214 points, width 4, twofold oversampling, the gradient is off by 7e-4 with the B-spline and
+    1.4e-2 with Kaiser–Bessel.
     """
 
     def __init__(self, width: int) -> None:

@@ -1,4 +1,4 @@
-"""What the model does not know in advance: the scale of the signal and the power of the noise in every resolution shell."""
+"""What is not known in advance: the scale of the signal and the power of the noise in every resolution shell."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kinesphere.imaging.band import FourierBand
 class ShellStatistics:
     """Sums over images from which signal scale and noise power follow, per optics group and shell.
 
-    For data X, model M (CTF included) and posterior weights w over conformations: Σ|X|², Σ w Re(X* M), Σ w |M|², and the
-    number of coefficients. All (n_groups, n_shells + 1), double precision.
+    For data X, model M (CTF included) and posterior weights w over conformations: Σ|X|², Σ w Re(X* M), Σ w |M|², and
+    the number of coefficients. All (n_groups, n_shells + 1), double precision.
     """
 
     band: FourierBand
@@ -54,13 +54,13 @@ class ShellStatistics:
 
 @dataclass(frozen=True)
 class SignalAndNoise:
-    """Least-squares scale of the model and residual power of the data: the likelihood's only nuisance parameters.
+    """Least-squares scale of the model and residual power of the data, the likelihood's nuisance parameters.
 
     Parameters
     ----------
     scale
-        (n_groups, n_shells + 1) factor between the model and the data; falls where the model stops explaining the images,
-        which weights resolution shells by what the model knows about them.
+        (n_groups, n_shells + 1) factor between the model and the data; falls where the model stops explaining
+        the images, which weights resolution shells by what the model knows about them.
     variance
         (n_groups, n_shells + 1) noise power of one Fourier coefficient.
     """

@@ -23,7 +23,9 @@ def rotation_from_euler(euler_degrees: NDArray[np.floating]) -> NDArray[np.float
     ndarray
         (n, 3, 3) matrices R with x_image = Rᵀ · x_volume: intrinsic ZYZ, measured against `relion_project`.
     """
-    matrices: NDArray[np.float64] = Rotation.from_euler("ZYZ", np.asarray(euler_degrees, float), degrees=True).as_matrix()
+    matrices: NDArray[np.float64] = Rotation.from_euler(
+        "ZYZ", np.asarray(euler_degrees, float), degrees=True
+    ).as_matrix()
     return matrices
 
 
@@ -33,9 +35,7 @@ def euler_from_rotation(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
     return angles
 
 
-def project_points(
-    points: Float[Tensor, "*b p 3"], rotation: Float[Tensor, "*b 3 3"]
-) -> Float[Tensor, "*b p 2"]:
+def project_points(points: Float[Tensor, "*b p 3"], rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b p 2"]:
     """Project points along the beam: the first two rows of Rᵀ applied to every point.
 
     Parameters
@@ -53,9 +53,7 @@ def project_points(
     return points @ rotation[..., :, :2]
 
 
-def project_states(
-    states: Float[Tensor, "k p 3"], rotation: Float[Tensor, "b 3 3"]
-) -> Float[Tensor, "b k p 2"]:
+def project_states(states: Float[Tensor, "k p 3"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b k p 2"]:
     """Project each of k shared structures in the pose of each of b images, as one matrix product.
 
     Parameters

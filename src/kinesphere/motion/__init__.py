@@ -1,0 +1,1 @@
+"""Motion models: from a latent position to where the points of a molecule are."""

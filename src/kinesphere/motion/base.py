@@ -56,7 +56,7 @@ class Motion(nn.Module, ABC):
             (k, q, 3) in Å.
         """
 
-    def resample(self, generator: torch.Generator) -> None:  # noqa: B027  (most models have nothing random of their own)
+    def resample(self, generator: torch.Generator) -> None:
         """Draw the model's own random parameters afresh (once a training step); nothing by default."""
 
     def divergence(self) -> Float[Tensor, ""]:
@@ -64,5 +64,5 @@ class Motion(nn.Module, ABC):
         return self.reference.new_zeros(())
 
     def structural_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that describe the molecule rather than its motion, which learn at a rate of their own; none by default."""
+        """Parameters of the molecule rather than of its motion, which learn at their own rate; none by default."""
         return iter(())

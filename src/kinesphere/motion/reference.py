@@ -108,7 +108,7 @@ def build_reference(
 
 
 def _chain_number(model: AtomicModel) -> NDArray[np.int64]:
-    """Number the chains in the order of the file, one label a residue."""
+    """Label each residue with the number of its chain, in the order of the file."""
     names = {name: number for number, name in enumerate(dict.fromkeys(model.chain.tolist()))}
     return np.array([names[name] for name in model.chain.tolist()], dtype=np.int64)
 
@@ -133,14 +133,13 @@ def _beads(
     if placement == "atoms":
         heavy = (model.atomic_number != _HYDROGEN) & (electrons > 0)
         return positions[heavy], electrons[heavy], point_of_residue[model.residue_index[heavy]]
-    amplitude = np.bincount(model.residue_index, weights=electrons, minlength=model.n_residues)
+    amplitude = np.bincount(model.residue_index, electrons, model.n_residues).astype(np.float64)
     present = amplitude > 0
     if placement == "centre":
         beads = positions[model.centre_atom]
     else:
         moments = [
-            np.bincount(model.residue_index, weights=electrons * positions[:, axis], minlength=model.n_residues)
-            for axis in range(3)
+            np.bincount(model.residue_index, electrons * positions[:, axis], model.n_residues) for axis in range(3)
         ]
         beads = np.stack(moments, 1) / np.maximum(amplitude, 1e-9)[:, None]
     return beads[present], amplitude[present], point_of_residue[present]

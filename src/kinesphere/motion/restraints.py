@@ -1,4 +1,7 @@
-"""Optional priors on structures: keep the chain whole and residues apart (cryoSPHERE section 3.6; after Rosenbaum et al. 2021)."""
+"""Optional priors on structures: keep the chain whole and residues apart.
+
+After section 3.6 of the cryoSPHERE paper and Rosenbaum et al. 2021.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ class Restraints:
         return ((change - _SLACK_ANGSTROM).clamp_min(0.0) ** 2).sum(-1)
 
     def clash_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
-        """Sum over clashing pairs of the squared overlap, (k,) in Å²; a neighbour search, no n² distances, 0 without clashes."""
+        """Sum over clashing pairs of the squared overlap, (k,) in Å²; from a neighbour search, 0 without clashes."""
         energies = []
         for structure in positions:
             pairs = _neighbours(structure.detach(), self.clash_distance)

@@ -15,6 +15,8 @@ from torch.nn import functional
 from kinesphere.motion.base import Motion
 
 _SMALLEST_WIDTH = 0.05
+_LARGEST_LOG = 6.0
+_INITIAL_LOG_STD = -3.3  # bounded: a standard deviation of 0.05
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,17 @@ class SegmentsConfig:
     """τ of eq. 6: the larger, the sharper the boundaries between segments."""
     pivot: Literal["centroid", "origin"] = "centroid"
     """What segments rotate about: their own centroid (better conditioned) or the centre of the box (the paper)."""
-    hidden: int = 128
+    decoder_width: int = 128
     """Width of the two hidden layers of the decoder network."""
 
 
 class Segmentation(nn.Module):
     """Who belongs to which segment: a Gaussian mixture over the residue index, with a posterior on its parameters.
 
-    The mixture's means, widths and weights have the paper's independent Gaussian posteriors and standard normal priors. They are
-    kept in units in which the prior is sensible for any chain length: a mean is its offset from even spacing in units of the
-    spacing, a width is a log ratio to half the spacing, so that no value of a parameter is invalid, and none can collapse or overflow.
+    The mixture's means, widths and weights have the paper's independent Gaussian posteriors and standard normal priors.
+    They are kept in units in which the prior is sensible for any chain length: a mean is its offset from even spacing
+    in units of the spacing, a width is a log ratio to half the spacing, so that no value of a parameter is invalid, and
+    none can collapse or overflow.
 
     Parameters
     ----------
@@ -48,6 +51,12 @@ class Segmentation(nn.Module):
         τ of eq. 6.
     """
 
+    index: Tensor
+    start: Tensor
+    spacing: Tensor
+    allowed: Tensor
+    noise: Tensor
+
     def __init__(self, domains: Int[Tensor, " p"], n_segments: int, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
@@ -57,7 +66,7 @@ class Segmentation(nn.Module):
         self.register_buffer("spacing", spacing)
         self.register_buffer("allowed", domains[:, None] == owner_domain[None])  # (p, m)
         self.mean = nn.Parameter(torch.zeros(3, len(start)))  # offsets of μ, log σ, α
-        self.log_std = nn.Parameter(torch.full((3, len(start)), -3.0))
+        self.log_std = nn.Parameter(torch.full((3, len(start)), _INITIAL_LOG_STD))
         self.register_buffer("noise", torch.zeros(3, len(start)))
 
     @property
@@ -71,19 +80,18 @@ class Segmentation(nn.Module):
 
     def memberships(self) -> Float[Tensor, "p m"]:
         """Soft memberships G of eq. 6, (n_points, n_segments), rows adding up to 1."""
-        value = self.mean + self.noise * self.log_std.exp() if self.training else self.mean
+        value = self.mean + self.noise * _bounded(self.log_std).exp() if self.training else self.mean
         offset, log_width, log_weight = value.unbind(0)
         centre = self.start + self.spacing * offset
-        # bounded well away from the float limits; inside ±6 (a factor of 400 either way) it is the identity almost exactly
-        width = 0.5 * self.spacing * (torch.exp(6.0 * torch.tanh(log_width / 6.0)) + _SMALLEST_WIDTH)
+        width = 0.5 * self.spacing * (torch.exp(_bounded(log_width)) + _SMALLEST_WIDTH)
         distance = (self.index[:, None] - centre) / width
         logits = -0.5 * distance**2 - width.log() + functional.log_softmax(log_weight, dim=0)
         return torch.softmax((self.temperature * logits).masked_fill(~self.allowed, -torch.inf), dim=1)
 
     def divergence(self) -> Tensor:
         """KL of the Gaussian posteriors of the mixture's parameters from their standard normal priors, in nats."""
-        variance = (2.0 * self.log_std).exp()
-        return 0.5 * (variance + self.mean**2 - 1.0 - 2.0 * self.log_std).sum()
+        log_std = _bounded(self.log_std)
+        return 0.5 * ((2.0 * log_std).exp() + self.mean**2 - 1.0 - 2.0 * log_std).sum()
 
 
 class SegmentsMotion(Motion):
@@ -102,6 +110,7 @@ class SegmentsMotion(Motion):
     """
 
     pivots: Tensor
+    radius: Tensor
 
     def __init__(
         self, reference: Float[Tensor, "p 3"], domains: Int[Tensor, " p"], latent_dim: int, config: SegmentsConfig
@@ -110,15 +119,16 @@ class SegmentsMotion(Motion):
         self.config = config
         n_segments = config.n_segments or min(max(reference.shape[0] // 36, 4), 30)
         self.segmentation = Segmentation(domains, n_segments, config.temperature)
+        last = nn.Linear(config.decoder_width, 6 * self.segmentation.n_segments)
+        nn.init.normal_(last.weight, std=0.1 / config.decoder_width**0.5)
+        nn.init.zeros_(last.bias)
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, config.hidden),
+            nn.Linear(latent_dim, config.decoder_width),
             nn.SiLU(),
-            nn.Linear(config.hidden, config.hidden),
+            nn.Linear(config.decoder_width, config.decoder_width),
             nn.SiLU(),
-            nn.Linear(config.hidden, 6 * self.segmentation.n_segments),
+            last,
         )
-        nn.init.normal_(self.decoder[-1].weight, std=0.1 / config.hidden**0.5)
-        nn.init.zeros_(self.decoder[-1].bias)
         self.register_buffer("pivots", self._initial_pivots())
         self.register_buffer("radius", self._initial_radii())
 
@@ -130,7 +140,7 @@ class SegmentsMotion(Motion):
             return (weight.T @ self.reference) / weight.sum(0)[:, None].clamp_min(1e-6)
 
     def _initial_radii(self) -> Tensor:
-        """Radius of gyration of each segment in Å, at least 5: what makes a rotation as large a step as a translation."""
+        """Radius of gyration of each segment in Å, at least 5: makes a rotation as large a step as a translation."""
         with torch.no_grad():
             weight = self.segmentation.memberships()
             squared = ((self.reference[:, None] - self.pivots) ** 2).sum(-1)
@@ -151,7 +161,7 @@ class SegmentsMotion(Motion):
     def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
         """Rotation vectors (radians) and translations (Å) of every segment at z, each (k, n_segments, 3).
 
-        Rotation vectors instead of quaternions: no constraint to break, and the angle G_im δ_m of the paper is a product.
+        Rotation vectors instead of quaternions: no constraint to break, and the paper's angle G_im δ_m is a product.
         """
         output = self.decoder(z).reshape(z.shape[0], -1, 6)
         return output[..., :3] / self.radius[:, None], output[..., 3:]
@@ -165,7 +175,7 @@ class SegmentsMotion(Motion):
         return compose_two(points, share[owner], segment[owner], rotation, translation, self.pivots)
 
     def _two_largest(self) -> tuple[Tensor, Tensor]:
-        """Membership and number of the two segments that hold most of each residue, in the order of the chain, (p, 2)."""
+        """Membership and number of the two segments that hold most of each residue, in chain order, (p, 2) each."""
         membership = self.segmentation.memberships()
         largest = membership.topk(min(2, membership.shape[1]), dim=1).indices.sort(dim=1).values
         return membership.gather(1, largest), largest
@@ -199,8 +209,8 @@ def compose_two(
 ) -> Float[Tensor, "k q 3"]:
     """Move points by their two largest memberships only: `compose_all` up to what the other memberships hold.
 
-    At τ = 20 a residue between two segments has nothing left for a third, so this is exact to rounding at a cost that does not
-    depend on the number of segments.
+    At τ = 20 a residue between two segments has nothing left for a third, so this is exact to rounding at a cost that
+    does not depend on the number of segments.
     """
     moved = points.expand(rotation.shape[0], -1, -1)
     shift = torch.zeros_like(moved)
@@ -209,6 +219,11 @@ def compose_two(
         moved = pivots[which] + _rotate(weight * rotation[:, which], moved - pivots[which])
         shift = shift + weight * translation[:, which]
     return moved + shift
+
+
+def _bounded(logarithm: Tensor) -> Tensor:
+    """Keep a logarithm inside ±6, a factor of 400 either way, where it is far from the float limits; near 0, itself."""
+    return _LARGEST_LOG * torch.tanh(logarithm / _LARGEST_LOG)
 
 
 def _rotate(rotation_vector: Tensor, points: Tensor) -> Tensor:
