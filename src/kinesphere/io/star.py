@@ -219,7 +219,7 @@ def write_star(
 
 
 def format_column(values: ArrayLike) -> list[str]:
-    """Write values as STAR text: whole numbers as such, others with nine digits, text quoted where it must be.
+    """Write values as STAR text: whole numbers as such, others with up to nine digits, text quoted where it must.
 
     Raises
     ------
@@ -232,7 +232,8 @@ def format_column(values: ArrayLike) -> list[str]:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise ValueError("a column to be written holds values that are not finite")
-        return [f"{value:.9g}" for value in array]
+        # The shortest text that gives a float32 back; nine digits of a float64.
+        return array.astype(str).tolist() if array.itemsize <= 4 else [f"{value:.9g}" for value in array]
     return [_quote(str(value)) for value in array]
 
 

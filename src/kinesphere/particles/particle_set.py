@@ -51,6 +51,10 @@ class ParticleTable(Protocol):
         """Write the rows of `particles` with every column, `columns` in addition, and names of other `images`."""
         ...
 
+    def write_cs(self, path: Path, particles: ParticleSet) -> None:
+        """Write the rows of `particles` as a cryoSPARC file."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ParticleSet:
@@ -228,6 +232,21 @@ class ParticleSet:
             if values.shape != (len(self),):
                 raise ValueError(f"column {name} has shape {values.shape} for {len(self)} particles")
         self.table.write_star(Path(path), self, columns, images)
+
+    def write_cs(self, path: str | Path) -> None:
+        """Write the particles as a cryoSPARC file, the rows unchanged; new columns cannot go there.
+
+        Parameters
+        ----------
+        path
+            File to write; it replaces an old one only when it is complete.
+
+        Raises
+        ------
+        InputError
+            If the particles come from a STAR file, or `path` cannot be written.
+        """
+        self.table.write_cs(Path(path), self)
 
     def unsupported_optics(self, resolution_angstrom: float | None = None) -> list[tuple[OpticsGroup, str]]:
         """List optical effects that matter for these particles and that the image model leaves out.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kinesphere.errors import InputError
 from kinesphere.io.star import TableEdit, copy_star, format_column
 from kinesphere.particles.particle_set import ParticleSet, StoredImages
 
@@ -53,6 +54,11 @@ class StarSource:
             )
         folder = None if images else folder_to_note(particles, path)
         copy_star(self.path, path, edits, stamp=self.stamp, image_folder=folder)
+
+    def write_cs(self, path: Path, particles: ParticleSet) -> None:
+        """Refuse: cryoSPARC knows its particles by uids that a STAR file does not have."""
+        problem = f"holds {len(particles)} particles of a STAR file, which cannot be written as .cs"
+        raise InputError(path, problem, "Write a .star file, which cryoSPARC imports")
 
     def _image_columns(self, particles: ParticleSet, images: StoredImages | None) -> dict[str, NDArray[Any]]:
         """Columns of the particle table that change with the stack of images."""
