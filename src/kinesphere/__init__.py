@@ -1,3 +1,35 @@
 """kinesphere recovers how molecules move from single-particle cryo-EM images."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kinesphere.inference.run import Run
+
 __version__ = "0.1.0"
+
+
+def load(path: str | Path) -> Run:
+    """Load a finished run.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Returns
+    -------
+    Run
+        Offers `.latents`, `.structures(images)`, `.decode(z)`, `.displacements(points, images)` and more.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run.
+    """
+    # PyTorch takes seconds to import; `kinesphere --help` does not need it
+    from kinesphere.inference.run import Run
+
+    return Run(path)

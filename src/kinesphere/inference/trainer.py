@@ -39,6 +39,7 @@ class Progress:
     bad_steps: int = 0
     log_likelihoods: list[float] = field(default_factory=list)
     totals: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
 
 
@@ -93,7 +94,8 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam(self._parameter_groups())
         self.progress = Progress()
-        self.signal = self._estimate_signal_at_rest()
+        self.statistics_at_rest = self._statistics_at_rest()
+        self.signal = SignalAndNoise.estimate(self.statistics_at_rest).to(self.device)
         self.statistics = ShellStatistics(forward.band, observations.n_groups)
 
     def _parameter_groups(self) -> list[dict[str, object]]:
@@ -106,17 +108,22 @@ class Trainer:
         return [{"params": params, "lr": rate, "peak": rate} for params, rate in groups if params]
 
     @torch.no_grad()
-    def _estimate_signal_at_rest(self) -> SignalAndNoise:
-        """Signal scale and noise power while nothing moves yet: the nominal model in every image's pose."""
+    def _statistics_at_rest(self) -> ShellStatistics:
+        """Compare the images with the nominal model in their poses: where signal scale and noise power start from."""
         statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
         for rows in torch.arange(len(self.observations)).split(max(self.batch_size, 256)):
             batch = self.observations.batch(rows, device=self.device)
             model = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2]) * self.forward.transfer(batch.ctf)
             statistics.add_data(batch.group, batch.data)
             statistics.add_model(batch.group, batch.data, model, torch.ones_like(batch.rotation[:, 0, 0]))
-        return SignalAndNoise.estimate(statistics).to(self.device)
+        return statistics
 
-    def fit(self, interrupts: Interrupts | None = None, report: Callable[[dict[str, float]], None] | None = None) -> None:
+    def fit(
+        self,
+        interrupts: Interrupts | None = None,
+        report: Callable[[dict[str, float]], None] | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
         """Train to the end of the schedule, from wherever `progress` is.
 
         Parameters
@@ -125,12 +132,15 @@ class Trainer:
             Asked after every step; on a request a checkpoint is written and the interrupt raised.
         report
             Called with the metrics of each finished epoch.
+        advance
+            Called with the number of images of each finished step.
         """
         progress = self.progress
         while not progress.finished:
-            metrics = self._epoch(interrupts)
+            metrics = self._epoch(interrupts, advance)
             if self.schedule.is_full_resolution(progress.epoch):
                 progress.log_likelihoods.append(metrics["log_likelihood"])
+            progress.history.append(metrics)
             progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
             stop = self.schedule.should_stop(progress.log_likelihoods)
             progress.finished = stop or progress.epoch >= self.schedule.epochs
@@ -138,7 +148,7 @@ class Trainer:
             if report is not None:
                 report(metrics)
 
-    def _epoch(self, interrupts: Interrupts | None) -> dict[str, float]:
+    def _epoch(self, interrupts: Interrupts | None, advance: Callable[[int], None] | None) -> dict[str, float]:
         progress, started, saved = self.progress, time.monotonic(), time.monotonic()
         first = progress.batch
         self.motion.train()
@@ -150,6 +160,8 @@ class Trainer:
         for rows in batches[first:]:
             self._step(likelihood, self.observations.batch(rows, forward.band, self.device))
             progress.batch += 1
+            if advance is not None:
+                advance(len(rows))
             if progress.totals["since_update"] >= _IMAGES_PER_NOISE_UPDATE or progress.batch == len(batches):
                 self._update_signal(likelihood)
             if interrupts is not None and interrupts.requested:
@@ -242,7 +254,7 @@ class Trainer:
             "shells": n_shells,
             "log_likelihood": totals["log_likelihood"] / images,
             "divergence": totals["divergence"] / images,
-            "model_divergence": float(self.motion.divergence()),
+            "model_divergence": float(self.motion.divergence().detach()),
             "pairs_per_image": totals["pairs"] / images,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": seconds,

@@ -1,0 +1,112 @@
+"""From particle files to observations: read, normalise, transform, re-centre, and keep in memory or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinesphere.errors import InputError
+from kinesphere.fourier import centred_rfft2
+from kinesphere.imaging.band import FourierBand
+from kinesphere.imaging.forward import recentre
+from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.inference.observations import Observations
+from kinesphere.particles.ctf_parameters import ctf_parameters
+from kinesphere.particles.particle_set import ParticleSet
+from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+
+_IMAGES_AT_ONCE = 256
+_BYTES_PER_COEFFICIENT = 8
+_FEWEST_SHELLS = 4
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """Which part of the images is used, and how they are prepared."""
+
+    resolution_angstrom: float = 5.0
+    """Finest resolution used, in Å; one Gaussian a residue explains nothing finer. Coarser where the pixels are."""
+    normalise: bool = True
+    """Give the background of each image zero mean and unit standard deviation first."""
+    invert_contrast: bool = False
+    """Change the sign of the images: for stacks in which the molecule is dark."""
+    ignore_aberrations: bool = False
+    """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they are left out."""
+    memory_gigabytes: float = 4.0
+    """Prepared images beyond this size are kept in a file of the run folder and mapped into memory."""
+
+
+def observe(
+    particles: ParticleSet, config: ImagesConfig, cache: Path, progress: Callable[[int], None] | None = None
+) -> Observations:
+    """Prepare every particle image.
+
+    Parameters
+    ----------
+    particles
+        Particles with poses and CTF.
+    config
+        What to use of them.
+    cache
+        File for prepared images that do not fit the memory budget; overwritten.
+    progress
+        Called with the number of images done since the last call.
+
+    Returns
+    -------
+    Observations
+        On the CPU; the same optics group order as in `particles`.
+
+    Raises
+    ------
+    InputError
+        If poses or CTF are missing, or an image cannot be used.
+    """
+    _require_complete(particles, config)
+    options = LoaderOptions(shuffle=False, normalise=config.normalise, invert_contrast=config.invert_contrast)
+    loader = ImageLoader(particles, options)
+    grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
+    band = _band(grid, config.resolution_angstrom)
+    shift = torch.from_numpy(np.ascontiguousarray(particles.shift_angstrom, dtype=np.float32))
+    data = _allocate(len(particles), len(band), config.memory_gigabytes, cache)
+    for rows in torch.arange(len(particles)).split(_IMAGES_AT_ONCE):
+        coefficients = band.select(centred_rfft2(loader.load(rows.numpy())))
+        data[rows] = recentre(coefficients, shift[rows], band)
+        if progress is not None:
+            progress(len(rows))
+    return Observations(
+        data=data,
+        rotation=torch.from_numpy(np.ascontiguousarray(particles.rotation, dtype=np.float32)),
+        ctf=ctf_parameters(particles),
+        group=torch.from_numpy(np.ascontiguousarray(particles.optics_group, dtype=np.int64)),
+        band=band,
+    )
+
+
+def _require_complete(particles: ParticleSet, config: ImagesConfig) -> None:
+    if len(particles) == 0:
+        raise InputError(particles.source, "has no particles", "Check the selection that made it")
+    particles.require_poses()
+    particles.require_ctf()
+    if not config.ignore_aberrations:
+        particles.require_simple_optics(config.resolution_angstrom)
+
+
+def _band(grid: RenderGrid, resolution_angstrom: float) -> FourierBand:
+    field_of_view = grid.box * grid.pixel_size_angstrom
+    return FourierBand.of_grid(grid, max(int(field_of_view / resolution_angstrom), _FEWEST_SHELLS))
+
+
+def _allocate(n_images: int, n_coefficients: int, memory_gigabytes: float, cache: Path) -> Tensor:
+    n_values = n_images * n_coefficients
+    if n_values * _BYTES_PER_COEFFICIENT <= memory_gigabytes * 1e9:
+        return torch.empty(n_images, n_coefficients, dtype=torch.complex64)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.unlink(missing_ok=True)
+    mapped = torch.from_file(str(cache), shared=True, size=n_values, dtype=torch.complex64)
+    return mapped.reshape(n_images, n_coefficients)

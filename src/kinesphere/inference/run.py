@@ -1,0 +1,167 @@
+"""A finished run, loaded: latents, structures and displacements on request."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from kinesphere.config import load_document, load_yaml
+from kinesphere.errors import InputError
+from kinesphere.inference.job import ALL_IMAGES, checkpoint_folder
+from kinesphere.inference.methods import CONFIG_OF_METHOD, make_motion, make_reference, method_of
+from kinesphere.inference.run_folder import LatentTable, read_metrics
+from kinesphere.io.checkpoint import load_checkpoint
+from kinesphere.io.structure import AtomicModel, read_model
+from kinesphere.motion.base import Motion
+from kinesphere.motion.reference import Reference
+from kinesphere.motion.segments import SegmentsMotion
+from kinesphere.particles import ParticleSet
+
+_STRUCTURES_AT_ONCE = 256
+
+
+class Run:
+    """A finished run; lengths in Å, structures in the frame of the input model.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        document = load_document(self.path / "run.yaml")
+        self.config: dict[str, Any] = document["config"]
+        self.provenance: dict[str, Any] = {k: v for k, v in document.items() if k != "config"}
+        self.method = method_of(self.path, document)
+        self._config = load_yaml(CONFIG_OF_METHOD[self.method], self.path / "run.yaml")
+        self.centre_angstrom = np.array(document["frame"]["centre_angstrom"], dtype=np.float64)
+        self.latents = LatentTable.load(self.path / "latents.npz")
+
+    @cached_property
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Columns of `metrics.csv`."""
+        return read_metrics(self.path / "metrics.csv")
+
+    @cached_property
+    def particles(self) -> ParticleSet:
+        """The particles, with their latents among the columns."""
+        return ParticleSet.read(self.path / "particles.star")
+
+    @cached_property
+    def model(self) -> AtomicModel:
+        """The nominal model."""
+        return read_model(self.path / "model.cif")
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The nominal model as motion and renderer see it."""
+        return make_reference(self._config, self.model, self.centre_angstrom)
+
+    @cached_property
+    def motions(self) -> dict[int, Motion]:
+        """The trained motion models: by half set, or one under 0."""
+        halves = (1, 2) if self._config.training.halves else (ALL_IMAGES,)
+        return {half: self._load_motion(half) for half in halves}
+
+    def _load_motion(self, half: int) -> Motion:
+        motion = make_motion(self._config, self.reference)
+        tensors, _ = load_checkpoint(checkpoint_folder(self.path, half))
+        prefix = "motion."
+        motion.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        return motion.eval()
+
+    @property
+    def motion(self) -> Motion:
+        """The motion model, of half set 1 where there are two."""
+        return next(iter(self.motions.values()))
+
+    @property
+    def memberships(self) -> Float[np.ndarray, "residues segments"]:
+        """Soft assignment of the model's residues to segments; rows of what is no polymer are those of the residue it rides with."""
+        segmentation = self._segments_motion().segmentation
+        with torch.no_grad():
+            of_point = segmentation.memberships().numpy()
+        owner = self.reference.atom_owner.numpy()[self.model.centre_atom]
+        return of_point[owner]
+
+    @property
+    def pivots(self) -> Float[np.ndarray, "segments 3"]:
+        """What each segment rotates about, in the frame of the model."""
+        return self._segments_motion().pivots.numpy() + self.centre_angstrom
+
+    def transforms(
+        self, z: Float[np.ndarray, "m d"]
+    ) -> tuple[Float[np.ndarray, "m segments 3"], Float[np.ndarray, "m segments 3"]]:
+        """Rotation vectors (radians) and translations (Å) of every segment at z; see `pivots`."""
+        with torch.no_grad():
+            rotation, translation = self._segments_motion().transforms(_tensor(z))
+        return rotation.numpy(), translation.numpy()
+
+    def _segments_motion(self) -> SegmentsMotion:
+        if not isinstance(self.motion, SegmentsMotion):
+            raise InputError(self.path, "has no segments", "Use a run of kinesphere segments")
+        return self.motion
+
+    def decode(self, z: Float[np.ndarray, "m d"], half: int | None = None) -> Float[np.ndarray, "m residues 3"]:
+        """Centres of all residues at latent positions z, by the model of a half set where there are two."""
+        atoms = self.reference.atoms[torch.as_tensor(self.model.centre_atom)]
+        owner = self.reference.atom_owner[torch.as_tensor(self.model.centre_atom)]
+        return self._move(z, atoms, owner, self._choose(half)) + self.centre_angstrom
+
+    def decode_atoms(self, z: Float[np.ndarray, "m d"], half: int | None = None) -> Float[np.ndarray, "m atoms 3"]:
+        """All atoms at latent positions z."""
+        moved = self._move(z, self.reference.atoms, self.reference.atom_owner, self._choose(half))
+        return moved + self.centre_angstrom
+
+    def structures(self, images: ArrayLike) -> Float[np.ndarray, "m atoms 3"]:
+        """All atoms of the molecules in these images (rows of the particle set)."""
+        atoms, owner = self.reference.atoms, self.reference.atom_owner
+        return self._of_images(np.atleast_1d(np.asarray(images)), atoms, owner) + self.centre_angstrom
+
+    def residues(self, images: ArrayLike) -> Float[np.ndarray, "m residues 3"]:
+        """Residue centres of the molecules in these images."""
+        atom = torch.as_tensor(self.model.centre_atom)
+        chosen = np.atleast_1d(np.asarray(images))
+        return self._of_images(chosen, self.reference.atoms[atom], self.reference.atom_owner[atom]) + self.centre_angstrom
+
+    def displacements(self, points: Float[np.ndarray, "p 3"], images: ArrayLike) -> Float[np.ndarray, "m p 3"]:
+        """How far points of the nominal model's frame move in these images; a point rides with its nearest residue."""
+        local = torch.as_tensor(np.asarray(points) - self.centre_angstrom, dtype=torch.float32)
+        owner = torch.cdist(local, self.reference.points).argmin(1)
+        return self._of_images(np.atleast_1d(np.asarray(images)), local, owner) - local.numpy()
+
+    def _choose(self, half: int | None) -> Motion:
+        return self.motion if half is None else self.motions[half]
+
+    def _of_images(self, images: Int[np.ndarray, " m"], points: Tensor, owner: Tensor) -> NDArray[np.float64]:
+        if images.size and not (0 <= images.min() and images.max() < len(self.latents.index)):
+            problem = f"there is no particle {int(images.max())}: the run has {len(self.latents.index)}"
+            raise InputError(self.path, problem, "Rows count from 0")
+        moved = np.empty((len(images), len(points), 3))
+        for half, motion in self.motions.items():
+            rows = np.flatnonzero((self.latents.half[images] == half) | (half == ALL_IMAGES))
+            moved[rows] = self._move(self.latents.mean[images[rows]], points, owner, motion)
+        return moved
+
+    @torch.no_grad()
+    def _move(self, z: NDArray[np.floating], points: Tensor, owner: Tensor, motion: Motion) -> NDArray[np.float64]:
+        parts = [motion.move(part, points, owner).numpy() for part in _tensor(z).split(_STRUCTURES_AT_ONCE)]
+        return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(points), 3))
+
+
+def _tensor(z: ArrayLike) -> Tensor:
+    return torch.as_tensor(np.asarray(z), dtype=torch.float32)
