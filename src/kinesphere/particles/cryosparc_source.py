@@ -37,6 +37,11 @@ class CryosparcSource:
     rows: NDArray[np.void]
     own_type: np.dtype[np.void]
 
+    @property
+    def format_name(self) -> str:
+        """The program, and how many columns its files hold."""
+        return f"cryoSPARC, {len(self.rows.dtype.names or ())} columns"
+
     def write_star(
         self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
     ) -> None:

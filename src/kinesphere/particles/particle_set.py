@@ -45,6 +45,11 @@ class ParticleTable(Protocol):
         """The file."""
         ...
 
+    @property
+    def format_name(self) -> str:
+        """The file's format, in words."""
+        ...
+
     def write_star(
         self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
     ) -> None:

@@ -40,6 +40,11 @@ class StarSource:
     optics_block: str | None
     n_optics: int
 
+    @property
+    def format_name(self) -> str:
+        """RELION's version by what the file holds."""
+        return "RELION 3.0 STAR" if self.optics_block is None else "RELION 3.1+ STAR"
+
     def write_star(
         self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
     ) -> None:
