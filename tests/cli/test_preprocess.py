@@ -185,6 +185,17 @@ def test_stack_shorter_than_the_table_is_refused(tmp_path: Path, capsys: pytest.
     write_stack(tmp_path / "raw1.mrcs", _noise(2, 16), 2.0)
     assert _preprocess(source, "--out", tmp_path / "out") == 2
     assert "row 3 asks for image 3" in _words(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_stack_is_noticed_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _write_set(tmp_path, (_noise(3, 16), 2.0), (_noise(3, 16), 2.0))
+    (tmp_path / "raw2.mrcs").unlink()
+    assert _preprocess(source, "--out", tmp_path / "out") == 2
+    assert "names raw2.mrcs" in _words(capsys)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stop_signal_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

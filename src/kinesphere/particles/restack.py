@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import stack_writer
 from kinesphere.particles.grid import ImageGrid
@@ -54,6 +56,7 @@ def restack(
     """
     stack, star = folder / STACK_FILE, folder / STAR_FILE
     _require_free(particles, stack, star, overwrite=overwrite)
+    _require_all_images(particles)
     loader = ImageLoader(particles, replace(options, shuffle=False, centre=False, preload_bytes=0))
     box, pixel_size = loader.grid.box_px, loader.grid.pixel_size_angstrom
     with stack_writer(stack, (len(particles), box, box), pixel_size) as writer:
@@ -72,3 +75,11 @@ def _require_free(particles: ParticleSet, stack: Path, star: Path, *, overwrite:
     for path in (stack, star):
         if path.exists() and not overwrite:
             raise InputError(path, "is there already", "Give another folder with --out, or pass --overwrite")
+
+
+def _require_all_images(particles: ParticleSet) -> None:
+    """Look for every image before the first is processed: a missing stack should not end a job after hours."""
+    order = np.argsort(particles.image_file, kind="stable")
+    files, starts = np.unique(particles.image_file[order], return_index=True)
+    for file, rows in zip(files, np.split(order, starts[1:]), strict=True):
+        particles.files.require_present(int(file), particles.image_slot[rows], particles.row[rows])
