@@ -74,11 +74,11 @@ class SignalAndNoise:
 
         scale = Σ Re(X* M) / Σ|M|², not below zero; variance = (Σ|X|² − 2 scale ΣRe(X* M) + scale² Σ|M|²) / count.
         """
-        tiny = torch.finfo(torch.float64).tiny
+        tiny = torch.finfo(torch.float32).tiny  # a shell that a filter emptied has no power, and the result is single
         scale = (statistics.cross / statistics.model.clamp_min(tiny)).clamp_min(0.0)
         residual = statistics.data - 2.0 * scale * statistics.cross + scale**2 * statistics.model
         count = statistics.count.clamp_min(1.0)
-        variance = (residual / count).clamp_min(1e-6 * (statistics.data / count).clamp_min(tiny))
+        variance = torch.maximum(residual / count, 1e-6 * statistics.data / count).clamp_min(tiny)
         variance[:, 0] = 1.0
         scale[:, 0] = 0.0
         return cls(scale.float(), variance.float())
