@@ -22,6 +22,7 @@ _RESERVED_VALUE = re.compile(rf"(?im)(?:(?<=[ \t])|^(?=\S+[ \t]+[^#\s]))({_RESER
 _QUOTED_RESERVED = re.compile(rf"(?i)^'({_RESERVED}\S*)'$")
 _VERSION_COMMENT = re.compile(r"(?m)^# version \d+")
 _IMAGE_FOLDER_COMMENT = re.compile(r"(?m)^# image names are relative to (.+)$")
+_HEAD_BYTES = 65536
 _VALUE = re.compile(r"'[^']*'(?=\s|$)|\"[^\"]*\"(?=\s|$)|#.*|\S+")
 
 
@@ -52,7 +53,10 @@ class StarTable:
 
     def text(self, name: str) -> list[str]:
         """Return a column as text without its quotes, one value a row."""
-        values = self._block.find_values(f"_{name}")
+        try:
+            values = list(self._block.find_values(f"_{name}"))
+        except UnicodeDecodeError as error:
+            raise InputError(self.path, f"{name} is not UTF-8 text", "Write the file again as UTF-8") from error
         return [cif.as_string(value) if value[:1] in {"'", '"', ";"} else value for value in values]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
@@ -145,9 +149,9 @@ def read_star(path: str | Path) -> StarFile:
         If the file is missing, not text, a git-lfs pointer, not STAR, or a loop in it has a row of another length.
     """
     path = Path(path)
-    text, stamp = _read_text(path)
-    document = _parse(path, text)
-    folder = _IMAGE_FOLDER_COMMENT.search(text[:4096])
+    head, stamp = _read_head(path)
+    document = _parse(path)
+    folder = _IMAGE_FOLDER_COMMENT.search(head)
     tables = tuple(table for block in document for table in _tables(path, block))
     return StarFile(tables, Path(folder.group(1)) if folder else None, stamp)
 
@@ -181,11 +185,11 @@ def copy_star(
         If the source cannot be read, or has changed since.
     """
     source = Path(source)
-    text, stamp_now = _read_text(source)
+    head, stamp_now = _read_head(source)
     if stamp is not None and stamp != stamp_now:
         raise InputError(source, "has changed since it was read", "Start again with the new file")
-    version = _VERSION_COMMENT.search(text)
-    document = _parse(source, text)
+    version = _VERSION_COMMENT.search(head)
+    document = _parse(source)
     with atomic_write(Path(target)) as temporary, temporary.open("w", encoding="utf-8") as file:
         _write_image_folder(file, image_folder)
         for block in document:
@@ -248,38 +252,44 @@ def _number_or_nan(value: str) -> float:
         return float("nan")
 
 
-def _read_text(path: Path) -> tuple[str, tuple[int, int]]:
+def _read_head(path: Path) -> tuple[str, tuple[int, int]]:
+    """Beginning of the file, where comments may stand, and its stamp."""
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "there is no such file"
         raise InputError(path, problem, "Give a particle file (.star or .cs)")
     status = path.stat()
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(path, "is not a text file", "Give a STAR file, or a .cs file under that name") from error
-    if text.startswith("version https://git-lfs"):
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    if head.startswith("version https://git-lfs"):
         raise InputError(path, "is a git-lfs pointer, not the file itself", "Fetch it with git lfs pull")
-    if not text.strip():
+    if not head.strip():
         raise InputError(path, "is empty", "Give a STAR file with particles")
-    return text, (status.st_size, status.st_mtime_ns)
+    return head, (status.st_size, status.st_mtime_ns)
 
 
-def _parse(path: Path, text: str) -> cif.Document:
+def _parse(path: Path) -> cif.Document:
     try:
-        return cif.read_string(text)
+        return cif.read_file(str(path))
     except (ValueError, RuntimeError) as error:
-        quoted, n_quoted = _RESERVED_VALUE.subn(_quote_reserved, text)
-        if n_quoted:
-            with suppress(ValueError, RuntimeError):
-                return cif.read_string(quoted)
+        text = _read_text(path)
+        quoted = _RESERVED_VALUE.sub(_quote_reserved, text)
+        with suppress(ValueError, RuntimeError):
+            return cif.read_string(quoted)
         ragged = _find_ragged_row(text)
         if ragged:
             remedy = "Each row needs one value a column; quote values that hold blanks"
             raise InputError(path, ragged, remedy) from error
-        reason = re.sub(r"^string(:\d+)?(:\d+\(\d+\))?:? ?", "", str(error))
-        line = re.match(r"string:(\d+)", str(error))
-        where = f" (line {line.group(1)}: {reason})" if line else f" ({reason})"
-        raise InputError(path, f"is not a STAR file{where}", "Give a file that RELION or cryoSPARC wrote") from error
+        where = re.search(r":(\d+):\d+\(\d+\): (.*)$", str(error))
+        reason = f"line {where.group(1)}: {where.group(2)}" if where else str(error).rpartition(": ")[2]
+        remedy = "Give a file that RELION or cryoSPARC wrote"
+        raise InputError(path, f"is not a STAR file ({reason})", remedy) from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(path, "is not a text file", "Give a STAR file, or a .cs file under that name") from error
 
 
 def _quote_reserved(match: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from kinesphere.errors import InputError
 from kinesphere.io.cryosparc import star_columns, text_column, write_cs
 from kinesphere.io.star import write_star
 from kinesphere.particles.particle_set import ParticleSet, StoredImages
@@ -53,6 +55,18 @@ class CryosparcSource:
         table = {**_image_columns(particles, rows, images), **_relion_columns(particles), **own, **columns}
         folder = None if images else folder_to_note(particles, path)
         write_star(path, {"optics": _optics_columns(particles, images), "particles": table}, image_folder=folder)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one column of the file or of its passthrough file."""
+        names = [field for field in self.rows.dtype.names or () if self.rows.dtype[field].shape == ()]
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else "Check its name in the file"
+            raise InputError(self.path, f"has no column {name} of single values", remedy)
+        if self.rows.dtype[name].kind == "S":
+            return text_column(self.rows, name)
+        values: NDArray[np.float64] = self.rows[name].astype(np.float64)
+        return values
 
     def write_cs(self, path: Path, particles: ParticleSet) -> None:
         """Write the rows of `particles` with the file's own columns, unchanged."""

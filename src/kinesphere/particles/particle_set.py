@@ -60,6 +60,10 @@ class ParticleTable(Protocol):
         """Write the rows of `particles` as a cryoSPARC file."""
         ...
 
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one column of all rows: numbers where they all are, else text."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ParticleSet:
@@ -179,6 +183,29 @@ class ParticleSet:
     def source(self) -> Path:
         """The file the particles came from."""
         return self.table.path
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read any column of the file.
+
+        Parameters
+        ----------
+        name
+            As in the file: `rlnDefocusU`, or `alignments3D/cross_cor`; a column of vectors cannot be read.
+
+        Returns
+        -------
+        ndarray
+            (n,) float64 where all its values are numbers, else text.
+
+        Raises
+        ------
+        InputError
+            If the file has no such column, or has changed since it was read.
+        """
+        if name in self.new_columns:
+            return np.asarray(self.new_columns[name])
+        values: NDArray[Any] = self.table.column(name)[self.row]
+        return values
 
     def images(self, indices: ArrayLike) -> NDArray[np.float32]:
         """Read images as they are stored.

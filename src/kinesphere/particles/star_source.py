@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
-from kinesphere.io.star import TableEdit, copy_star, format_column
+from kinesphere.io.star import TableEdit, copy_star, format_column, read_star
 from kinesphere.particles.particle_set import ParticleSet, StoredImages
 
 
@@ -64,6 +65,22 @@ class StarSource:
         """Refuse: cryoSPARC knows its particles by uids that a STAR file does not have."""
         problem = f"holds {len(particles)} particles of a STAR file, which cannot be written as .cs"
         raise InputError(path, problem, "Write a .star file, which cryoSPARC imports")
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one column of the file again."""
+        star = read_star(self.path)
+        if star.stamp != self.stamp:
+            raise InputError(self.path, "has changed since it was read", "Start again with the new file")
+        if name not in self.columns:
+            near = difflib.get_close_matches(name, self.columns, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else "Check its name in the file"
+            raise InputError(self.path, f"has no column {name}", remedy)
+        table = next(table for table in star.tables if table.block == self.block and name in table)
+        text = np.array(table.text(name))
+        try:
+            return text.astype(np.float64)
+        except ValueError:
+            return text
 
     def _image_columns(self, particles: ParticleSet, images: StoredImages | None) -> dict[str, NDArray[Any]]:
         """Columns of the particle table that change with the stack of images."""
