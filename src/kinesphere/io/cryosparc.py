@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.recfunctions import merge_arrays, repack_fields
@@ -16,8 +16,11 @@ from kinesphere.runtime import atomic_write
 NUMPY_MAGIC = b"\x93NUMPY"
 COMPRESSED_MAGIC = b"\x94CSDAT"
 
+# One-dimensional, with named fields; NumPy's own types cannot say so in a way that can be checked at run time.
+StructuredArray: TypeAlias = NDArray[Any]
 
-def read_cs(path: str | Path) -> NDArray[np.void]:
+
+def read_cs(path: str | Path) -> StructuredArray:
     """Read a `.cs` file.
 
     Parameters
@@ -50,7 +53,7 @@ def read_cs(path: str | Path) -> NDArray[np.void]:
     return rows
 
 
-def join_passthrough(rows: NDArray[np.void], path: Path, passthrough: Path) -> NDArray[np.void]:
+def join_passthrough(rows: StructuredArray, path: Path, passthrough: Path) -> StructuredArray:
     """Add the columns of a passthrough file, whose rows may come in another order, by `uid`.
 
     Parameters
@@ -87,11 +90,11 @@ def join_passthrough(rows: NDArray[np.void], path: Path, passthrough: Path) -> N
     if not added:
         return rows
     # Packed, so that a file written from this holds the columns' own bytes and nothing between them.
-    joined: NDArray[np.void] = merge_arrays([rows, repack_fields(other[added])[position]], flatten=True, usemask=False)
+    joined: StructuredArray = merge_arrays([rows, repack_fields(other[added])[position]], flatten=True, usemask=False)
     return joined
 
 
-def write_cs(path: str | Path, rows: NDArray[np.void]) -> None:
+def write_cs(path: str | Path, rows: StructuredArray) -> None:
     """Write rows of a `.cs` file with the columns and types they were read with.
 
     Parameters
@@ -105,7 +108,7 @@ def write_cs(path: str | Path, rows: NDArray[np.void]) -> None:
         np.save(file, rows, allow_pickle=False)
 
 
-def star_columns(rows: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+def star_columns(rows: StructuredArray) -> dict[str, NDArray[Any]]:
     """Turn all columns into STAR columns, with names that say where they come from.
 
     `alignments3D/cross_cor` becomes `csAlignments3DCrossCor`, `uid` becomes `csUid`, and the numbers of a column of
@@ -135,13 +138,13 @@ def star_columns(rows: NDArray[np.void]) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def text_column(rows: NDArray[np.void], name: str) -> NDArray[np.str_]:
+def text_column(rows: StructuredArray, name: str) -> NDArray[Any]:
     """Decode a column of bytes, (n,)."""
-    decoded: NDArray[np.str_] = np.char.decode(rows[name], "utf-8")
+    decoded: NDArray[Any] = np.char.decode(rows[name], "utf-8")
     return decoded
 
 
-def _names(rows: NDArray[np.void]) -> tuple[str, ...]:
+def _names(rows: StructuredArray) -> tuple[str, ...]:
     return rows.dtype.names or ()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
+from kinesphere.io.cryosparc import StructuredArray
 from kinesphere.particles.optics import IDENTITY, OpticsGroup
 from kinesphere.particles.star_optics import distinct_rows, number_names
 
@@ -28,7 +29,7 @@ _LARGEST_BEAM_SHIFT_PX = 0.25
 
 
 def read_optics(
-    path: Path, rows: NDArray[np.void], *, has_ctf: bool
+    path: Path, rows: StructuredArray, *, has_ctf: bool
 ) -> tuple[tuple[OpticsGroup, ...], NDArray[np.int64], list[str]]:
     """Collect the optics groups.
 
@@ -100,7 +101,7 @@ def _beam_tilt(tilt_angstrom: NDArray[np.float64], spherical_aberration_mm: floa
     return (float(x), float(y))
 
 
-def _beam_shift_warning(rows: NDArray[np.void]) -> list[str]:
+def _beam_shift_warning(rows: StructuredArray) -> list[str]:
     """Report phase ramps, which move the image: cryoSPARC keeps them apart from the particle's shift."""
     if not {"ctf/shift_A", "blob/psize_A"} <= set(rows.dtype.names or ()):
         return []

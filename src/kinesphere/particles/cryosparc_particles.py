@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
-from kinesphere.io.cryosparc import join_passthrough, read_cs, text_column
+from kinesphere.io.cryosparc import StructuredArray, join_passthrough, read_cs, text_column
 from kinesphere.particles.cryosparc_optics import read_optics
 from kinesphere.particles.cryosparc_source import CryosparcSource
 from kinesphere.particles.image_files import image_files
@@ -90,7 +90,7 @@ def _has_ctf(path: Path, names: set[str]) -> bool:
     return True
 
 
-def _numbers(path: Path, rows: NDArray[np.void], name: str, default: float = 0.0) -> NDArray[np.float64]:
+def _numbers(path: Path, rows: StructuredArray, name: str, default: float = 0.0) -> NDArray[np.float64]:
     """Return a column as float64, (n, …); the default where it is missing."""
     if name not in (rows.dtype.names or ()):
         return np.full(len(rows), default)
@@ -103,7 +103,7 @@ def _numbers(path: Path, rows: NDArray[np.void], name: str, default: float = 0.0
 
 
 def _read_poses(
-    path: Path, rows: NDArray[np.void]
+    path: Path, rows: StructuredArray
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], list[str]]:
     """Rotation (n, 3, 3) or None, shift (n, 2) Å, and why there is no rotation."""
     names = rows.dtype.names or ()
@@ -119,7 +119,7 @@ def _read_poses(
     return rotation, -_numbers(path, rows, "alignments3D/shift") * pixel_size[:, None], []
 
 
-def _read_half(rows: NDArray[np.void]) -> tuple[NDArray[np.int64], list[str]]:
+def _read_half(rows: StructuredArray) -> tuple[NDArray[np.int64], list[str]]:
     nothing = np.zeros(len(rows), dtype=np.int64)
     if "alignments3D/split" not in (rows.dtype.names or ()):
         return nothing, []
@@ -129,7 +129,7 @@ def _read_half(rows: NDArray[np.void]) -> tuple[NDArray[np.int64], list[str]]:
     return split + 1, []
 
 
-def _recorded_sign(rows: NDArray[np.void]) -> int:
+def _recorded_sign(rows: StructuredArray) -> int:
     """Sign that all images have by `blob/sign`, else 0."""
     if "blob/sign" not in (rows.dtype.names or ()):
         return 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
-from kinesphere.io.cryosparc import star_columns, text_column, write_cs
+from kinesphere.io.cryosparc import StructuredArray, star_columns, text_column, write_cs
 from kinesphere.io.star import write_star
 from kinesphere.particles.particle_set import ParticleSet, StoredImages
 from kinesphere.particles.star_source import folder_to_note
@@ -36,8 +36,8 @@ class CryosparcSource:
     """
 
     path: Path
-    rows: NDArray[np.void]
-    own_type: np.dtype[np.void]
+    rows: StructuredArray
+    own_type: np.dtype[Any]
 
     @property
     def format_name(self) -> str:
@@ -75,7 +75,7 @@ class CryosparcSource:
 
 
 def _image_columns(
-    particles: ParticleSet, rows: NDArray[np.void], images: StoredImages | None
+    particles: ParticleSet, rows: StructuredArray, images: StoredImages | None
 ) -> dict[str, NDArray[Any]]:
     if images is not None:
         return {"rlnImageName": np.array([f"{n:06d}@{images.stack}" for n in range(1, len(particles) + 1)])}
