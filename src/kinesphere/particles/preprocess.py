@@ -66,8 +66,12 @@ def background_statistics(
     mean, sd
         Each ``(b,)``; sd is that of the population, as in RELION.
     """
-    pixels = images[:, background_mask(images.shape[-1], radius_px, images.device)]
-    return pixels.mean(dim=1), pixels.std(dim=1, correction=0)
+    mask = background_mask(images.shape[-1], radius_px, images.device)
+    # Weighted sums are quicker than picking pixels by the mask; no matrix product, whose rounding depends on the batch.
+    weights = (mask / mask.sum()).to(images.dtype)
+    mean = (images * weights).sum(dim=(1, 2))
+    deviation = images - mean[:, None, None]
+    return mean, (deviation * deviation * weights).sum(dim=(1, 2)).sqrt()
 
 
 def normalise_background(images: Float[Tensor, "b n n"], radius_px: float | None = None) -> Float[Tensor, "b n n"]:
