@@ -62,7 +62,7 @@ class Restraints:
 
     def continuity_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
         """Sum over bonds of the squared change in length beyond ±0.5 Å, (k,) in Å²."""
-        change = (_distance(positions, self._bonds) - self._bond_length).abs()
+        change = (_distance(positions, self._bonds) - self._bond_length.to(positions)).abs()
         return ((change - _SLACK_ANGSTROM).clamp_min(0.0) ** 2).sum(-1)
 
     def clash_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:

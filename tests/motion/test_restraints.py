@@ -1,0 +1,108 @@
+"""Restraints: nothing on the nominal model, finite everywhere, a push in the right direction where there is a clash."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kinesphere.motion.restraints import Restraints
+
+
+def two_strands(gap_angstrom: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two straight chains of ten residues, 3.8 Å apart along x, `gap_angstrom` from one another."""
+    strand = torch.stack([3.8 * torch.arange(10.0), torch.zeros(10), torch.zeros(10)], 1)
+    points = torch.cat([strand, strand + torch.tensor([0.0, gap_angstrom, 0.0])])
+    return points, torch.arange(20) // 10
+
+
+def make(continuity: float = 1.0, clash: float = 1.0) -> tuple[Restraints, torch.Tensor]:
+    points, domains = two_strands()
+    return Restraints(points, domains, continuity=continuity, clash=clash), points
+
+
+def test_nominal_model_costs_nothing_and_pulls_nowhere() -> None:
+    restraints, points = make()
+    structures = points.expand(3, -1, -1).clone().requires_grad_()
+    energy = restraints.energy(structures)
+    energy.sum().backward()
+    assert structures.grad is not None
+    assert not energy.any()
+    assert not structures.grad.any()
+
+
+def test_neighbours_of_the_nominal_model_are_no_clash() -> None:
+    points, domains = two_strands(gap_angstrom=3.0)
+    assert not Restraints(points, domains, clash=1.0).energy(points[None]).any()
+
+
+def test_clash_free_structure_has_energy_zero_and_not_nan() -> None:
+    restraints, points = make()
+    apart = points.clone()
+    apart[10:] += torch.tensor([0.0, 50.0, 0.0])
+    assert restraints.energy(apart[None]).tolist() == [0.0]
+
+
+def test_overlap_costs_its_square_and_is_pushed_apart() -> None:
+    restraints, points = make()
+    close = points.clone()
+    close[10:, 1] = 3.0  # ten pairs at 3 Å, 1 Å inside the clash distance
+    structures = torch.stack([points, close]).requires_grad_()
+    energy = restraints.clash_energy(structures)
+    torch.testing.assert_close(energy, torch.tensor([0.0, 10.0]))
+    energy.sum().backward()
+    assert structures.grad is not None
+    assert bool((structures.grad[1, 10:, 1] < -1.9).all())  # downhill is away
+    assert not structures.grad[0].any()
+
+
+def test_coincident_residues_have_a_finite_gradient() -> None:
+    restraints, points = make()
+    on_top = points.clone()
+    on_top[10:] = on_top[:10]
+    structures = on_top[None].clone().requires_grad_()
+    energy = restraints.energy(structures)
+    energy.sum().backward()
+    assert structures.grad is not None
+    assert float(energy.detach()) == pytest.approx(10 * 16.0 + 18 * (4.0 - 3.8) ** 2, rel=1e-3)
+    assert bool(torch.isfinite(structures.grad).all())
+
+
+@pytest.mark.parametrize(("stretch", "expected"), [(0.4, 0.0), (1.5, 1.0), (-1.5, 1.0)])
+def test_bonds_may_change_by_half_an_angstrom(stretch: float, expected: float) -> None:
+    restraints, points = make()
+    stretched = points.clone()
+    stretched[5:10, 0] += stretch
+    torch.testing.assert_close(restraints.continuity_energy(stretched[None]), torch.tensor([expected]))
+
+
+def test_chains_are_not_bonded_to_one_another() -> None:
+    restraints, points = make()
+    apart = points.clone()
+    apart[10:] += 100.0
+    assert restraints.continuity_energy(apart[None]).tolist() == [0.0]
+
+
+def test_rigid_motion_costs_nothing() -> None:
+    restraints, points = make()
+    c, s = math.cos(1.0), math.sin(1.0)
+    turned = points @ torch.tensor([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) + 7.0
+    torch.testing.assert_close(restraints.energy(turned[None]), torch.zeros(1))
+
+
+def test_weights_scale_and_switch_off() -> None:
+    _, points = make()
+    broken = points.clone()
+    broken[5:10, 0] += 2.5
+    broken[10:, 1] = 3.0
+    one, _ = make(1.0, 1.0)
+    continuity, clash = one.continuity_energy(broken[None]), one.clash_energy(broken[None])
+    assert float(continuity) > 0
+    assert float(clash) > 0
+    weighted, _ = make(2.0, 0.5)
+    torch.testing.assert_close(weighted.energy(broken[None]), 2.0 * continuity + 0.5 * clash)
+    off, _ = make(0.0, 0.0)
+    assert not off.active
+    assert make(0.0, 1.0)[0].active
+    assert off.energy(broken[None]).tolist() == [0.0]

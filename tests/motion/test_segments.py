@@ -1,0 +1,267 @@
+"""cryoSPHERE's motion: memberships, rigid bodies, the fast composition against the paper's, and what is random."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from kinesphere.motion.segments import Segmentation, SegmentsConfig, SegmentsMotion, compose_all, compose_two
+
+N_RESIDUES = 200
+
+
+def chain(n: int = N_RESIDUES, seed: int = 0) -> torch.Tensor:
+    """A random walk of 3.8 Å steps, centred."""
+    step = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
+    points = (3.8 * step / step.norm(dim=1, keepdim=True)).cumsum(0)
+    return points - points.mean(0)
+
+
+def one_chain(n: int = N_RESIDUES) -> torch.Tensor:
+    return torch.zeros(n, dtype=torch.int64)
+
+
+def make_motion(n_segments: int = 5, latent_dim: int = 2, domains: torch.Tensor | None = None) -> SegmentsMotion:
+    labels = one_chain() if domains is None else domains
+    return SegmentsMotion(chain(), labels, latent_dim, SegmentsConfig(n_segments=n_segments)).eval()
+
+
+def prescribe(motion: SegmentsMotion, rotation: torch.Tensor, translation: torch.Tensor) -> None:
+    """Make the decoder give these transforms (n_segments, 3) whatever the latent."""
+    last = motion.decoder[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.cat([rotation * motion.radius[:, None], translation], 1).flatten())
+
+
+def scrambled(n_segments: int = 8) -> Segmentation:
+    """A segmentation as training leaves it: boundaries, widths and weights away from where they began."""
+    segmentation = Segmentation(one_chain(), n_segments, 20.0)
+    with torch.no_grad():
+        segmentation.mean.copy_(0.3 * torch.randn(3, n_segments))
+    return segmentation.eval()
+
+
+def test_memberships_of_a_residue_add_up_to_one() -> None:
+    membership = scrambled().memberships()
+    assert membership.shape == (N_RESIDUES, 8)
+    torch.testing.assert_close(membership.sum(1), torch.ones(N_RESIDUES))
+    assert bool((membership >= 0).all())
+
+
+def test_memberships_are_those_of_equation_6() -> None:
+    """Softmax of τ times the log density of each weighted Gaussian, −log σ included."""
+    segmentation = Segmentation(one_chain(12), 3, 2.0).eval()
+    with torch.no_grad():
+        segmentation.mean.copy_(torch.tensor([[0.2, 0.0, -0.3], [0.1, -0.2, 0.3], [0.5, 0.0, -0.5]]))
+    centre = 4.0 * (torch.arange(3) + 0.5 + segmentation.mean[0]) - 0.5
+    width = 2.0 * (torch.exp(6.0 * torch.tanh(segmentation.mean[1] / 6.0)) + 0.05)
+    weight = torch.softmax(segmentation.mean[2], 0)
+    density = weight * Normal(centre, width).log_prob(torch.arange(12.0)[:, None]).exp()
+    expected = density**2 / (density**2).sum(1, keepdim=True)
+    torch.testing.assert_close(segmentation.memberships(), expected)
+
+
+@pytest.mark.parametrize(("temperature", "least"), [(1.0, 0.0), (20.0, 0.9), (1e4, 0.999)])
+def test_boundaries_sharpen_with_temperature(temperature: float, least: float) -> None:
+    """At τ → ∞ each residue has one segment, and all segments are equally long."""
+    membership = Segmentation(one_chain(), 4, temperature).eval().memberships()
+    purity = membership.detach().max(1).values
+    assert float(purity.mean()) > least
+    assert float(purity.mean()) < 0.9 or temperature > 1.0
+    assert membership.argmax(1).unique(return_counts=True)[1].tolist() == [50, 50, 50, 50]
+
+
+def test_segments_are_contiguous_at_first() -> None:
+    assert bool((Segmentation(one_chain(), 7, 20.0).memberships().argmax(1).diff() >= 0).all())
+
+
+def test_fast_composition_is_the_papers_at_the_papers_temperature() -> None:
+    membership = scrambled().double().memberships()
+    largest = membership.topk(2, dim=1).indices.sort(dim=1).values
+    points, pivots = chain().double(), 20 * torch.randn(8, 3, dtype=torch.float64)
+    rotation, translation = 1.5 * torch.randn(4, 8, 3).double(), 10 * torch.randn(4, 8, 3).double()
+
+    def result(fast: bool) -> list[torch.Tensor]:  # noqa: FBT001
+        leaves = [t.clone().requires_grad_() for t in (rotation, translation)]
+        share = membership.gather(1, largest)
+        moved = (
+            compose_two(points, share, largest, *leaves, pivots)
+            if fast
+            else compose_all(points, membership, *leaves, pivots)
+        )
+        weight = torch.randn(moved.shape, generator=torch.Generator().manual_seed(1), dtype=moved.dtype)
+        return [moved, *torch.autograd.grad((weight * moved).sum(), leaves)]
+
+    for found, exact in zip(result(fast=True), result(fast=False), strict=True):
+        assert float((found - exact).abs().max() / exact.abs().max()) < 1e-5
+
+
+def test_composition_of_two_shares_follows_the_order_of_the_chain() -> None:
+    """Rotations do not commute: segment 1 turns first, then segment 2, as in the sequential form."""
+    points = torch.tensor([[1.0, 2.0, 3.0]])
+    rotation = torch.tensor([[[math.pi, 0.0, 0.0], [0.0, 0.0, math.pi]]])
+    half = torch.tensor([[0.5, 0.5]])
+    moved = compose_two(points, half, torch.tensor([[0, 1]]), rotation, torch.zeros(1, 2, 3), torch.zeros(2, 3))
+    # by 90° about x: (1, −3, 2); then by 90° about z: (3, 1, 2)
+    torch.testing.assert_close(moved[0, 0], torch.tensor([3.0, 1.0, 2.0]), atol=1e-5, rtol=0)
+
+
+def test_a_segment_turned_by_90_degrees_is_turned_by_90_degrees() -> None:
+    motion = make_motion(4)
+    rotation, translation = torch.zeros(4, 3), torch.zeros(4, 3)
+    rotation[1, 2], translation[1] = math.pi / 2, torch.tensor([5.0, -3.0, 1.0])
+    prescribe(motion, rotation, translation)
+    moved = motion(torch.randn(2, 2)).detach()
+    membership = motion.segmentation.memberships()
+    inside, outside = membership[:, 1] > 1 - 1e-6, membership[:, 1] < 1e-6
+    assert int(inside.sum()) >= 25
+    offset = motion.reference[inside] - motion.pivots[1]
+    turned = torch.stack([-offset[:, 1], offset[:, 0], offset[:, 2]], 1) + motion.pivots[1] + translation[1]
+    torch.testing.assert_close(moved[0, inside], turned, atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved[0, outside], motion.reference[outside], atol=1e-3, rtol=0)
+    torch.testing.assert_close(moved[1], moved[0])
+
+
+def test_a_segment_moves_as_a_rigid_body() -> None:
+    motion = make_motion(4)
+    prescribe(motion, torch.randn(4, 3), 10 * torch.randn(4, 3))
+    moved = motion(torch.zeros(1, 2)).detach()[0]
+    membership = motion.segmentation.memberships()
+    for segment in range(4):
+        inside = membership[:, segment] > 1 - 1e-7
+        before, after = torch.pdist(motion.reference[inside]), torch.pdist(moved[inside])
+        torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
+    assert (moved - motion.reference).norm(dim=1).mean() > 3.0
+
+
+def test_atoms_keep_their_geometry_within_a_residue() -> None:
+    """Even where two segments meet: an atom gets the transform of its residue."""
+    motion = make_motion(6)
+    prescribe(motion, torch.randn(6, 3), 10 * torch.randn(6, 3))
+    owner = torch.arange(N_RESIDUES).repeat_interleave(4)
+    atoms = motion.reference[owner] + 1.5 * torch.randn(4 * N_RESIDUES, 3)
+    moved = motion.move(torch.zeros(1, 2), atoms, owner).detach()[0].reshape(N_RESIDUES, 4, 3)
+    before = torch.cdist(atoms.reshape(N_RESIDUES, 4, 3), atoms.reshape(N_RESIDUES, 4, 3))
+    torch.testing.assert_close(torch.cdist(moved, moved), before, atol=2e-3, rtol=0)
+    alone = motion(torch.zeros(1, 2)).detach()[0]
+    carried = motion.move(torch.zeros(1, 2), motion.reference[owner], owner).detach()[0]
+    torch.testing.assert_close(carried, alone[owner])
+
+
+@pytest.mark.parametrize("pivot", ["centroid", "origin"])
+def test_both_pivots_leave_the_molecule_alone_without_motion(pivot: str) -> None:
+    config = SegmentsConfig(n_segments=4, pivot=pivot)  # type: ignore[arg-type]
+    motion = SegmentsMotion(chain(), one_chain(), 1, config).eval()
+    prescribe(motion, torch.zeros(4, 3), torch.zeros(4, 3))
+    torch.testing.assert_close(motion(torch.randn(3, 1)), motion.reference.expand(3, -1, -1), atol=1e-4, rtol=0)
+    if pivot == "origin":
+        assert not motion.pivots.any()
+    else:
+        quarters = motion.reference.reshape(4, 50, 3).mean(1)
+        torch.testing.assert_close(motion.pivots, quarters, atol=1.0, rtol=0)
+
+
+def test_same_latent_gives_the_same_structure_after_training() -> None:
+    """Evaluation decodes at the posterior mean of the segmentation; only training draws from the posterior."""
+    motion, z = make_motion(), torch.randn(3, 2)
+    generator = torch.Generator().manual_seed(3)
+    prescribe(motion, torch.randn(5, 3), torch.randn(5, 3))
+    first = motion(z)
+    motion.resample(generator)
+    torch.testing.assert_close(motion(z), first, atol=0, rtol=0)
+    motion.train()
+    motion.resample(generator)
+    drawn = motion(z)
+    assert not torch.allclose(drawn, first)
+    motion.resample(generator)
+    assert not torch.allclose(motion(z), drawn)
+
+
+def test_draws_follow_the_posterior() -> None:
+    segmentation = Segmentation(one_chain(), 6, 20.0).train()
+    generator = torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(2000):
+        segmentation.resample(generator)
+        drawn.append(segmentation.noise.clone())
+    noise = torch.stack(drawn)
+    assert noise.mean(0).abs().max() < 5 / 2000**0.5
+    assert (noise.std(0) - 1).abs().max() < 5 / 4000**0.5
+
+
+@pytest.mark.parametrize("extreme", [1e3, -1e3])
+@pytest.mark.parametrize("row", [0, 1, 2, 3])
+@pytest.mark.parametrize("which", ["one", "all"])
+def test_no_value_of_a_parameter_overflows(extreme: float, row: int, which: str) -> None:
+    """μ, σ and α of the mixture, and the width of their posterior (row 3), as far out as a run could go wrong."""
+    domains = torch.arange(N_RESIDUES) // 100
+    segmentation = Segmentation(domains, 6, 20.0).train()
+    target = segmentation.log_std if row == 3 else segmentation.mean
+    with torch.no_grad():
+        target[slice(None) if row == 3 else row, slice(None) if which == "all" else 2] = extreme
+    segmentation.resample(torch.Generator().manual_seed(0))
+    membership = segmentation.memberships()
+    divergence = segmentation.divergence()
+    torch.testing.assert_close(membership.sum(1), torch.ones(N_RESIDUES))
+    ((torch.randn_like(membership) * membership).sum() + divergence).backward()
+    assert bool(torch.isfinite(divergence))
+    for parameter in segmentation.parameters():
+        assert parameter.grad is not None
+        assert bool(torch.isfinite(parameter.grad).all())
+
+
+def test_chains_never_share_a_segment() -> None:
+    domains = torch.cat([torch.full((n,), label) for n, label in ((120, 4), (30, 7), (50, 1))])
+    segmentation = Segmentation(domains, 8, 20.0).train()
+    with torch.no_grad():
+        segmentation.mean.copy_(5 * torch.randn(3, segmentation.n_segments))
+    segmentation.resample(torch.Generator().manual_seed(0))
+    membership = segmentation.memberships()
+    for label in (4, 7, 1):
+        used = membership[domains == label].sum(0) > 0
+        assert not membership[domains != label][:, used].any()
+    counts = Segmentation(domains, 8, 20.0).memberships().argmax(1)
+    assert [len(counts[domains == label].unique()) for label in (4, 7, 1)] == [5, 1, 2]
+
+
+def test_a_chain_shorter_than_a_segment_gets_one_of_its_own() -> None:
+    domains = torch.cat([one_chain(195), torch.arange(1, 6)])
+    motion = SegmentsMotion(chain(), domains, 1, SegmentsConfig(n_segments=4)).eval()
+    assert motion.segmentation.n_segments == 9
+    assert bool(torch.isfinite(motion(torch.zeros(1, 1))).all())
+    torch.testing.assert_close(motion.segmentation.memberships()[195:].max(1).values, torch.ones(5))
+
+
+def test_divergence_is_the_gaussians() -> None:
+    segmentation = scrambled()
+    with torch.no_grad():
+        segmentation.log_std.copy_(torch.randn(3, 8))
+    std = (6.0 * torch.tanh(segmentation.log_std / 6.0)).exp()
+    expected = kl_divergence(Normal(segmentation.mean, std), Normal(0.0, 1.0)).sum()
+    torch.testing.assert_close(segmentation.divergence(), expected)
+
+
+def test_motion_is_differentiable_in_all_it_learns() -> None:
+    motion = make_motion().train()
+    motion.resample(torch.Generator().manual_seed(0))
+    (motion(torch.randn(4, 2)) * torch.randn(4, N_RESIDUES, 3)).sum().backward()
+    for name, parameter in motion.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+        assert float(parameter.grad.abs().max()) > 0, name
+    assert set(motion.structural_parameters()) == {motion.segmentation.mean, motion.segmentation.log_std}
+
+
+def test_gradient_at_rest_is_finite_and_that_of_a_small_rotation() -> None:
+    """Rodrigues' formula divides by the angle; at no rotation the derivative is ω × x."""
+    rotation = torch.zeros(1, 1, 3, requires_grad=True)
+    point = torch.tensor([[1.0, 2.0, 3.0]])
+    share, segment = torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64)
+    moved = compose_two(point, share, segment, rotation, torch.zeros(1, 1, 3), torch.zeros(1, 3))
+    (gradient,) = torch.autograd.grad(moved[0, 0, 0], rotation)
+    torch.testing.assert_close(gradient[0, 0], torch.tensor([0.0, 3.0, -2.0]))
