@@ -139,7 +139,7 @@ def _optics_table(groups: list[dict[str, Any]]) -> Table:
         table.add_row(
             escape(group["name"]),
             f"{group['n_particles']:,}",
-            _number(group["box_px"]),
+            str(group["box_px"] or "?"),
             *(_number(group[name]) for name in ("pixel_size_angstrom", "nyquist_angstrom", "voltage_kv")),
             *(_number(group[name]) for name in ("spherical_aberration_mm", "amplitude_contrast")),
         )

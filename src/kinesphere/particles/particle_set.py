@@ -173,8 +173,10 @@ class ParticleSet:
 
     def __getitem__(self, indices: Indices) -> ParticleSet:
         """Choose particles by a mask, indices, a slice, or one index (a set of one)."""
-        chosen = np.arange(len(self))[indices if isinstance(indices, slice) else np.asarray(indices)]
-        chosen = np.atleast_1d(chosen)
+        if not isinstance(indices, slice):
+            asked = np.atleast_1d(np.asarray(indices))
+            indices = asked if asked.size else asked.astype(np.int64)  # an empty list has no type of its own
+        chosen = np.arange(len(self))[indices]
         arrays = {name: getattr(self, name)[chosen] for name in _PER_PARTICLE}
         new_columns = {name: values[chosen] for name, values in self.new_columns.items()}
         return replace(self, new_columns=new_columns, **arrays)
