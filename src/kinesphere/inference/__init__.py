@@ -1,0 +1,1 @@
+"""From images to motion: data term, latents, training, and finished runs."""

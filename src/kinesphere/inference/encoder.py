@@ -1,4 +1,4 @@
-"""The papers' amortised inference: a variational encoder that reads a conformation off the image (cryoSPHERE section 3.5)."""
+"""The papers' amortised inference: an encoder that reads a conformation off the image (cryoSPHERE section 3.5)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LARGEST_LOG_STD = 2.0
 class VariationalLatents(LatentModel):
     """Gaussian posterior N(μ(image), σ²(image)) from a fully connected network; one sample a training step.
 
-    The network sees a small, centred, phase-flipped, whitened image: what it cannot use (the shift, the sign of the CTF) is taken
-    out beforehand.
+    The network sees a small, centred, phase-flipped, whitened image: what it cannot use (the shift, the sign of the
+    CTF) is taken out beforehand.
 
     Parameters
     ----------

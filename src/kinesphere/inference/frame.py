@@ -54,7 +54,8 @@ def require_inside(reference: Reference, half_extent_angstrom: float, source: Pa
     outside = float((reference.points.abs() > half_extent_angstrom).any(1).float().mean())
     if outside > 0.02:
         offset = float(np.linalg.norm(centre))
-        problem = f"{outside:.0%} of the model lies outside the particles' box; its centre is {offset:.0f} Å from the box's"
+        place = f"its centre is {offset:.0f} Å from the box's"
+        problem = f"{outside:.0%} of the model lies outside the particles' box; {place}"
         raise InputError(source, problem, "Fit the model into the consensus map and give that map as --map")
 
 
@@ -79,7 +80,8 @@ def require_fit(reference: Reference, map_path: Path, source: Path) -> None:
     if np.linalg.norm(offset) > max(_LARGEST_OFFSET_ANGSTROM, 2.5 * step):
         shift = " ".join(f"{value:+.0f}" for value in offset)
         problem = f"does not lie in {map_path.name}: moved by ({shift}) Å in x y z it would fit better"
-        raise InputError(source, problem, "Fit the model into the map (ChimeraX: fitmap) and save it relative to the map")
+        remedy = "Fit the model into the map (ChimeraX: fitmap) and save it relative to the map"
+        raise InputError(source, problem, remedy)
 
 
 def _histogram(reference: Reference, density: DensityMap) -> NDArray[np.float64]:

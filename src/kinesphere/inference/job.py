@@ -151,9 +151,7 @@ def checkpoint_folder(folder: Path, half: int) -> Path:
     return folder / "checkpoints" if half == ALL_IMAGES else folder / "checkpoints" / f"half{half}"
 
 
-def _fit(
-    job: Job, trainer: Trainer, half: int, history: dict[int, list[dict[str, float]]], flag: Interrupts
-) -> None:
+def _fit(job: Job, trainer: Trainer, half: int, history: dict[int, list[dict[str, float]]], flag: Interrupts) -> None:
     if trainer.checkpoints is not None and has_checkpoint(trainer.checkpoints):
         trainer.resume()
         console.print(f"Continuing at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
@@ -179,8 +177,14 @@ def _epoch_line(metrics: dict[str, float], n_epochs: int) -> str:
 
 @contextmanager
 def _bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A progress bar with rate and remaining time; yields the function that moves it on."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
+    """Show a progress bar with rate and remaining time; yields the function that moves it on."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(name, total=total, completed=done)
         yield lambda step: bar.advance(task, step)

@@ -1,8 +1,9 @@
 """Latent conformations: what every way of inferring them offers, and the exact marginal likelihood over nodes.
 
-The marginal likelihood of an image, log p(x) = log ∫ p(x | z) p(z) dz (cryoSPHERE eq. 3), is a low-dimensional integral. With K
-equally probable nodes z_k of the prior it is log (1/K) Σ_k p(x | z_k), and its gradient is that of the nodes' log-likelihoods
-weighted by their posterior: an expectation-maximisation step in which nothing is amortised and no bound is loose.
+The marginal likelihood of an image, log p(x) = log ∫ p(x | z) p(z) dz (cryoSPHERE eq. 3), is a low-dimensional
+integral. With K equally probable nodes z_k of the prior it is log (1/K) Σ_k p(x | z_k), and its gradient is that of the
+nodes' log-likelihoods weighted by their posterior: an expectation-maximisation step in which nothing is amortised and
+no bound is loose.
 """
 
 from __future__ import annotations
@@ -78,15 +79,16 @@ class MarginalLatents(LatentModel):
     n_nodes
         K, number of nodes.
     n_draws
-        Nodes drawn from each image's posterior for the gradient (systematic resampling: unbiased, and no more pairs than
-        the posterior has support).
+        Nodes drawn from each image's posterior for the gradient (systematic resampling: unbiased, and no more pairs
+        than the posterior has support).
     refinements
         Rounds of local sampling around each image's posterior when latents are inferred after training.
     """
 
     nodes: Tensor
+    spacing: Tensor
 
-    def __init__(self, latent_dim: int, n_nodes: int, *, n_draws: int = 4, refinements: int = 2) -> None:
+    def __init__(self, latent_dim: int, n_nodes: int, *, n_draws: int = 4, refinements: int = 4) -> None:
         super().__init__(latent_dim)
         self.n_draws, self.refinements = n_draws, refinements
         nodes = prior_nodes(latent_dim, n_nodes)
@@ -107,8 +109,8 @@ class MarginalLatents(LatentModel):
     def posterior(self, scorer: Scorer) -> Posterior:
         """Posterior moments from the nodes and, around each image's posterior, from local samples.
 
-        Nodes count as K samples of the prior and local ones as S of a Gaussian; the balance heuristic (Veach & Guibas 1995)
-        weights their union, so that a narrow posterior is resolved between nodes and a broad one is not truncated.
+        Nodes count as K samples of the prior and local ones as S of a Gaussian; the balance heuristic (Veach & Guibas
+        1995) weights their union, so that a narrow posterior is resolved between nodes and a broad one is not cut off.
         """
         node_score = scorer.shared(self.nodes)
         weight = torch.softmax(node_score, dim=1)

@@ -1,4 +1,4 @@
-"""Compare images with the projections of decoded structures: scores for inference, a differentiable loss for training."""
+"""Compare images with projections of decoded structures: scores for inference, a differentiable loss for training."""
 
 from __future__ import annotations
 
@@ -81,7 +81,11 @@ class Likelihood:
         return PreparedBatch(batch, data, transfer, gain, norm, constant)
 
     def pairs(
-        self, prepared: PreparedBatch, positions: Float[Tensor, "k p 3"], image: Int[Tensor, " q"], state: Int[Tensor, " q"]
+        self,
+        prepared: PreparedBatch,
+        positions: Float[Tensor, "k p 3"],
+        image: Int[Tensor, " q"],
+        state: Int[Tensor, " q"],
     ) -> tuple[Float[Tensor, " q"], Complex[Tensor, "q m"]]:
         """Log-likelihood of chosen (image, structure) pairs, differentiable; and the pairs' structure factors.
 

@@ -75,7 +75,7 @@ def make_forward(config: RunConfig, reference: Reference, band: FourierBand, dev
 
 
 def _domains(model: AtomicModel, ranges: tuple[str, ...]) -> NDArray[np.int64]:
-    """Number the user's residue ranges; what is left of each chain, piece by piece, is a domain of its own."""
+    """Label each residue with the user's range it is in; each piece of chain left over is a domain of its own."""
     label = np.array([f"chain {name}" for name in model.chain.tolist()], dtype=object)
     for text in ranges:
         match = _RANGE.fullmatch(text)

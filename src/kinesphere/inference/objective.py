@@ -1,6 +1,7 @@
 """How well a model image explains a particle image: the data terms, as functions of three inner products.
 
-With data x and model m in units of the noise (sums over the full Fourier plane): cross = Re⟨x, m⟩, power = ⟨m, m⟩, norm = ⟨x, x⟩.
+With data x and model m in units of the noise (sums over the full Fourier plane): cross = Re⟨x, m⟩, power = ⟨m, m⟩,
+norm = ⟨x, x⟩.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Objective(ABC):
 class GaussianLikelihood(Objective):
     """White noise of known power after whitening, signal of known scale: log p = Re⟨x, m⟩ − ½⟨m, m⟩ + constant.
 
-    Scale and power are estimated per resolution shell from all images together (`imaging.noise`), so that no image's own
-    noise enters them and posteriors need no weight to balance them against the prior.
+    Scale and power are estimated per resolution shell from all images together (`imaging.noise`), so that no image's
+    own noise enters them and posteriors need no weight to balance them against the prior.
     """
 
     def log_likelihood(self, cross: Tensor, power: Tensor, norm: Tensor, n_values: float) -> Tensor:  # noqa: ARG002
@@ -67,8 +68,8 @@ class ProfiledLikelihood(Objective):
 class Correlation(Objective):
     """The paper's data term: the normalised correlation itself (eq. 7), on images that are centred but not whitened.
 
-    It is no log-likelihood: its scale against the KL term (eq. 8) is arbitrary, one unit for a perfect match whatever the
-    noise. Kept as the paper's option.
+    It is no log-likelihood: its scale against the KL term (eq. 8) is arbitrary, one unit for a perfect match whatever
+    the noise. Kept as the paper's option.
     """
 
     whitened = False

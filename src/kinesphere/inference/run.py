@@ -91,7 +91,7 @@ class Run:
 
     @property
     def memberships(self) -> Float[np.ndarray, "residues segments"]:
-        """Soft assignment of the model's residues to segments; rows of what is no polymer are those of the residue it rides with."""
+        """Soft assignment of residues to segments; what is no polymer has the row of the residue it rides with."""
         segmentation = self._segments_motion().segmentation
         with torch.no_grad():
             of_point = segmentation.memberships().numpy()
@@ -136,7 +136,8 @@ class Run:
         """Residue centres of the molecules in these images."""
         atom = torch.as_tensor(self.model.centre_atom)
         chosen = np.atleast_1d(np.asarray(images))
-        return self._of_images(chosen, self.reference.atoms[atom], self.reference.atom_owner[atom]) + self.centre_angstrom
+        centres, owner = self.reference.atoms[atom], self.reference.atom_owner[atom]
+        return self._of_images(chosen, centres, owner) + self.centre_angstrom
 
     def displacements(self, points: Float[np.ndarray, "p 3"], images: ArrayLike) -> Float[np.ndarray, "m p 3"]:
         """How far points of the nominal model's frame move in these images; a point rides with its nearest residue."""
@@ -148,7 +149,7 @@ class Run:
         return self.motion if half is None else self.motions[half]
 
     def _of_images(self, images: Int[np.ndarray, " m"], points: Tensor, owner: Tensor) -> NDArray[np.float64]:
-        if images.size and not (0 <= images.min() and images.max() < len(self.latents.index)):
+        if images.size and (images.min() < 0 or images.max() >= len(self.latents.index)):
             problem = f"there is no particle {int(images.max())}: the run has {len(self.latents.index)}"
             raise InputError(self.path, problem, "Rows count from 0")
         moved = np.empty((len(images), len(points), 3))

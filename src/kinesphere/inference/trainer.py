@@ -27,6 +27,7 @@ from kinesphere.runtime import Interrupts
 _IMAGES_PER_NOISE_UPDATE = 4096
 _BAD_STEPS_ALLOWED = 10
 _SECONDS_BETWEEN_CHECKPOINTS = 600.0
+_TOTALS = ("images", "since_update", "log_likelihood", "divergence", "pairs")
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Progress:
     step: int = 0
     bad_steps: int = 0
     log_likelihoods: list[float] = field(default_factory=list)
-    totals: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_TOTALS, 0.0))
     history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
 
@@ -113,7 +114,8 @@ class Trainer:
         statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
         for rows in torch.arange(len(self.observations)).split(max(self.batch_size, 256)):
             batch = self.observations.batch(rows, device=self.device)
-            model = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2]) * self.forward.transfer(batch.ctf)
+            factor = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2])
+            model = factor * self.forward.transfer(batch.ctf)
             statistics.add_data(batch.group, batch.data)
             statistics.add_model(batch.group, batch.data, model, torch.ones_like(batch.rotation[:, 0, 0]))
         return statistics
@@ -141,7 +143,7 @@ class Trainer:
             if self.schedule.is_full_resolution(progress.epoch):
                 progress.log_likelihoods.append(metrics["log_likelihood"])
             progress.history.append(metrics)
-            progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, {}
+            progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, dict.fromkeys(_TOTALS, 0.0)
             stop = self.schedule.should_stop(progress.log_likelihoods)
             progress.finished = stop or progress.epoch >= self.schedule.epochs
             self.save()
@@ -192,7 +194,8 @@ class Trainer:
         loss.backward()
         if self._gradients_are_finite(loss):
             self.optimizer.step()
-        self._account(prepared, proposal, log_likelihood.detach(), factor.detach())
+            # what is not finite must not reach the noise estimate either, which all later batches are scored with
+            self._account(prepared, proposal, log_likelihood.detach(), factor.detach())
         self.progress.step += 1
 
     def _prior(self, proposal: Proposal) -> Tensor:
@@ -211,8 +214,8 @@ class Trainer:
             return True
         self.progress.bad_steps += 1
         if self.progress.bad_steps > _BAD_STEPS_ALLOWED:
-            message = f"loss or gradient is not finite in {_BAD_STEPS_ALLOWED} steps in a row (step {self.progress.step})"
-            raise NumericalError(message)
+            where = f"step {self.progress.step}"
+            raise NumericalError(f"loss or gradient not finite in {self.progress.bad_steps} steps in a row ({where})")
         return False
 
     @torch.no_grad()
@@ -232,14 +235,14 @@ class Trainer:
             "pairs": float(len(proposal.image)),
         }
         for key, value in sums.items():
-            self.progress.totals[key] = self.progress.totals.get(key, 0.0) + value
+            self.progress.totals[key] += value
         image = proposal.image
         self.statistics.add_data(batch.group, batch.data)
         model = prepared.transfer[image] * factor
         self.statistics.add_model(batch.group[image], batch.data[image], model, proposal.weight)
 
     def _update_signal(self, likelihood: Likelihood) -> None:
-        """Estimate signal and noise from the images since the last update; shells beyond the stage keep their estimate."""
+        """Estimate signal and noise from the images since the last update; shells beyond the stage stay as they are."""
         self.progress.totals["since_update"] = 0.0
         self.signal = self.signal.updated(self.statistics, likelihood.forward.band.n_shells)
         likelihood.signal = self.signal

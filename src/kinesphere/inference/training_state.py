@@ -43,7 +43,8 @@ def restore_state(trainer: Trainer, folder: Path) -> None:
         _restore_optimizer(trainer.optimizer, _with_prefix(tensors, "optimizer."))
     except (RuntimeError, KeyError, ValueError) as error:
         remedy = "Use the options the run was started with, or another --out"
-        raise InputError(folder, f"the checkpoint is of another model ({str(error).splitlines()[0]})", remedy) from error
+        problem = f"the checkpoint is of another model ({str(error).splitlines()[0]})"
+        raise InputError(folder, problem, remedy) from error
     signal = SignalAndNoise(tensors["signal.scale"], tensors["signal.variance"])
     trainer.signal = signal.to(trainer.device)
     trainer.generator.set_state(tensors["generator"])
