@@ -140,6 +140,18 @@ def test_a_corrected_pixel_size_scales_the_shifts(read: Callable[..., ParticleSe
     np.testing.assert_allclose(read(*text, pixel_size_angstrom=6.0).shift_angstrom, [[-12.0, 6.0]])
 
 
+def test_a_corrected_pixel_size_is_written(read: Callable[..., ParticleSet], tmp_path: Path) -> None:
+    """What is read back without the correction is what was used with it; in RELION 3.1 and in 3.0."""
+    new = _table(f"ImageName {ANGLES} OriginXAngst OriginYAngst OpticsGroup", "1@a.mrcs 0 0 0 3 -1.5 1")
+    old = _table(f"ImageName {ANGLES} OriginX OriginY Magnification DetectorPixelSize", "1@a.mrcs 0 0 0 2 -1 1e4 1.5")
+    for text in (GROUPS + new, old):
+        corrected = read(text, pixel_size_angstrom=6.0)
+        corrected.write_star(tmp_path / "out.star")
+        again = ParticleSet.read(tmp_path / "out.star")
+        assert again.optics[again.optics_group[0]].pixel_size_angstrom == 6.0
+        np.testing.assert_allclose(again.shift_angstrom, [[-12.0, 6.0]])
+
+
 @pytest.mark.parametrize(("subsets", "expected"), [("1 2 2", [1, 2, 2]), ("0 2 1", [0, 2, 1]), ("1 2 3", [0, 0, 0])])
 def test_half_sets_are_read_where_they_are_two(
     read: Callable[..., ParticleSet], subsets: str, expected: list[int]

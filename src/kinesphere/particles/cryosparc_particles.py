@@ -102,9 +102,7 @@ def _numbers(path: Path, rows: StructuredArray, name: str, default: float = 0.0)
     return values
 
 
-def _read_poses(
-    path: Path, rows: StructuredArray
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], list[str]]:
+def _read_poses(path: Path, rows: StructuredArray) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], list[str]]:
     """Rotation (n, 3, 3) or None, shift (n, 2) Å, and why there is no rotation."""
     names = rows.dtype.names or ()
     if "alignments3D/pose" not in names:

@@ -144,7 +144,7 @@ class ParticleSet:
             cryoSPARC passthrough file with the columns that `path` lacks.
         pixel_size_angstrom
             Overrides what the file says of the images' pixels; lengths that were stored with the wrong pixel size
-            (the shifts) are scaled with it.
+            (the shifts) are scaled with it, and `write_star` writes the corrected values.
 
         Returns
         -------

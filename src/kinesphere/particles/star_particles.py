@@ -31,7 +31,7 @@ def read_star_particles(path: Path, pixel_size_angstrom: float | None = None) ->
     shift, shift_warnings = read_shift(table, optics, groups)
     half, half_warnings = read_half(table)
     return ParticleSet(
-        table=_source(path, star.stamp, table, optics_table),
+        table=replace(_source(path, star.stamp, table, optics_table), pixel_size_angstrom=pixel_size_angstrom),
         files=files,
         optics=ctf.groups,
         has_poses=poses is not None,

@@ -32,6 +32,8 @@ class StarSource:
         Block of its optics table; None in RELION 3.0 files.
     n_optics
         Rows of the optics table.
+    pixel_size_angstrom
+        The user's, which replaces the file's in what is written; None where the file's holds.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class StarSource:
     columns: tuple[str, ...]
     optics_block: str | None
     n_optics: int
+    pixel_size_angstrom: float | None = None
 
     @property
     def format_name(self) -> str:
@@ -50,14 +53,18 @@ class StarSource:
         self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
     ) -> None:
         """Copy the rows of `particles` with every column; see `ParticleSet.write_star`."""
-        changed = {**self._image_columns(particles, images), **columns}
-        texts = {name: format_column(values) for name, values in changed.items()}
-        edits = {self.block: TableEdit(particles.row, texts)}
-        if images and self.optics_block is not None:
-            grid = {"rlnImagePixelSize": images.pixel_size_angstrom, "rlnImageSize": images.box_px}
-            edits[self.optics_block] = TableEdit(
-                columns={name: format_column([value] * self.n_optics) for name, value in grid.items()}
-            )
+        pixel_size = images.pixel_size_angstrom if images else self.pixel_size_angstrom
+        changed: dict[str, NDArray[Any]] = {}
+        edits: dict[str, TableEdit] = {}
+        if images is not None:
+            names = [f"{number:06d}@{images.stack}" for number in range(1, len(particles) + 1)]
+            changed["rlnImageName"] = np.array(names)
+        if pixel_size is not None:
+            box = images.box_px if images else None
+            changed |= self._grid_columns(particles, pixel_size, box)
+            edits |= self._optics_edit(pixel_size, box)
+        texts = {name: format_column(values) for name, values in {**changed, **columns}.items()}
+        edits[self.block] = TableEdit(particles.row, texts)
         folder = None if images else folder_to_note(particles, path)
         copy_star(self.path, path, edits, stamp=self.stamp, image_folder=folder)
 
@@ -82,28 +89,36 @@ class StarSource:
         except ValueError:
             return text
 
-    def _image_columns(self, particles: ParticleSet, images: StoredImages | None) -> dict[str, NDArray[Any]]:
-        """Columns of the particle table that change with the stack of images."""
-        if images is None:
+    def _optics_edit(self, pixel_size_angstrom: float, box_px: int | None) -> dict[str, TableEdit]:
+        if self.optics_block is None:
             return {}
+        grid = {"rlnImagePixelSize": pixel_size_angstrom, **({"rlnImageSize": box_px} if box_px else {})}
+        columns = {name: format_column([value] * self.n_optics) for name, value in grid.items()}
+        return {self.optics_block: TableEdit(columns=columns)}
+
+    def _grid_columns(
+        self, particles: ParticleSet, pixel_size_angstrom: float, box_px: int | None
+    ) -> dict[str, NDArray[Any]]:
+        """Columns of the particle table that depend on the pixels of the images."""
         n = len(particles)
-        columns: dict[str, NDArray[Any]] = {
-            "rlnImageName": np.array([f"{number:06d}@{images.stack}" for number in range(1, n + 1)])
+        origin_angstrom = 0.0 - particles.shift_angstrom
+        pixel = np.full(n, pixel_size_angstrom)
+        values: dict[str, NDArray[Any]] = {
+            "rlnOriginX": origin_angstrom[:, 0] / pixel,
+            "rlnOriginY": origin_angstrom[:, 1] / pixel,
+            "rlnImagePixelSize": pixel,
+            "rlnPixelSize": pixel,
         }
-        origin_px = -particles.shift_angstrom / images.pixel_size_angstrom
-        present = {
-            "rlnOriginX": origin_px[:, 0],
-            "rlnOriginY": origin_px[:, 1],
-            "rlnImagePixelSize": np.full(n, images.pixel_size_angstrom),
-            "rlnPixelSize": np.full(n, images.pixel_size_angstrom),
-            "rlnImageSize": np.full(n, images.box_px),
-        }
-        columns |= {name: values for name, values in present.items() if name in self.columns}
+        if self.pixel_size_angstrom is not None:
+            # They were stored with another pixel size; otherwise their text stays as it is.
+            values |= {"rlnOriginXAngst": origin_angstrom[:, 0], "rlnOriginYAngst": origin_angstrom[:, 1]}
+        if box_px is not None:
+            values["rlnImageSize"] = np.full(n, box_px)
+        present = {name: column for name, column in values.items() if name in self.columns}
         if self.optics_block is None or "rlnDetectorPixelSize" in self.columns:
             # With this magnification the detector's pixel in micrometres is the image's pixel in Å.
-            columns["rlnMagnification"] = np.full(n, 10000.0)
-            columns["rlnDetectorPixelSize"] = np.full(n, images.pixel_size_angstrom)
-        return columns
+            present |= {"rlnMagnification": np.full(n, 10000.0), "rlnDetectorPixelSize": pixel}
+        return present
 
 
 def folder_to_note(particles: ParticleSet, path: Path) -> Path | None:
