@@ -78,6 +78,7 @@ class FakeRun:
     hinges: tuple[Hinge, ...]
     latents: FakeLatents
     config: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     def _move(self, points: np.ndarray, segment: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -111,7 +112,7 @@ def two_populations(n: int, n_latents: int, seed: int) -> FakeLatents:
     mean = rng.normal(0.0, 0.3, (n, n_latents))
     mean[:, 0] += np.where(rng.random(n) < 2 / 3, 1.0, -1.0)
     std = np.full((n, n_latents), 0.1)
-    return FakeLatents(np.arange(n), mean, std, 1 + np.arange(n) % 2)
+    return FakeLatents(np.arange(n), mean, std, np.zeros(n, int))
 
 
 def training_metrics(n_epochs: int, seed: int) -> dict[str, np.ndarray]:
@@ -137,10 +138,12 @@ def hinge_run(folder: Path, n: int = 2000) -> FakeRun:
     memberships = np.eye(7)[segment] * 0.9 + 0.1 / 7
     point = (20.0, 5.0, 14.0)
     hinges = (Hinge(3, 0, 15.0, (0.0, 1.0, 0.0), point), Hinge(3, 1, 2.0, (1.0, 0.0, 0.0), point))
-    config = {
+    config = {"segments": {"n_segments": 7}, "training": {"seed": 0, "halves": False}}
+    provenance = {
         "command": "kinesphere segments particles.star --model model.pdb --out run",
-        "version": "0.1.0",
-        "seed": 0,
-        "config": {"motion": {"n_segments": 7}},
+        "versions": {"kinesphere": "0.1.0"},
+        "inputs": {"particles.star": "sha256:00ff"},
     }
-    return FakeRun(folder, model, memberships, hinges, two_populations(n, 2, 11), config, training_metrics(30, 5))
+    return FakeRun(
+        folder, model, memberships, hinges, two_populations(n, 2, 11), config, provenance, training_metrics(30, 5)
+    )

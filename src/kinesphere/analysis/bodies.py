@@ -19,7 +19,7 @@ from kinesphere.analysis.rigid import (
 from kinesphere.io.structure import AtomicModel
 
 FLOOR_ANGSTROM = 0.5
-FRACTION_OF_MOTION = 0.25
+FRACTION_OF_MOTION = 1 / 3
 MERGING_POINTS = 500_000
 
 
@@ -28,7 +28,8 @@ class GroupMotion:
     """How one group of residues (a segment or a body) moves.
 
     `rotation` is about the population mean in the frame of the poses; `relative_rotation` and `relative_shift` are
-    seen from the core, the largest body held still; `previous_rotation` is seen from the group before it in the list.
+    seen from the core, the body that is held still; so is `relative_amplitude_angstrom`, the RMS displacement of the
+    residues. `previous_rotation` is seen from the group before it in the list.
     """
 
     number: int
@@ -36,6 +37,7 @@ class GroupMotion:
     ranges: str
     body: int
     amplitude_angstrom: float
+    relative_amplitude_angstrom: float
     rotation: RotationStatistics
     relative_rotation: RotationStatistics
     relative_shift: ShiftStatistics
@@ -74,7 +76,7 @@ def default_tolerance(
 ) -> float:
     """Choose how much two segments may move against each other and still count as one body, in Å.
 
-    A quarter of the RMS motion within the molecule, never less than 0.5 Å: below that, no boundary is worth showing.
+    A third of the RMS motion within the molecule, never less than 0.5 Å: below that, no boundary is worth showing.
     """
     fit = superpose(reference, positions)
     residual = positions - fit.apply(reference)
@@ -103,7 +105,8 @@ def merge_into_bodies(
     Returns
     -------
     ndarray
-        (residues,) body of each residue, from 0, the largest first. Pairs are merged greedily, the most rigid first.
+        (residues,) body of each residue. Body 0 is the core: held still, it leaves the rest of the molecule the least
+        motion. The others follow by size. Pairs are merged greedily, the most rigid first.
     """
     step = max(1, len(positions) * len(reference) // MERGING_POINTS)
     sample = positions[::step]
@@ -120,7 +123,7 @@ def merge_into_bodies(
         for other in range(len(groups)):
             if other != b and groups[other]:
                 cost[max(b, other), min(b, other)] = _worst_deviation(reference, sample, groups[b] + groups[other])
-    return _label_by_size([np.concatenate(members) for members in groups if members], len(reference))
+    return _label_from_core(reference, sample, [np.concatenate(members) for members in groups if members])
 
 
 def describe_groups(
@@ -222,13 +225,13 @@ def _describe(
     core: RigidFit,
     previous: RigidFit | None,
 ) -> GroupMotion:
-    deviation = positions[:, residues] - positions[:, residues].mean(axis=0, dtype=np.float64)
     return GroupMotion(
         number=number,
         residues=residues,
         ranges=residue_ranges(model, residues),
         body=body,
-        amplitude_angstrom=float(np.sqrt(np.mean(np.sum(deviation**2, axis=2)))),
+        amplitude_angstrom=_rms_displacement(positions[:, residues]),
+        relative_amplitude_angstrom=_rms_displacement(core.undo(positions[:, residues])),
         rotation=rotation_statistics(fit.rotation),
         relative_rotation=rotation_statistics(core.rotation.transpose(0, 2, 1) @ fit.rotation),
         relative_shift=shift_statistics(core.undo(fit.centroid[:, None])[:, 0]),
@@ -252,8 +255,21 @@ def _worst_deviation(
     return float(np.sqrt(worst))
 
 
-def _label_by_size(groups: list[Int[np.ndarray, " _"]], n_residues: int) -> Int[np.ndarray, " residues"]:
-    label = np.zeros(n_residues, int)
-    for number, residues in enumerate(sorted(groups, key=lambda rows: (-len(rows), rows.min()))):
+def _label_from_core(
+    reference: Float[np.ndarray, "residues 3"],
+    positions: Float[np.ndarray, "m residues 3"],
+    groups: list[Int[np.ndarray, " _"]],
+) -> Int[np.ndarray, " residues"]:
+    """Label the residues of each group, the core with 0, the others by size."""
+    left_motion = [_rms_displacement(_fit(reference, positions, residues).undo(positions)) for residues in groups]
+    core = groups[int(np.argmin(left_motion))]
+    label = np.zeros(len(reference), int)
+    for number, residues in enumerate(sorted(groups, key=lambda rows: (rows is not core, -len(rows), rows.min()))):
         label[residues] = number
     return label
+
+
+def _rms_displacement(positions: Float[np.ndarray, "m r 3"]) -> float:
+    """Give the RMS distance of residues from their mean positions."""
+    deviation = positions - positions.mean(axis=0, dtype=np.float64)
+    return float(np.sqrt(np.mean(np.sum(deviation**2, axis=2))))

@@ -27,6 +27,14 @@ class StructureComponents:
     scores_angstrom: Float[np.ndarray, "m k"]
     variance_fraction: Float[np.ndarray, " k"]
 
+    def pointing_along(self, displacement: Float[np.ndarray, "residues 3"]) -> StructureComponents:
+        """Choose the sign of the first motion so that a displacement has a positive score on it."""
+        if float(np.sum(self.modes[0] * displacement)) >= 0:
+            return self
+        sign = np.where(np.arange(len(self.modes)) == 0, -1.0, 1.0)
+        modes, scores = self.modes * sign[:, None, None], self.scores_angstrom * sign
+        return StructureComponents(self.mean, modes, scores, self.variance_fraction)
+
     def project(self, positions: Float[np.ndarray, "m residues 3"]) -> Float[np.ndarray, "m k"]:
         """Give the scores (m, k) in Å RMS of other structures of the same residues."""
         return np.einsum("mrx,krx->mk", positions - self.mean, self.modes) / self.modes.shape[1]

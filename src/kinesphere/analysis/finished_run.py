@@ -30,7 +30,7 @@ class LatentTable(Protocol):
 
     @property
     def half(self) -> Int[np.ndarray, " n"]:
-        """(n,) half set 1 or 2, or 0 where there are none."""
+        """(n,) half set 1 or 2 where two models were trained, else 0."""
 
 
 @runtime_checkable
@@ -44,6 +44,10 @@ class FinishedRun(Protocol):
     @property
     def config(self) -> Mapping[str, Any]:
         """Resolved configuration, nested."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What else `run.yaml` records: command, versions, input hashes."""
 
     @property
     def metrics(self) -> Mapping[str, Shaped[np.ndarray, " epochs"]]:

@@ -33,10 +33,10 @@ def state(analysis: Analysis) -> Statement:
     Returns
     -------
     Statement
-        Angles and distances are ranges from the 5th to the 95th percentile of the particles, seen from the largest
-        body.
+        Angles and distances are ranges from the 5th to the 95th percentile of the particles, seen from the
+        core.
     """
-    moving = sorted(analysis.bodies.bodies[1:], key=lambda body: body.amplitude_angstrom, reverse=True)
+    moving = sorted(analysis.bodies.bodies[1:], key=lambda body: body.relative_amplitude_angstrom, reverse=True)
     return Statement(_headline(analysis, moving), _certainty(analysis), tuple(_detail(body) for body in moving))
 
 
@@ -60,9 +60,15 @@ def _headline(analysis: Analysis, moving: list[GroupMotion]) -> str:
         return f"The molecule moves as one piece: no part shifts against the rest by more than {tolerance:.1f} Å (RMS)."
     first = moving[0]
     movement = _movement(first, "turn", "travel")
-    others = len(moving) - 1
-    also = "" if not others else f" {others} other part{'s move' if others > 1 else ' moves'} too."
-    return f"Residues {short_ranges(first.ranges)} {movement} against the rest of the molecule.{also}"
+    rest = "the rest of the molecule" if len(moving) == 1 else "the core of the molecule"
+    also = "" if len(moving) == 1 else f" {_others(len(moving) - 1)} too."
+    return f"Residues {short_ranges(first.ranges)} {movement} against {rest}.{also}"
+
+
+def _others(n: int) -> str:
+    """Count the further parts, in words while they are few."""
+    words = {1: "One other part moves", 2: "Two other parts move", 3: "Three other parts move"}
+    return words.get(n, f"{n} other parts move")
 
 
 def _movement(body: GroupMotion, turn: str, travel: str) -> str:
@@ -91,4 +97,4 @@ def _certainty(analysis: Analysis) -> str:
         if spread >= RESOLVED_RATIO * error
         else "so single particles can hardly be told apart: trust averages over many"
     )
-    return f"{extent}, and one particle's place on it is known to ± {error:.1f} Å, {verdict}."
+    return f"{extent}, and one particle’s place on it is known to ± {error:.1f} Å, {verdict}."

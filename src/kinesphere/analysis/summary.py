@@ -55,7 +55,7 @@ class AnalysisSettings:
     clusters: int = 4
     """k-means clusters in the latent space."""
     tolerance_angstrom: float | None = None
-    """Segments that move against each other by less (RMS) are one body; by default a quarter of the RMS motion within
+    """Segments that move against each other by less (RMS) are one body; by default a third of the RMS motion within
     the molecule, at least 0.5 Å."""
     umap: bool = False
     """Also embed the latents with UMAP; needs the optional package umap-learn."""
@@ -163,7 +163,8 @@ def analyse(run: FinishedRun, settings: AnalysisSettings) -> Analysis:
     mean, std = np.asarray(run.latents.mean, float), np.asarray(run.latents.std, float)
     embedding = umap_embedding(mean, settings.seed) if settings.umap else None
     components = follow_components(run, mean, std, settings)
-    ensemble = sample_ensemble(run, mean, std, settings.seed)
+    along_first = components.positions[0, -1] - components.positions[0, 0]
+    ensemble = sample_ensemble(run, mean, std, settings.seed, along_first)
     return Analysis(
         settings=settings,
         n_particles=len(mean),
@@ -199,13 +200,20 @@ def follow_components(
 
 
 def sample_ensemble(
-    run: FinishedRun, mean: Float[np.ndarray, "n d"], std: Float[np.ndarray, "n d"], seed: int
+    run: FinishedRun,
+    mean: Float[np.ndarray, "n d"],
+    std: Float[np.ndarray, "n d"],
+    seed: int,
+    forwards: Float[np.ndarray, "residues 3"],
 ) -> Ensemble:
-    """Decode a sample of the particles and find its principal motions, fluctuations and clashes."""
+    """Decode a sample of the particles and find its principal motions, fluctuations and clashes.
+
+    `forwards` is the displacement that counts as positive on the main motion.
+    """
     model = run.model
     images = sample_images(len(mean), model.n_residues, seed)
     positions = decode_in_chunks(run.decode, mean[images], model.n_residues)
-    motions = structure_components(positions, N_STRUCTURE_COMPONENTS, seed)
+    motions = structure_components(positions, N_STRUCTURE_COMPONENTS, seed).pointing_along(forwards)
     rows = sample_images(len(images), model.n_residues, seed, limit=ERROR_SAMPLE)
     clash_rows = sample_images(len(images), model.n_residues, seed, limit=CLASH_SAMPLE, max_bytes=4e7)
     return Ensemble(

@@ -105,6 +105,7 @@ def group_row(group: GroupMotion, kind: str) -> Row:
         "residues": group.ranges,
         "size": group.size,
         "rms_displacement_angstrom": _number(group.amplitude_angstrom),
+        "rms_displacement_to_core_angstrom": _number(group.relative_amplitude_angstrom),
         "rotation_mean_angle_degrees": _number(turn.mean_angle_degrees),
         "rotation_std_degrees": _number(turn.std_degrees),
         "rotation_p5_degrees": _number(turn.percentiles_degrees[0]),

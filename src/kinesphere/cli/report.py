@@ -1,0 +1,34 @@
+"""Make the page that shows what a finished run found: RUN/report.html."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from kinesphere import load
+from kinesphere.analysis.half_view import one_latent_space
+from kinesphere.analysis.summary import AnalysisSettings, analyse
+from kinesphere.analysis.tables import write_analysis
+from kinesphere.report.page import write_report
+from kinesphere.runtime import console
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of `kinesphere report`."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a finished run."""
+    settings: tyro.conf.OmitArgPrefixes[AnalysisSettings] = field(default_factory=AnalysisSettings)
+    """How finely to analyse; RUN/analysis is written anew, so that the page and the tables agree."""
+
+
+def run(options: ReportOptions) -> None:
+    """Analyse the run, write RUN/analysis and RUN/report.html."""
+    finished = one_latent_space(load(options.run))
+    analysis = analyse(finished, options.settings)
+    write_analysis(finished, analysis, options.run / "analysis")
+    path = write_report(finished, analysis, options.run / "report.html")
+    console.print(f"Open {path} in a browser.", highlight=False)

@@ -1,0 +1,38 @@
+"""Write the structure of each particle image as arrays (.npz) or models (.pdb, .cif)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from kinesphere import load
+from kinesphere.analysis.structures import choose_images, write_structures
+from kinesphere.io.structure import read_model
+from kinesphere.runtime import console
+
+
+@dataclass(frozen=True)
+class StructuresOptions:
+    """Options of `kinesphere structures`."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a finished run."""
+    out: Path
+    """File to write: .npz for arrays, .pdb or .cif for a multi-model file."""
+    model: Path | None = None
+    """Another model in the frame and the state of the run's own, to be carried along instead of it."""
+    every: int | None = None
+    """Only each K-th particle."""
+    images: str | None = None
+    """Only these rows of the particle file, counted from 0, as in 3,7,12."""
+
+
+def run(options: StructuresOptions) -> None:
+    """Write the structures in the frame of the input model."""
+    finished = load(options.run)
+    rows = choose_images(finished, options.every, options.images)
+    model = None if options.model is None else read_model(options.model)
+    n_structures, n_atoms = write_structures(options.out, finished, rows, model)
+    console.print(f"Wrote {n_structures} structures of {n_atoms} atoms to {options.out}.", highlight=False)

@@ -1,0 +1,226 @@
+"""Everything the page shows, as one JSON document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from kinesphere import __version__
+from kinesphere.analysis.bodies import GroupMotion
+from kinesphere.analysis.ensemble import chunks, decode_in_chunks, sample_images
+from kinesphere.analysis.finished_run import FinishedRun
+from kinesphere.analysis.residues import residue_number_label
+from kinesphere.analysis.statement import state
+from kinesphere.analysis.summary import Analysis
+from kinesphere.report.display import Basis, DisplayAtoms, basis_of_run, choose_atoms, drawing_names
+from kinesphere.report.encode import encode_array, encode_scaled
+from kinesphere.report.provenance import caveats, files_to_open, provenance_rows, settings_rows
+from kinesphere.report.secondary_structure import breaks_after, secondary_structure
+from kinesphere.report.training import training_curves
+
+SHOWN_PARTICLES = 3000
+SHOWN_PARTICLES_LARGE = 800
+LARGE_MODEL_ATOMS = 30_000
+SHOWN_DISTANCES = 6
+GAP_IN_NUMBERING = 10
+
+Document = dict[str, Any]
+
+
+def payload(run: FinishedRun, analysis: Analysis) -> Document:
+    """Gather the page's content.
+
+    Parameters
+    ----------
+    run
+        The finished run.
+    analysis
+        Of the same run.
+
+    Returns
+    -------
+    dict
+        Ready for JSON; arrays encoded by `kinesphere.report.encode`.
+    """
+    atoms = choose_atoms(run)
+    basis = basis_of_run(run, analysis, atoms)
+    particles, error = _particles(run, analysis, atoms, basis)
+    statement = state(analysis)
+    return {
+        "run": run.path.resolve().name,
+        "version": __version__,
+        "made": datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
+        "headline": statement.headline,
+        "certainty": statement.certainty,
+        "details": list(statement.details),
+        "facts": _facts(analysis),
+        "model": _model(run, analysis, atoms, basis, error),
+        "paths": _paths(run, analysis, atoms, basis),
+        "clusters": _clusters(run, analysis, atoms, basis),
+        "particles": particles,
+        "population": _population(analysis),
+        "bodies": [_group(group) for group in analysis.bodies.bodies],
+        "segments": [_group(group) for group in analysis.bodies.segments],
+        "hinges": [{"row": hinge.row, "label": str(hinge)} for hinge in analysis.bodies.hinges],
+        "distances": _distances(analysis),
+        "tolerance": analysis.bodies.tolerance_angstrom,
+        "clashes": {"mean": float(analysis.ensemble.clashes.mean()), "model": analysis.ensemble.model_clashes},
+        "training": training_curves(run.metrics),
+        "files": files_to_open(run, analysis),
+        "provenance": provenance_rows(run, analysis),
+        "settings": settings_rows(run),
+        "caveats": caveats(run, analysis, error, atoms),
+    }
+
+
+def _facts(analysis: Analysis) -> list[Document]:
+    """Give the few numbers that stand beside the headline."""
+    ensemble, bodies = analysis.ensemble, analysis.bodies.bodies
+    facts = [{"value": f"{analysis.n_particles:,}", "label": "particle images"}]
+    if len(bodies) > 1:
+        turn = max(body.relative_rotation.range_degrees for body in bodies[1:])
+        travel = max(body.relative_shift.range_angstrom for body in bodies[1:])
+        facts.append({"value": f"{turn:.0f}°", "label": "largest turn of a body against the core"})
+        facts.append({"value": f"{travel:.1f} Å", "label": "largest travel of a body’s centre"})
+    facts.append({"value": f"{ensemble.rms_motion_angstrom:.1f} Å", "label": "RMS displacement of all residues"})
+    facts.append(
+        {"value": f"± {ensemble.main_error_angstrom:.1f} Å", "label": "error of one particle on the main motion"}
+    )
+    return facts
+
+
+def _model(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis, error: float) -> Document:
+    """Describe residues and drawn atoms."""
+    model = run.model
+    chains = list(dict.fromkeys(model.chain.tolist()))
+    chain_number = {name: number for number, name in enumerate(chains)}
+    return {
+        "chains": chains,
+        "chain": encode_array(np.array([chain_number[name] for name in model.chain.tolist()]), "i2"),
+        "labels": [residue_number_label(model, r) for r in range(model.n_residues)],
+        "names": model.residue_name.tolist(),
+        "kind": "".join(kind[0] for kind in model.residue_kind.tolist()),
+        "structure": "".join(secondary_structure(model).tolist()),
+        "body": encode_array(analysis.bodies.body_label, "i2"),
+        "segment": encode_array(analysis.bodies.segment_label, "i2"),
+        "amplitude": encode_array(analysis.ensemble.fluctuation_angstrom),
+        "drawing_names": drawing_names(model)[atoms.residue].tolist(),
+        "drawing_numbers": encode_array(_drawing_numbers(run, atoms), "i4"),
+        "atom_names": [str(name).replace("*", "'") for name in atoms.name.tolist()],
+        "atomic_numbers": encode_array(atoms.atomic_number, "u1"),
+        "residue": encode_array(atoms.residue, "i4"),
+        "trace": atoms.trace,
+        "stride": atoms.stride,
+        "mean": encode_array(basis.mean),
+        "basis": [encode_scaled(vector) for vector in basis.vectors],
+        "error": error,
+    }
+
+
+def _drawing_numbers(run: FinishedRun, atoms: DisplayAtoms) -> Int[np.ndarray, " p"]:
+    """Give residues consecutive numbers, with a jump where the backbone is interrupted."""
+    shown, inverse = np.unique(atoms.residue, return_inverse=True)
+    breaks_before = np.concatenate([[0], np.cumsum(breaks_after(run.model))])[shown]
+    step = np.where(np.diff(breaks_before, prepend=breaks_before[0]) > 0, GAP_IN_NUMBERING, 1)
+    numbers: Int[np.ndarray, " p"] = np.cumsum(step)[inverse.reshape(-1)]
+    return numbers
+
+
+def _paths(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis) -> list[Document]:
+    """Describe the traversals: structures as coefficients, and where they lie on the axes of the scatter plot."""
+    components = analysis.components
+    paths = []
+    for k, walk in enumerate(components.traversals):
+        scores = (walk.latents - components.latent.centre) @ components.latent.directions.T
+        paths.append(
+            {
+                "motion": float(components.motion_angstrom[k]),
+                "signal_to_error": _finite(components.signal_to_error[k]),
+                "coefficients": encode_array(basis.coefficients(atoms.structures(walk.latents))),
+                "columns": _columns(scores, analysis.ensemble.motions.project(components.positions[k])),
+                "nearest": np.asarray(run.latents.index)[walk.nearest].tolist(),
+            }
+        )
+    return paths
+
+
+def _columns(scores: Float[np.ndarray, "m k"], motions: Float[np.ndarray, "m j"]) -> Document:
+    columns = {f"pc{k + 1}": encode_array(scores[:, k]) for k in range(scores.shape[1])}
+    return columns | {f"motion{k + 1}": encode_array(motions[:, k]) for k in range(min(2, motions.shape[1]))}
+
+
+def _clusters(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis) -> Document:
+    """Describe each cluster by its representative particle."""
+    rows = analysis.clusters.representative
+    latents = np.asarray(run.latents.mean, float)[rows]
+    motions = analysis.ensemble.motions.project(decode_in_chunks(run.decode, latents, run.model.n_residues))
+    return {
+        "size": analysis.clusters.size.tolist(),
+        "particle": np.asarray(run.latents.index)[rows].tolist(),
+        "coefficients": encode_array(basis.coefficients(atoms.structures(latents))),
+        "columns": _columns(analysis.components.latent.scores[rows], motions),
+    }
+
+
+def _particles(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis) -> tuple[Document, float]:
+    """Describe a sample of the particles, and the largest RMS error with which the page draws one of them."""
+    latents, latent = np.asarray(run.latents.mean, float), analysis.components.latent
+    limit = SHOWN_PARTICLES_LARGE if run.model.n_atoms > LARGE_MODEL_ATOMS else SHOWN_PARTICLES
+    rows = sample_images(len(latents), 1, analysis.settings.seed, limit=limit)
+    coefficients, motions, error = [], [], 0.0
+    for chunk in chunks(rows, run.model.n_atoms):
+        drawn = atoms.structures(latents[chunk])
+        coefficients.append(basis.coefficients(drawn))
+        error = max(error, float(basis.rms_error(drawn).max()))
+        centres = decode_in_chunks(run.decode, latents[chunk], run.model.n_residues)
+        motions.append(analysis.ensemble.motions.project(centres))
+    columns = _columns(latent.scores[rows], np.concatenate(motions))
+    columns |= {"error1": encode_array(latent.score_errors[rows, 0])}
+    if analysis.umap is not None:
+        columns |= {f"umap{k + 1}": encode_array(analysis.umap[rows, k]) for k in range(2)}
+    return {
+        "total": len(latents),
+        "index": encode_array(np.asarray(run.latents.index)[rows], "i4"),
+        "cluster": encode_array(analysis.clusters.label[rows], "u1"),
+        "columns": columns,
+        "coefficients": encode_array(np.concatenate(coefficients)),
+    }, error
+
+
+def _population(analysis: Analysis) -> Document:
+    ensemble = analysis.ensemble
+    return {
+        "values": encode_array(ensemble.motions.scores_angstrom[:, 0]),
+        "error": ensemble.main_error_angstrom,
+        "explained": float(ensemble.motions.variance_fraction[0]),
+    }
+
+
+def _group(group: GroupMotion) -> Document:
+    """Give one row of the tables of bodies and segments."""
+    return {
+        "number": group.number + 1,
+        "body": group.body + 1,
+        "residues": group.ranges,
+        "size": group.size,
+        "turn": group.relative_rotation.range_degrees,
+        "axis": list(group.relative_rotation.axis),
+        "travel": group.relative_shift.range_angstrom,
+        "amplitude": group.relative_amplitude_angstrom,
+        "own_turn": group.rotation.range_degrees,
+        "previous_turn": None if group.previous_rotation is None else group.previous_rotation.range_degrees,
+    }
+
+
+def _distances(analysis: Analysis) -> list[Document]:
+    """Give the distances between bodies that vary most."""
+    values, pairs = analysis.bodies.distances_angstrom, analysis.bodies.pairs
+    order = np.argsort(-values.std(axis=0))[:SHOWN_DISTANCES] if len(pairs) else np.zeros(0, int)
+    return [{"bodies": [pairs[p][0] + 1, pairs[p][1] + 1], "values": encode_array(values[:, p])} for p in order]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
