@@ -98,20 +98,19 @@ class ImageFiles:
         InputError
             If a stack is missing or too short, images are not square or differ in size, or a pixel is not finite.
         """
-        images: NDArray[np.float32] | None = None
-        for file in np.unique(files):
+        images = np.empty((0, 0, 0), dtype=np.float32)
+        for file in np.unique(files).tolist():
             chosen = np.flatnonzero(files == file)
-            stack = self.stack(int(file))
-            self.require_present(int(file), slots[chosen], rows[chosen])
-            part = stack[slots[chosen]]
-            if images is None:
-                images = np.empty((len(files), *part.shape[1:]), dtype=np.float32)
+            self.require_present(file, slots[chosen], rows[chosen])
+            part = self.stack(file)[slots[chosen]]
+            if not images.size:
+                images = part if len(part) == len(files) else np.empty((len(files), *part.shape[1:]), dtype=np.float32)
             if part.shape[1:] != images.shape[1:] or part.shape[1] != part.shape[2]:
                 problem = f"holds images of {part.shape[2]} x {part.shape[1]} px, others are {images.shape[2]} px"
-                raise InputError(stack.path, problem, "Extract all images of an optics group with one square box")
-            images[chosen] = part
-        if images is None:
-            return np.empty((0, 0, 0), dtype=np.float32)
+                remedy = "Extract all images of an optics group with one square box"
+                raise InputError(self.stack(file).path, problem, remedy)
+            if images is not part:
+                images[chosen] = part
         self._require_finite(images, files, slots, rows)
         return images
 
