@@ -1,0 +1,66 @@
+"""Score a run against the truth of simulated particles; prints one JSON object."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.progress import Progress
+
+from kinesphere import load
+from kinesphere.runtime import console, set_threads
+from kinesphere.validation.scores import ScoreSettings, score
+from kinesphere.validation.truth import read_truth
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of `kinesphere evaluate`."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a finished run."""
+    truth: Path
+    """The truth.npz of the run's particles."""
+    settings: tyro.conf.OmitArgPrefixes[ScoreSettings] = field(default_factory=ScoreSettings)
+    """What is scored beyond what always is."""
+    threads: int | None = None
+    """CPU threads; none: all."""
+
+
+def run(options: EvaluateOptions) -> None:
+    """Print the scores as one JSON object on standard output; everything else goes to standard error."""
+    set_threads(options.threads)
+    truth = read_truth(options.truth)
+    finished = load(options.run)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Ideal observer", total=None)
+        scores = score(
+            finished,
+            truth,
+            options.settings,
+            lambda done, everything: progress.update(task, advance=done, total=everything),
+        )
+    if scores["n_residues"] < scores["n_truth_residues"]:
+        console.print(
+            f"The model has {scores['n_residues']} of the truth's {scores['n_truth_residues']} residues; "
+            "the others are not scored."
+        )
+    sys.stdout.write(json.dumps(plain(scores), indent=1, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn scores into what JSON can say: numbers rounded to six digits, null for what is not defined."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,216 @@
+"""All scores of a run against the truth, as one dictionary: what `kinesphere evaluate` prints.
+
+docs/scores.md says what each key means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from kinesphere.analysis.ensemble import count_clashes, sample_images
+from kinesphere.inference.run import Run
+from kinesphere.motion.reference import BeadPlacement
+from kinesphere.validation.boundaries import boundary_distances
+from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
+from kinesphere.validation.groups import Distance, measure_all, parse_distance
+from kinesphere.validation.metrics import MainMotion, coverage, pearson, rms, rmsd, spearman
+from kinesphere.validation.observer import IdealObserver, choose_images, observe_ideally
+from kinesphere.validation.predictions import Predictions, main_motion_samples, predict
+from kinesphere.validation.truth import Truth
+
+_IMAGES_FOR_CLASHES = 300
+_IMAGES_FOR_COVERAGE = 400
+_DRAWS_FOR_COVERAGE = 50
+_IMAGES_FOR_NEIGHBOURS = 1500
+_IMAGES_FOR_BOUNDARIES = 1000
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What is scored beyond what always is."""
+
+    distance: tuple[str, ...] = ()
+    """Distances between centroids of residues to score, each two groups with a / between them:
+    A:122-159/A:1-29,A:60-121,A:160-214."""
+    hinge: str | None = None
+    """A residue known to be a hinge, as in B:226: how far the nearest segment boundary is."""
+    ideal: bool = True
+    """Score the ideal observer too, who knows the true states: the limit that the noise sets."""
+    ideal_images: int | None = None
+    """Images the ideal observer looks at, evenly spaced; none: 4,000, or fewer where there are more than 100 states."""
+    ideal_beads: BeadPlacement = "centroid"
+    """Gaussians of the ideal observer's molecule; `atoms` is slower and hardly better."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A run and its truth, on the residues they share."""
+
+    run: Run
+    truth: Truth
+    rows: Int[np.ndarray, " residues"]
+    motion: MainMotion
+    distances: tuple[Distance, ...]
+
+    def true_main_motion(self) -> Float[np.ndarray, " n"]:
+        return self.motion.project(self.truth.ca_states)[self.truth.state]
+
+    def true_distances(self) -> Float[np.ndarray, "n distances"]:
+        return measure_all(self.distances, self.truth.ca_states)[self.truth.state]
+
+
+def score(
+    run: Run, truth: Truth, settings: ScoreSettings, advance: Callable[[int, int], None] = lambda _done, _all: None
+) -> dict[str, Any]:
+    """Score a run against the truth.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    truth
+        What its images show.
+    settings
+        What to score.
+    advance
+        Called with the number of images the ideal observer has done since the last call, and of all it will do.
+
+    Returns
+    -------
+    dict
+        Numbers, lists of numbers (one a coordinate) and a list of distances; NaN where a score is not defined.
+
+    Raises
+    ------
+    InputError
+        If the truth is of another set or molecule, or an option cannot be understood.
+    """
+    truth.require_images(len(run.latents.index))
+    shared, rows = truth.match(run.model)
+    distances = tuple(parse_distance(text, run.model, rows) for text in settings.distance)
+    case = _Case(run, shared, rows, MainMotion.of_states(shared.ca_states), distances)
+    hinge = {} if settings.hinge is None else _hinge_scores(run, settings.hinge)
+    predictions = predict(run, shared, rows, case.motion, distances)
+    scores = {
+        "n": len(shared.state),
+        "n_residues": len(rows),
+        "n_truth_residues": len(truth.chain),
+        **_structure_scores(case, predictions),
+        **_motion_scores(case, predictions),
+        **_latent_scores(case),
+        **hinge,
+        "distances": _distance_scores(case.distances, predictions.distances, case.true_distances()),
+    }
+    if settings.ideal:
+        images = choose_images(len(shared.state), len(np.unique(shared.state)), settings.ideal_images)
+        ideal = observe_ideally(
+            run, shared, rows, images, settings.ideal_beads, lambda done: advance(done, len(images))
+        )
+        _add_ideal_scores(scores, case, predictions, ideal)
+    return scores
+
+
+def _structure_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
+    nominal = case.run.model.centres_angstrom
+    still = rmsd(case.truth.ca_states, nominal[case.rows])[case.truth.state]
+    some = sample_images(len(still), 1, seed=0, limit=_IMAGES_FOR_CLASHES)
+    clashes = count_clashes(case.run.residues(some), case.run.model)
+    clashes_of_model = int(count_clashes(nominal[None], case.run.model)[0])
+    found, unmoved = float(np.median(predictions.rmsd)), float(np.median(still))
+    return {
+        "ca_rmsd_median": found,
+        "ca_rmsd_superposed_median": float(np.median(predictions.superposed_rmsd)),
+        "still_rmsd_median": unmoved,
+        "rmsd_ratio": found / unmoved if unmoved > 0 else float("nan"),
+        "moved_median": float(np.median(predictions.moved)),
+        "motion_spread_median": float(np.median(predictions.spread)),
+        "clashes": float(np.median(clashes)) - clashes_of_model,
+        "clashes_model": clashes_of_model,
+    }
+
+
+def _motion_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
+    true = case.true_main_motion()
+    pairs = list(zip(predictions.coordinate.T, case.truth.coordinate.T, strict=True))
+    return {
+        "r_main_motion": pearson(predictions.main_motion, true),
+        "spearman_main_motion": spearman(predictions.main_motion, true),
+        "r_coordinate": [pearson(found, true) for found, true in pairs],
+        "spearman_coordinate": [spearman(found, true) for found, true in pairs],
+        **_coverage_scores(case),
+    }
+
+
+def _coverage_scores(case: _Case) -> dict[str, float]:
+    """Whether the latents' standard deviations are right, seen along the true main motion."""
+    true = case.true_main_motion()
+    if not case.motion.mode.any():
+        return {"coverage_68": float("nan"), "coverage_95": float("nan")}
+    images = sample_images(len(true), 1, seed=0, limit=_IMAGES_FOR_COVERAGE)
+    samples = main_motion_samples(case.run, case.rows, case.motion, images, _DRAWS_FOR_COVERAGE)
+    return {f"coverage_{percent}": coverage(samples, true[images], percent / 100) for percent in (68, 95)}
+
+
+def _latent_scores(case: _Case) -> dict[str, Any]:
+    """Scores of the latent space: the mean over half sets, whose models have spaces of their own."""
+    half, mean = case.run.latents.half, case.run.latents.mean.astype(np.float64)
+    coordinate = case.truth.coordinate
+    varying = coordinate.std(axis=0) > 0
+    explained, similarity, imbalance = [], [], []
+    for label in np.unique(half):
+        rows = np.flatnonzero(half == label)
+        explained.append([explained_variance(mean[rows], values) for values in coordinate[rows].T])
+        if varying.any() and len(rows) > 2:
+            some = rows[sample_images(len(rows), 1, seed=0, limit=_IMAGES_FOR_NEIGHBOURS)]
+            similarity.append(neighbourhood_similarity(mean[some], coordinate[some]))
+            imbalance.append(information_imbalance(mean[some], coordinate[some]))
+    return {
+        "latent_r2_coordinate": np.mean(explained, axis=0).tolist(),
+        "neighbourhood_similarity": float(np.mean(similarity)) if similarity else float("nan"),
+        "information_imbalance": np.mean(imbalance, axis=0).tolist() if imbalance else [float("nan")] * 2,
+    }
+
+
+def _hinge_scores(run: Run, hinge: str) -> dict[str, float]:
+    """Distances of segment boundaries from a hinge, in the model of half set 1 where there are two."""
+    ours = np.flatnonzero(run.latents.half == run.latents.half.min())
+    some = ours[sample_images(len(ours), 1, seed=0, limit=_IMAGES_FOR_BOUNDARIES)]
+    rotations, _ = run.transforms(run.latents.mean[some])
+    found = boundary_distances(run.model, hinge, run.memberships.argmax(axis=1), rotations)
+    return {"hinge_nearest_boundary": found.nearest, "hinge_main_boundary": found.main}
+
+
+def _distance_scores(
+    distances: Sequence[Distance], found: Float[np.ndarray, "m d"], true: Float[np.ndarray, "m d"], prefix: str = ""
+) -> list[dict[str, Any]]:
+    return [
+        {
+            **({} if prefix else {"distance": distance.text}),
+            f"{prefix}r": pearson(found[:, column], true[:, column]),
+            f"{prefix}rms_error_angstrom": rms(found[:, column] - true[:, column]),
+        }
+        for column, distance in enumerate(distances)
+    ]
+
+
+def _add_ideal_scores(scores: dict[str, Any], case: _Case, predictions: Predictions, ideal: IdealObserver) -> None:
+    """Score the posterior means of the ideal observer, and the run on the same images as fractions of them."""
+    images, truth = ideal.images, case.truth
+    expected = ideal.expect(np.nan_to_num(truth.state_coordinate))
+    pairs = zip(expected.T, truth.coordinate[images].T, strict=True)
+    scores["ideal_n"] = len(images)
+    scores["ideal_ca_rmsd_median"] = float(np.median(ideal.rmsd(truth)))
+    scores["ideal_r_coordinate"] = [pearson(found, true) for found, true in pairs]
+    true_motion = case.true_main_motion()[images]
+    limit = pearson(ideal.expect(case.motion.project(truth.ca_states)), true_motion)
+    scores["ideal_r_main_motion"] = limit
+    scores["fraction_of_ideal"] = pearson(predictions.main_motion[images], true_motion) / limit
+    expected_distances = ideal.expect(measure_all(case.distances, truth.ca_states))
+    limits = _distance_scores(case.distances, expected_distances, case.true_distances()[images], "ideal_")
+    for entry, limit_entry in zip(scores["distances"], limits, strict=True):
+        entry.update(limit_entry)
