@@ -52,15 +52,22 @@ def page(run: Any, analysis: Analysis) -> Path:
     return write_report(run, analysis, run.path / "report.html")
 
 
-@pytest.fixture
-def browse(chromium: Path, tmp_path: Path) -> Callable[..., Any]:
+@pytest.fixture(scope="session")
+def browse(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Open a page in headless Chromium: `with browse(page, width=390) as browser`."""
     module = load_module(Path(__file__).with_name("browser.py"))
 
     @contextmanager
-    def opened(page: Path, width: int = 1400, height: int = 1000, *, dark: bool = False) -> Iterator[Any]:
-        with module.Browser(chromium, tmp_path / "profile", width, height) as browser:
+    def opened(page: Path, width: int = 1000, height: int = 800, *, dark: bool = False) -> Iterator[Any]:
+        with module.Browser(chromium, tmp_path_factory.mktemp("profile"), width, height) as browser:
             browser.open(page, dark=dark)
             yield browser
 
     return opened
+
+
+@pytest.fixture(scope="module")
+def browser(browse: Callable[..., Any], page: Path) -> Iterator[Any]:
+    """The page of the known run, open; tests that share it set what they look at."""
+    with browse(page) as opened:
+        yield opened

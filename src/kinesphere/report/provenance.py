@@ -57,8 +57,8 @@ def caveats(
     )
     populations = (
         f"The populations count particles where the noise puts them. Each is known to about ± {error:.1f} Å along "
-        "the main motion, so peaks are broader, and valleys shallower, than in the sample. Free energies should not be read "
-        "from them."
+        "the main motion, so peaks are broader, and valleys shallower, than in the sample. Free energies should "
+        "not be read from them."
     )
     time = (
         "The slider is not time. It orders structures by likeness, from the 5th to the 95th percentile of a component; "
