@@ -64,12 +64,13 @@ class VariationalLatents(LatentModel):
 
     def _image(self, prepared: PreparedBatch) -> Float[Tensor, "b n n"]:
         """Phase-flipped image of the encoder's band, unit variance, centred."""
-        n_coefficients = len(self.band)
-        flipped = prepared.data[:, :n_coefficients] * torch.sign(prepared.transfer[:, :n_coefficients])
+        # a coarse training stage may have fewer shells than the encoder sees later
+        band = self.band.coarser_to(min(len(self.band), prepared.data.shape[1]))
+        flipped = prepared.data[:, : len(band)] * torch.sign(prepared.transfer[:, : len(band)])
         # the likelihood's √multiplicity is no part of the image
-        flipped = flipped / self.band.multiplicity.to(flipped.device).sqrt()
+        flipped = flipped / band.multiplicity.to(flipped.device).sqrt()
         half_plane = flipped.new_zeros(len(flipped), self.box * (self.box // 2 + 1))
-        half_plane[:, self.band.flat_index(self.box).to(flipped.device)] = flipped
+        half_plane[:, band.flat_index(self.box).to(flipped.device)] = flipped
         image = torch.fft.irfft2(half_plane.reshape(-1, self.box, self.box // 2 + 1), s=(self.box, self.box))
         image = torch.fft.fftshift(image, dim=(-2, -1))
         return image / image.std(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
