@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinesphere.analysis.statement import state
+from kinesphere.analysis.statement import short_ranges, state
 from kinesphere.analysis.summary import Analysis, AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
 from kinesphere.errors import InputError
@@ -53,6 +53,11 @@ def test_a_still_molecule_is_called_still(run: Any) -> None:
 def test_large_errors_are_admitted(run: Any) -> None:
     unsure = replace(run, latents=replace(run.latents, std=np.full_like(run.latents.std, 2.0)))
     assert "hardly be told apart" in state(analyse(unsure, AnalysisSettings(frames=3))).certainty
+
+
+def test_long_lists_of_ranges_are_cut() -> None:
+    assert short_ranges("A:1-5,7-9 B:3", 3) == "A:1-5,7-9 B:3"
+    assert short_ranges("A:1-5,7-9 B:3,5-6,9", 3) == "A:1-5,7-9 B:3 and 2 more"
 
 
 def test_the_component_with_the_largest_motion_comes_first(run: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kinesphere.analysis.bodies import GroupMotion
@@ -47,8 +48,10 @@ def body_name(body: GroupMotion) -> str:
 
 def short_ranges(ranges: str, maximum: int = MAXIMUM_RANGES) -> str:
     """Cut a long list of residue ranges."""
-    parts = ranges.replace(" ", ",").split(",")
-    return ranges if len(parts) <= maximum else f"{','.join(parts[:maximum])} and {len(parts) - maximum} more"
+    ends = [match.start() for match in re.finditer("[ ,]|$", ranges)]
+    if len(ends) <= maximum:
+        return ranges
+    return f"{ranges[: ends[maximum - 1]]} and {len(ends) - maximum} more"
 
 
 def _headline(analysis: Analysis, moving: list[GroupMotion]) -> str:

@@ -13,7 +13,7 @@ from kinesphere.analysis.summary import Analysis
 from kinesphere.io.structure import AtomicModel
 
 RIBBON_MAXIMUM_RESIDUES = 4000
-TRACE_MAXIMUM_POINTS = 5000
+TRACE_MAXIMUM_POINTS = 3000
 LIGAND_MAXIMUM_ATOMS = 600
 MAXIMUM_RANK = 16
 BASIS_BYTES = 1_500_000
