@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -171,7 +170,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise InputError(path, "is not there", "Give the truth.npz of the simulated particles as --truth") from None
-    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         raise InputError(path, "is no NumPy archive of plain arrays", _FORM) from error
 
 
@@ -215,11 +214,13 @@ def _state_coordinate(
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _keys(chain: Iterable[str], number: Iterable[int], code: Iterable[str] | None) -> list[ResidueKey]:
+def _keys(
+    chain: Shaped[np.ndarray, " r"], number: Int[np.ndarray, " r"], code: Shaped[np.ndarray, " r"] | None
+) -> list[ResidueKey]:
     """Name residues by chain, number and insertion code, or by order of occurrence where there are no codes."""
-    places = [(str(c).strip(), int(n)) for c, n in zip(chain, number, strict=True)]
+    places = [(name.strip(), value) for name, value in zip(chain.tolist(), number.tolist(), strict=True)]
     if code is not None:
-        return [(*place, str(letter).strip()) for place, letter in zip(places, code, strict=True)]
+        return [(*place, letter.strip()) for place, letter in zip(places, code.tolist(), strict=True)]
     seen: Counter[tuple[str, int]] = Counter()
     keys = []
     for place in places:
