@@ -29,7 +29,7 @@ class GivenRun(Run):
         self.config: dict[str, Any] = {"training": {"images": {}}}
         self.error = np.zeros(3)
 
-    def decode(self, z: np.ndarray, half: int | None = None) -> np.ndarray:
+    def decode(self, z: np.ndarray, half: int | None = None) -> np.ndarray:  # noqa: ARG002 - one model for all images
         place = np.clip(z[:, 0], 0.0, 1.0) * (len(self.states) - 1)
         low = np.minimum(place.astype(int), len(self.states) - 2)
         weight = (place - low)[:, None, None]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_atoms_turn_with_their_residues() -> None:
 def test_a_lone_residue_takes_its_atoms_along_unturned() -> None:
     atoms = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     moved = carry_along(atoms, np.zeros(2, int), np.zeros((1, 3)), np.array([[[3.0, 0.0, 0.0]]]))
-    assert moved[0] == pytest.approx(atoms + [3.0, 0.0, 0.0])
+    assert moved[0] == pytest.approx(atoms + np.array([3.0, 0.0, 0.0]))
 
 
 def test_images_are_chosen_evenly_and_within_the_budget() -> None:
@@ -150,14 +151,14 @@ def test_images_are_chosen_evenly_and_within_the_budget() -> None:
 
 @pytest.mark.parametrize(("placement", "lowest"), [("centroid", 0.98), ("centre", 0.97)])
 def test_ideal_observer_of_images_by_another_program(
-    placement: str, lowest: float, shared_data: Callable[[str], Path], given_run: Callable[..., object]
+    placement: str, lowest: float, shared_data: Callable[[str], Path], given_run: Callable[..., Any]
 ) -> None:
     folder = shared_data("adk")
     model, truth = read_model(folder / "model.pdb"), read_truth(folder / "truth.npz")
     centre = read_map(folder / "consensus.mrc").centre_angstrom
     run = given_run(model, ParticleSet.read(folder / "particles.star"), centre)
     shared, rows = truth.match(model)
-    ideal = observe_ideally(run, shared, rows, choose_images(4000, 98, 150), placement)  # type: ignore[arg-type]
+    ideal = observe_ideally(run, shared, rows, choose_images(4000, 98, 150), placement)
     expected = ideal.expect(truth.state_coordinate)[:, 0]
     assert ideal.posterior.sum(1) == pytest.approx(np.ones(150))
     assert lowest < pearson(expected, truth.coordinate[ideal.images, 0]) < 0.995

@@ -87,9 +87,7 @@ def test_coverage_of_a_calibrated_and_of_an_overconfident_posterior() -> None:
 
 def test_a_curled_latent_space_explains_the_coordinate_and_noise_does_not() -> None:
     coordinate = rng.random(600)
-    spiral = (1.0 + 2.0 * coordinate)[:, None] * np.stack(
-        [np.cos(9.0 * coordinate), np.sin(9.0 * coordinate)], axis=1
-    )
+    spiral = (1.0 + 2.0 * coordinate)[:, None] * np.stack([np.cos(9.0 * coordinate), np.sin(9.0 * coordinate)], axis=1)
     noise = rng.normal(0.0, 1.0, (600, 2))
     assert explained_variance(spiral, coordinate) > 0.99
     assert abs(explained_variance(noise, coordinate)) < 0.15

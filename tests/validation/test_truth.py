@@ -29,7 +29,7 @@ def arrays(**changes: object) -> dict[str, object]:
 
 def write(folder: Path, **changes: object) -> Path:
     path = folder / "truth.npz"
-    np.savez(path, **arrays(**changes))  # type: ignore[arg-type]
+    np.savez(path, **arrays(**changes))
     return path
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.transform import Rotation
 
+from kinesphere.analysis.rigid import superpose
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel
 from kinesphere.simulate.hinges import select_residues
@@ -20,7 +20,7 @@ class BoundaryDistances:
     """Distances along the chain, in residues; infinite where the chain has no boundary.
 
     `nearest` is to the nearest boundary of any two segments: with many segments it is small by chance. `main` is to the
-    boundary across which the molecule turns most, from image to image: where the run itself sees the chain's hinge.
+    boundary that best cuts the moving chain into two rigid bodies: where the run itself sees the chain's hinge.
     """
 
     nearest: float
@@ -31,7 +31,7 @@ def boundary_distances(
     model: AtomicModel,
     hinge: str,
     segment: Int[np.ndarray, " residues"],
-    rotations: Float[np.ndarray, "m segments 3"],
+    structures: Float[np.ndarray, "m residues 3"],
 ) -> BoundaryDistances:
     """Measure from a known hinge to the boundaries of segments in its chain.
 
@@ -43,8 +43,8 @@ def boundary_distances(
         A residue, as in `B:226`.
     segment
         (n_residues,) segment of each residue.
-    rotations
-        (m, n_segments, 3) rotation vectors of the segments in m images, radians.
+    structures
+        (m, n_residues, 3) residue centres in m images, Å.
 
     Returns
     -------
@@ -62,8 +62,12 @@ def boundary_distances(
     if not len(before):
         return BoundaryDistances(float("inf"), float("inf"))
     away = np.minimum(np.abs(before - place), np.abs(before + 1 - place))
-    turns = [_relative_turn(rotations, segment[chain[i]], segment[chain[i + 1]]) for i in before]
-    return BoundaryDistances(float(away.min()), float(away[int(np.argmax(turns))]))
+    nominal, moved = model.centres_angstrom[chain], structures[:, chain]
+    left_over = [
+        _bending(nominal[:end], moved[:, :end]) + _bending(nominal[end:], moved[:, end:])
+        for end in (before + 1).tolist()
+    ]
+    return BoundaryDistances(float(away.min()), float(away[int(np.argmin(left_over))]))
 
 
 def _hinge_row(model: AtomicModel, hinge: str) -> int:
@@ -76,8 +80,6 @@ def _hinge_row(model: AtomicModel, hinge: str) -> int:
     return int(rows[0])
 
 
-def _relative_turn(rotations: Float[np.ndarray, "m segments 3"], first: int, second: int) -> float:
-    """Root mean square angle, radians, by which two segments turn against each other about their mean orientation."""
-    relative = Rotation.from_rotvec(rotations[:, first]).inv() * Rotation.from_rotvec(rotations[:, second])
-    deviation = (relative.mean().inv() * relative).magnitude()
-    return float(np.sqrt(np.mean(deviation**2)))
+def _bending(nominal: Float[np.ndarray, "r 3"], moved: Float[np.ndarray, "m r 3"]) -> float:
+    """Sum of squares, Å², of what no rigid motion of these residues explains."""
+    return float(((superpose(nominal, moved).apply(nominal) - moved) ** 2).sum())

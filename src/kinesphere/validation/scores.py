@@ -27,7 +27,7 @@ _IMAGES_FOR_CLASHES = 300
 _IMAGES_FOR_COVERAGE = 400
 _DRAWS_FOR_COVERAGE = 50
 _IMAGES_FOR_NEIGHBOURS = 1500
-_IMAGES_FOR_BOUNDARIES = 1000
+_IMAGES_FOR_BOUNDARIES = 60
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,7 @@ def _hinge_scores(run: Run, hinge: str) -> dict[str, float]:
     """Distances of segment boundaries from a hinge, in the model of half set 1 where there are two."""
     ours = np.flatnonzero(run.latents.half == run.latents.half.min())
     some = ours[sample_images(len(ours), 1, seed=0, limit=_IMAGES_FOR_BOUNDARIES)]
-    rotations, _ = run.transforms(run.latents.mean[some])
-    found = boundary_distances(run.model, hinge, run.memberships.argmax(axis=1), rotations)
+    found = boundary_distances(run.model, hinge, run.memberships.argmax(axis=1), run.residues(some))
     return {"hinge_nearest_boundary": found.nearest, "hinge_main_boundary": found.main}
 
 
