@@ -119,7 +119,8 @@ def _digest(path: Path) -> str:
 
 def write_metrics(path: Path, history: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
     """Write metrics.csv, one row an epoch (and half set, where there are two)."""
-    rows = [{"half": half, **row} for half, epochs in history.items() for row in epochs]
+    table = [{"half": half, **row} for half, epochs in history.items() for row in epochs]
+    rows = [{name: f"{value:.9g}" for name, value in row.items()} for row in table]
     if not rows:
         return
     text = io.StringIO()

@@ -252,9 +252,9 @@ class Trainer:
         totals = self.progress.totals
         images = max(totals["images"], 1.0)
         return {
-            "epoch": self.progress.epoch + 1,
-            "step": self.progress.step,
-            "shells": n_shells,
+            "epoch": float(self.progress.epoch + 1),
+            "step": float(self.progress.step),
+            "shells": float(n_shells),
             "log_likelihood": totals["log_likelihood"] / images,
             "divergence": totals["divergence"] / images,
             "model_divergence": float(self.motion.divergence().detach()),
