@@ -1,0 +1,64 @@
+"""The schedule: pure functions of progress."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from kinesphere.inference.schedule import Schedule, ScheduleConfig
+
+
+def make(n_images: int = 1000, n_shells: int = 30, batch_size: int = 64, **options: float) -> Schedule:
+    return Schedule(ScheduleConfig(**options), n_images, n_shells, batch_size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n_images", "epochs"), [(100, 30), (2000, 30), (4000, 15), (20_000, 6), (1_000_000, 6)])
+def test_number_of_epochs_follows_the_number_of_images(n_images: int, epochs: int) -> None:
+    assert make(n_images).epochs == epochs
+    assert make(n_images, epochs=3).epochs == 3
+
+
+def test_an_epoch_has_a_step_for_the_last_incomplete_batch() -> None:
+    assert make(1000, batch_size=64).steps_per_epoch == 16
+    assert make(1024, batch_size=64).steps_per_epoch == 16
+
+
+def test_coarse_epochs_come_first() -> None:
+    schedule = make(epochs=10, coarse_epochs=2, coarse_fraction=0.4)
+    assert [schedule.n_shells(epoch) for epoch in range(4)] == [12, 12, 30, 30]
+    assert [schedule.is_full_resolution(epoch) for epoch in range(4)] == [False, False, True, True]
+
+
+def test_short_runs_and_small_boxes_are_not_coarse_for_long() -> None:
+    assert make(epochs=2, coarse_epochs=2).n_shells(0) == 30
+    assert make(n_shells=5, epochs=10).n_shells(0) == 5
+    assert make(n_shells=10, epochs=10, coarse_fraction=0.1).n_shells(0) == 6
+
+
+def test_learning_rate_warms_up_then_decays_to_its_floor() -> None:
+    schedule = make(6400, epochs=10, warm_up_steps=20, final_learning_rate_fraction=0.05)
+    factor = [schedule.learning_rate_factor(step) for step in range(1001)]
+    assert factor[0] == pytest.approx(1 / 20, rel=1e-3)
+    assert max(factor) == pytest.approx(1.0, abs=5e-3)
+    assert factor.index(max(factor)) == 19
+    assert all(later < earlier for earlier, later in pairwise(factor[19:]))
+    assert factor[500] == pytest.approx(0.525, abs=1e-3)
+    assert factor[1000] == pytest.approx(0.05)
+    assert schedule.learning_rate_factor(5000) == pytest.approx(0.05)
+
+
+def test_divergence_rises_over_its_warm_up() -> None:
+    assert make().divergence_weight(0) == 1.0
+    schedule = make(640, divergence_warm_up_epochs=2)
+    assert [schedule.divergence_weight(step) for step in (0, 10, 20, 50)] == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_stops_when_nothing_has_improved_for_as_long_as_patience() -> None:
+    schedule = make(patience=3, tolerance=0.1)
+    rising = [0.0, 1.0, 2.0, 3.0]
+    assert not schedule.should_stop(rising)
+    assert not schedule.should_stop([*rising, 3.05, 3.05])
+    assert schedule.should_stop([*rising, 3.05, 3.05, 3.05])
+    assert not schedule.should_stop([*rising, 3.05, 3.05, 3.2])
+    assert not schedule.should_stop([5.0, 4.0, 3.0])
