@@ -114,7 +114,7 @@ def _make(n_images: int = 256, noise: float = 1.0, n_groups: int = 1, seed: int 
     single = torch.arange(N_RESIDUES)
     amplitude = torch.ones(N_RESIDUES)
     zeros = torch.zeros(N_RESIDUES, dtype=torch.int64)
-    reference = Reference(points, zeros, points, amplitude, single, points, single, single)
+    reference = Reference(points, zeros, zeros, points, amplitude, single, points, single, single)
     band = FourierBand.of_grid(RenderGrid(BOX, PIXEL_ANGSTROM))
     forward = ForwardModel(band, amplitude, WIDTH_ANGSTROM)
     angle = LARGEST_ANGLE_RADIANS * (2 * torch.rand(n_images, generator=draw) - 1)

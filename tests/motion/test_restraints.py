@@ -41,7 +41,7 @@ def test_clash_free_structure_has_energy_zero_and_not_nan() -> None:
     restraints, points = make()
     apart = points.clone()
     apart[10:] += torch.tensor([0.0, 50.0, 0.0])
-    assert restraints.energy(apart[None]).tolist() == [0.0]
+    torch.testing.assert_close(restraints.energy(apart[None]), torch.zeros(1), atol=1e-9, rtol=0.0)
 
 
 def test_overlap_costs_its_square_and_is_pushed_apart() -> None:
@@ -69,19 +69,28 @@ def test_coincident_residues_have_a_finite_gradient() -> None:
     assert bool(torch.isfinite(structures.grad).all())
 
 
-@pytest.mark.parametrize(("stretch", "expected"), [(0.4, 0.0), (1.5, 1.0), (-1.5, 1.0)])
-def test_bonds_may_change_by_half_an_angstrom(stretch: float, expected: float) -> None:
-    restraints, points = make()
+@pytest.mark.parametrize(("stretch", "expected"), [(0.2, 0.04), (1.5, 0.81), (-1.5, 0.81)])
+def test_a_stretched_bond_costs_its_square_and_then_its_length(stretch: float, expected: float) -> None:
+    restraints, points = make()  # Huber's function with its corner at 0.3 Å: 0.3 · (2 · 1.5 − 0.3) = 0.81
     stretched = points.clone()
     stretched[5:10, 0] += stretch
     torch.testing.assert_close(restraints.continuity_energy(stretched[None]), torch.tensor([expected]))
+
+
+def test_a_gap_in_the_model_is_no_bond() -> None:
+    points, domains = two_strands()
+    points[5:10, 0] += 20.0
+    closed = points.clone()
+    closed[5:10, 0] -= 12.0
+    restraints = Restraints(points, domains, continuity=1.0)
+    torch.testing.assert_close(restraints.continuity_energy(closed[None]), torch.zeros(1), atol=1e-9, rtol=0.0)
 
 
 def test_chains_are_not_bonded_to_one_another() -> None:
     restraints, points = make()
     apart = points.clone()
     apart[10:] += 100.0
-    assert restraints.continuity_energy(apart[None]).tolist() == [0.0]
+    torch.testing.assert_close(restraints.continuity_energy(apart[None]), torch.zeros(1), atol=1e-9, rtol=0.0)
 
 
 def test_rigid_motion_costs_nothing() -> None:

@@ -47,7 +47,7 @@ def make_model(config: RunConfig, reference: Reference, band: FourierBand) -> Mo
     training = config.training
     restraints = Restraints(
         reference.points,
-        reference.domains,
+        reference.chain,
         continuity=training.restraints.continuity_weight,
         clash=training.restraints.clash_weight,
     )

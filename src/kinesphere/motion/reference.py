@@ -29,8 +29,8 @@ class Reference:
     ----------
     points
         (n_points, 3) central atoms of the polymer's residues: what the motion model moves.
-    domains
-        (n_points,) number of the chain (or user-given range) of each point.
+    chain, domains
+        (n_points,) number of each point's chain; and of the range (the chain, or one the user gave) its segments stay in.
     beads, amplitude, bead_owner
         (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each rides with.
     atoms, atom_owner
@@ -40,6 +40,7 @@ class Reference:
     """
 
     points: Float[Tensor, "p 3"]
+    chain: Int[Tensor, " p"]
     domains: Int[Tensor, " p"]
     beads: Float[Tensor, "g 3"]
     amplitude: Float[Tensor, " g"]
@@ -93,10 +94,12 @@ def build_reference(
     point_of_residue = _point_of_residue(model, positions, residue, points)
     atom_owner = point_of_residue[model.residue_index]
     beads, amplitude, bead_owner = _beads(model, positions, point_of_residue, placement)
-    labels = _chain_number(model) if domain_of_residue is None else np.asarray(domain_of_residue)
+    chain = _chain_number(model)
+    labels = chain if domain_of_residue is None else np.asarray(domain_of_residue)
     single, whole = torch.float32, torch.int64
     return Reference(
         points=torch.as_tensor(points, dtype=single),
+        chain=torch.as_tensor(chain[residue], dtype=whole),
         domains=torch.as_tensor(labels[residue], dtype=whole),
         beads=torch.as_tensor(beads, dtype=single),
         amplitude=torch.as_tensor(amplitude, dtype=single),

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-_SLACK_ANGSTROM = 0.5
+_HUBER_ANGSTROM = 0.3
+_LONGEST_BOND_ANGSTROM = 9.0
 
 
 class Restraints:
@@ -21,7 +22,7 @@ class Restraints:
     ----------
     reference
         (n_points, 3) nominal residue centres in Å.
-    domains
+    chain
         (n_points,) chain of each; bonds stay within chains.
     continuity, clash
         Weights; zero switches a term off.
@@ -32,15 +33,14 @@ class Restraints:
     def __init__(
         self,
         reference: Float[Tensor, "p 3"],
-        domains: Int[Tensor, " p"],
+        chain: Int[Tensor, " p"],
         *,
         continuity: float = 0.0,
         clash: float = 0.0,
         clash_distance_angstrom: float = 4.0,
     ) -> None:
         self.continuity, self.clash, self.clash_distance = continuity, clash, clash_distance_angstrom
-        first = torch.nonzero(domains[1:] == domains[:-1])[:, 0]
-        self._bonds = torch.stack([first, first + 1], dim=1)
+        self._bonds = _bonds(reference, chain)
         self._bond_length = _distance(reference, self._bonds)
         near = _neighbours(reference, clash_distance_angstrom)
         # what is that close in the nominal model is not a clash that motion made
@@ -61,9 +61,14 @@ class Restraints:
         return total
 
     def continuity_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
-        """Sum over bonds of the squared change in length beyond ±0.5 Å, (k,) in Å²."""
-        change = (_distance(positions, self._bonds) - self._bond_length.to(positions)).abs()
-        return ((change - _SLACK_ANGSTROM).clamp_min(0.0) ** 2).sum(-1)
+        """Sum over bonds of Huber's function of the change in length, (k,) in Å².
+
+        Quadratic up to 0.3 Å and linear beyond: strays that images hardly resolve are held back, at a price for real
+        distortions of the chain that stays small.
+        """
+        change = (_distance(positions, self._bonds) - self._bond_length.to(positions.device)).abs()
+        core = change.clamp_max(_HUBER_ANGSTROM)
+        return (core * (2.0 * change - core)).sum(-1)
 
     def clash_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
         """Sum over clashing pairs of the squared overlap, (k,) in Å²; from a neighbour search, 0 without clashes."""
@@ -74,6 +79,13 @@ class Restraints:
             overlap = self.clash_distance - _distance(structure, pairs.reshape(-1, 2))
             energies.append((overlap.clamp_min(0.0) ** 2).sum())
         return torch.stack(energies)
+
+
+def _bonds(reference: Tensor, chain: Tensor) -> Tensor:
+    """Pairs of neighbours in a chain; a gap in the model is no bond."""
+    first = torch.nonzero(chain[1:] == chain[:-1])[:, 0]
+    pairs = torch.stack([first, first + 1], dim=1)
+    return pairs[_distance(reference, pairs) < _LONGEST_BOND_ANGSTROM]
 
 
 def _neighbours(points: Tensor, radius: float) -> Tensor:

@@ -24,7 +24,7 @@ class SegmentsConfig:
     """How the chain is divided and how its segments may move."""
 
     n_segments: int | None = None
-    """Largest number of segments; none: one for every 36 residues, at least 4 and at most 30."""
+    """Largest number of segments; none: one for every 16 residues, at least 4 and at most 32."""
     temperature: float = 20.0
     """τ of eq. 6: the larger, the sharper the boundaries between segments."""
     pivot: Literal["centroid", "origin"] = "centroid"
@@ -117,7 +117,7 @@ class SegmentsMotion(Motion):
     ) -> None:
         super().__init__(reference, latent_dim)
         self.config = config
-        n_segments = config.n_segments or min(max(reference.shape[0] // 36, 4), 30)
+        n_segments = config.n_segments or min(max(reference.shape[0] // 16, 4), 32)
         self.segmentation = Segmentation(domains, n_segments, config.temperature)
         last = nn.Linear(config.decoder_width, 6 * self.segmentation.n_segments)
         nn.init.normal_(last.weight, std=0.1 / config.decoder_width**0.5)
