@@ -47,6 +47,7 @@ class Toy:
             "n_nodes": 12,
             "n_draws": 4,
             "n_segments": 4,
+            "encoder_shells": 6,
             "objective": "gaussian",
             "batch_size": 32,
             "checkpoints": None,
@@ -59,7 +60,7 @@ class Toy:
             self.reference.points, domains, latent_dim, SegmentsConfig(n_segments=chosen["n_segments"])
         )
         latents = (
-            VariationalLatents(latent_dim, band, n_shells=6, hidden=32)
+            VariationalLatents(latent_dim, band, n_shells=chosen["encoder_shells"], hidden=32)
             if inference == "vae"
             else MarginalLatents(latent_dim, chosen["n_nodes"], n_draws=chosen["n_draws"])
         )

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
 from kinesphere.errors import NumericalError
 from kinesphere.imaging.noise import SignalAndNoise
-from kinesphere.inference.likelihood import Likelihood
+from kinesphere.inference.likelihood import Likelihood, Scorer
 from kinesphere.inference.schedule import ScheduleConfig
 from kinesphere.inference.trainer import Trainer
 from kinesphere.runtime import InterruptedRunError, Interrupts
@@ -49,6 +50,27 @@ def test_encoder_reads_the_angle_off_one_view(make_toy: MakeToy) -> None:
     trainer = toy.trainer(inference="vae", seed=2, schedule=schedule)
     trainer.fit()
     assert correlation(trainer.infer().mean[:, 0], toy.angle_radians) > 0.9
+
+
+def test_encoder_may_see_more_shells_than_a_coarse_stage_has(toy: Any) -> None:
+    schedule = ScheduleConfig(epochs=6, coarse_epochs=2, patience=100)
+    trainer = toy.trainer(inference="vae", encoder_shells=10, schedule=schedule)
+    trainer.fit()
+    assert [row["shells"] for row in trainer.progress.history] == [6, 6, 13, 13, 13, 13]
+
+
+def test_priors_are_weighted_as_the_evidence_bound_has_them(toy: Any) -> None:
+    """Per image: its own KL term whole, and its share of the segmentation's, which all images have in common."""
+    trainer = toy.trainer(inference="vae")
+    batch = trainer.observations.batch(torch.arange(7))
+    likelihood = Likelihood(trainer.forward, trainer.model.objective, trainer.signal)
+    scorer = Scorer(likelihood, likelihood.prepare(batch), trainer.motion, trainer.beads, trainer.bead_owner)
+    proposal = trainer.latents.propose(scorer, trainer.generator)
+    mean, log_std = trainer.latents._infer(scorer.prepared)
+    latent = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(proposal.divergence, latent)
+    expected = latent.mean() + trainer.motion.divergence() / len(trainer.observations)
+    torch.testing.assert_close(trainer._prior(proposal), expected)
 
 
 def test_log_likelihood_rises_and_noise_is_found(make_toy: MakeToy) -> None:
