@@ -101,6 +101,19 @@ def test_fast_composition_is_the_papers_at_the_papers_temperature() -> None:
         assert float((found - exact).detach().abs().max() / exact.detach().abs().max()) < 1e-5
 
 
+def test_motion_is_the_papers_composition_of_all_memberships() -> None:
+    motion, z = make_motion(8).double(), torch.randn(3, 2, dtype=torch.float64)
+    last = motion.decoder[-1]
+    assert isinstance(last, torch.nn.Linear)
+    with torch.no_grad():
+        motion.segmentation.mean.copy_(0.3 * torch.randn(3, 8))
+        last.bias.copy_(5.0 * torch.randn(48))  # turns of about 20° and shifts of about 5 Å
+    membership = motion.segmentation.memberships()
+    exact = compose_all(motion.reference, membership, *motion.transforms(z), motion.pivots)
+    assert float((motion(z) - exact).detach().abs().max()) < 1e-3
+    assert float((exact - motion.reference).detach().norm(dim=-1).mean()) > 3.0
+
+
 def test_composition_of_two_shares_follows_the_order_of_the_chain() -> None:
     """Rotations do not commute: segment 1 turns first, then segment 2, as in the sequential form."""
     points = torch.tensor([[1.0, 2.0, 3.0]])

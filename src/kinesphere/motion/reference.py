@@ -30,7 +30,8 @@ class Reference:
     points
         (n_points, 3) central atoms of the polymer's residues: what the motion model moves.
     chain, domains
-        (n_points,) number of each point's chain; and of the range (the chain, or one the user gave) its segments stay in.
+        (n_points,) number of each point's chain, and of the range (the chain, or one the user gave) that its segments
+        stay in.
     beads, amplitude, bead_owner
         (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each rides with.
     atoms, atom_owner
