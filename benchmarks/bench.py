@@ -1,0 +1,95 @@
+"""What the benchmarks share: the program run as a user runs it, and tables as CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+Row = dict[str, Any]
+
+
+def kinesphere(*arguments: str | Path) -> tuple[str, float]:
+    """Run one command.
+
+    Parameters
+    ----------
+    *arguments
+        The command and its options.
+
+    Returns
+    -------
+    tuple
+        What it printed on standard output, and the wall time in seconds.
+
+    Raises
+    ------
+    SystemExit
+        If it fails; its message has gone to standard error.
+    """
+    command = [sys.executable, "-m", "kinesphere", *map(str, arguments)]
+    started = time.monotonic()
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if finished.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {finished.returncode}")
+    return finished.stdout, time.monotonic() - started
+
+
+def segments(data: Path, run: Path, options: Sequence[str]) -> float:
+    """Train on a folder of particles; return the wall time in seconds, NaN for a run that was there already."""
+    model = next(path for path in (data / "model.pdb", data / "model.cif") if path.exists())
+    inputs = [data / "particles.star", "--model", model, "--map", data / "consensus.mrc"]
+    done = (run / "latents.npz").exists()
+    _, seconds = kinesphere("segments", *inputs, "--out", run, *options)
+    return float("nan") if done else seconds
+
+
+def evaluate(data: Path, run: Path, options: Sequence[str] = ()) -> Row:
+    """Score a run against the truth in its data folder; members of lists become keys of their own."""
+    printed, _ = kinesphere("evaluate", run, "--truth", data / "truth.npz", *options)
+    scores: Row = json.loads(printed)
+    for number, distance in enumerate(scores.pop("distances"), start=1):
+        name = distance.pop("distance")
+        scores[f"distance{number}"] = name
+        scores |= {f"distance{number}_{key}": value for key, value in distance.items()}
+    flat: Row = {}
+    for key, value in scores.items():
+        values = value if isinstance(value, list) else [value]
+        flat |= {f"{key}{number}" if number > 1 else key: item for number, item in enumerate(values, start=1)}
+    return flat
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the union of their keys as columns, in the order in which they first occur."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{key: "" if is_undefined(value) else value for key, value in row.items()} for row in rows])
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Write some columns of rows as a Markdown table."""
+    lines = [columns, ["---"] * len(columns), *([show(row.get(column)) for column in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def show(value: Any) -> str:
+    """Write a value to four digits; what is missing or undefined as a dash."""
+    if is_undefined(value):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def is_undefined(value: Any) -> bool:
+    """Tell whether a score is missing or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
