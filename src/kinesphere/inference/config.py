@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kinesphere.errors import InputError
 from kinesphere.inference.objective import ObjectiveName
 from kinesphere.inference.observe import ImagesConfig
 from kinesphere.inference.schedule import ScheduleConfig
@@ -80,5 +81,44 @@ class SegmentsRunConfig:
     """Standard deviation of the Gaussians (the paper's σ)."""
     ranges: tuple[str, ...] = ()
     """Residue ranges that no segment may cross, as A:1-120; the rest of each chain is a range of its own."""
+    ignore_misfit: bool = False
+    """Go on although map or images show the model elsewhere, as they may where it is a small part of the molecule."""
     segments: SegmentsConfig = field(default_factory=SegmentsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def require_sensible(self) -> None:
+        """Refuse numbers that cannot be meant.
+
+        Raises
+        ------
+        InputError
+            Naming the option.
+        """
+        training = self.training
+        positive: dict[str, float | None] = {
+            "bead-width-angstrom": self.bead_width_angstrom,
+            "n-segments": self.segments.n_segments,
+            "latent-dim": training.latents.latent_dim,
+            "n-nodes": training.latents.n_nodes,
+            "n-draws": training.latents.n_draws,
+            "encoder-shells": training.latents.encoder_shells,
+            "resolution-angstrom": training.images.resolution_angstrom,
+            "epochs": training.schedule.epochs,
+            "learning-rate": training.schedule.learning_rate,
+            "segmentation-learning-rate": training.schedule.segmentation_learning_rate,
+            "patience": training.schedule.patience,
+            "batch-size": training.batch_size,
+        }
+        not_negative: dict[str, float] = {
+            "continuity-weight": training.restraints.continuity_weight,
+            "clash-weight": training.restraints.clash_weight,
+            "coarse-epochs": training.schedule.coarse_epochs,
+            "coarse-fraction": training.schedule.coarse_fraction,
+            "memory-gigabytes": training.images.memory_gigabytes,
+        }
+        for name, value in positive.items():
+            if value is not None and not value > 0:
+                raise InputError(f"--{name}", f"{value} cannot be used", "Give a number above zero")
+        for name, value in not_negative.items():
+            if not value >= 0:
+                raise InputError(f"--{name}", f"{value} cannot be used", "Give zero or more")

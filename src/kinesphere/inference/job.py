@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,27 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kinesphere.inference.config import SegmentsRunConfig
-from kinesphere.inference.frame import find_centre, require_fit, require_inside, require_match
+from kinesphere.inference.frame import (
+    find_centre,
+    require_best_placement,
+    require_contrast,
+    require_fit,
+    require_inside,
+    require_match,
+)
 from kinesphere.inference.methods import make_forward, make_model, make_reference
 from kinesphere.inference.observations import Observations
 from kinesphere.inference.observe import observe
-from kinesphere.inference.run_folder import LatentTable, describe_device, start_folder, write_metrics, write_particles
+from kinesphere.inference.placement import compare_placements
+from kinesphere.inference.run_folder import (
+    LatentTable,
+    claimed,
+    describe_device,
+    is_same_run,
+    write_metrics,
+    write_particles,
+    write_run_file,
+)
 from kinesphere.inference.schedule import Schedule
 from kinesphere.inference.trainer import Trainer
 from kinesphere.io.checkpoint import has_checkpoint
@@ -27,6 +43,7 @@ from kinesphere.particles import ParticleSet, assign_halves
 from kinesphere.runtime import Interrupts, choose_device, console, interrupts, seed_everything, set_threads
 
 ALL_IMAGES = 0
+_METHOD = "segments"
 
 
 @dataclass(frozen=True)
@@ -52,11 +69,23 @@ class Job:
     reference: Reference
     centre_angstrom: NDArray[np.float64]
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that the user gave."""
+        files = (self.config.particles, self.config.passthrough, self.config.model, self.config.map)
+        return [path for path in files if path is not None]
+
+    @property
+    def frame(self) -> dict[str, list[float]]:
+        """Where zero is, as run.yaml records it."""
+        return {"centre_angstrom": self.centre_angstrom.tolist()}
+
 
 def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
     """Run cryoSPHERE: train segments on the particles, infer every image's conformation, fill the run folder.
 
-    The same call on an unfinished folder continues it; on a finished one it changes nothing.
+    The same call on an unfinished folder continues it; on a finished one it changes nothing. Inputs that are refused
+    leave no folder behind.
 
     Parameters
     ----------
@@ -65,18 +94,30 @@ def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
     folder
         The run folder.
     """
+    config.require_sensible()
     set_threads(config.training.threads)
     seed_everything(config.training.seed)
-    job = prepare(config, folder)
     device = choose_device(config.training.device)
-    with console.logging_to(folder / "log.txt"), interrupts() as flag:
-        n_residues = len(job.reference.points)
-        console.print(f"{len(job.particles)} particles, {n_residues} residues, on {describe_device(device)}")
-        train(job, device, flag)
+    with claimed(folder), interrupts() as flag:
+        job = prepare(config, folder)
+        known = is_same_run(folder, _METHOD, config, job.inputs, job.frame)
+        if known and (folder / "latents.npz").exists():
+            console.print(f"{folder} holds this run already, finished.", highlight=False)
+            return
+        observations = _observe(job, flag)
+        trainers = make_trainers(job, observations, device)
+        if not known:
+            require_agreement(job, observations, trainers)
+            write_run_file(folder, _METHOD, config, job.inputs, job.frame)
+        write_model(folder / "model.cif", job.model)
+        with console.logging_to(folder / "log.txt"):
+            n_residues = len(job.reference.points)
+            console.print(f"{len(job.particles)} particles, {n_residues} residues, on {describe_device(device)}")
+            train(job, trainers, flag)
 
 
 def prepare(config: SegmentsRunConfig, folder: Path) -> Job:
-    """Read and check the inputs, and start (or find again) the run folder.
+    """Read the inputs, and check all that can be told without the images.
 
     Raises
     ------
@@ -91,41 +132,64 @@ def prepare(config: SegmentsRunConfig, folder: Path) -> Job:
     first = particles.optics[int(particles.optics_group[0])]
     box_px = first.box_px or particles.images([0]).shape[-1]
     require_inside(reference, 0.5 * box_px * first.pixel_size_angstrom, config.model)
-    if config.map is not None:
+    if config.map is not None and not config.ignore_misfit:
         require_fit(reference, config.map, config.model)
     if config.training.halves:
         particles = assign_halves(particles, config.training.seed)
-    inputs = [path for path in (config.particles, config.passthrough, config.model, config.map) if path is not None]
-    start_folder(folder, "segments", config, inputs, {"centre_angstrom": centre.tolist()})
-    if not (folder / "model.cif").exists():
-        write_model(folder / "model.cif", model)
     return Job(folder, config, particles, model, reference, centre)
 
 
-def train(job: Job, device: torch.device, flag: Interrupts) -> None:
-    """Train on all images, or on each half set, and write what was found."""
-    training, particles = job.config.training, job.particles
-    with _bar("Preparing images", len(particles)) as advance:
-        observations = observe(particles, training.images, job.folder / "cache" / "images.bin", advance)
-    halves = (1, 2) if training.halves else (ALL_IMAGES,)
-    n, d = len(particles), training.latents.latent_dim
+def require_agreement(job: Job, observations: Observations, trainers: Mapping[int, Trainer]) -> None:
+    """Refuse images that show something else than the model, or show it elsewhere.
+
+    Raises
+    ------
+    InputError
+        Saying what the images show instead.
+    """
+    for trainer in trainers.values():
+        require_contrast(trainer.statistics_at_rest, job.config.particles)
+    if not job.config.ignore_misfit:
+        trainer = next(iter(trainers.values()))
+        as_it_lies, best = compare_placements(trainer.forward, trainer.beads, observations)
+        require_best_placement(as_it_lies, best, observations.band.field_of_view_angstrom, job.config.model)
+    for trainer in trainers.values():
+        require_match(trainer.statistics_at_rest, job.config.particles)
+
+
+def train(job: Job, trainers: Mapping[int, Trainer], flag: Interrupts) -> None:
+    """Train the model of all images, or those of the half sets, and write what was found."""
+    n, d = len(job.particles), job.config.training.latents.latent_dim
     mean, std = np.zeros((n, d), np.float32), np.zeros((n, d), np.float32)
     history: dict[int, list[dict[str, float]]] = {}
-    for half in halves:
-        rows = np.arange(n) if half == ALL_IMAGES else np.flatnonzero(particles.half == half)
-        subset = observations if half == ALL_IMAGES else observations.subset(torch.from_numpy(rows))
-        trainer = make_trainer(job, subset, half, device)
-        require_match(trainer.statistics_at_rest, job.config.particles)
+    for half, trainer in trainers.items():
+        rows = _rows(job.particles, half)
         _fit(job, trainer, half, history, flag)
-        with _bar("Inferring conformations", len(rows)) as advance:
+        with _bar("Inferring conformations", len(rows), flag) as advance:
             posterior = trainer.infer(report=advance)
         mean[rows], std[rows] = posterior.mean.numpy(), posterior.std.numpy()
-    label = particles.half if training.halves else np.zeros(n, np.int64)
+    label = job.particles.half if job.config.training.halves else np.zeros(n, np.int64)
     latents = LatentTable(np.arange(n), mean, std, label)
-    write_particles(job.folder / "particles.star", particles, latents)
+    write_particles(job.folder / "particles.star", job.particles, latents)
     latents.save(job.folder / "latents.npz")
-    (job.folder / "cache" / "images.bin").unlink(missing_ok=True)
     console.print(f"Wrote one conformation per particle to {job.folder}")
+
+
+def make_trainers(job: Job, observations: Observations, device: torch.device) -> dict[int, Trainer]:
+    """Make the trainer of all images, or one for each half set, by the number of the half."""
+    if not job.config.training.halves:
+        return {ALL_IMAGES: make_trainer(job, observations, ALL_IMAGES, device)}
+    subsets = {half: observations.subset(torch.from_numpy(_rows(job.particles, half))) for half in (1, 2)}
+    return {half: make_trainer(job, subset, half, device) for half, subset in subsets.items()}
+
+
+def _rows(particles: ParticleSet, half: int) -> NDArray[np.int64]:
+    return np.arange(len(particles)) if half == ALL_IMAGES else np.flatnonzero(particles.half == half)
+
+
+def _observe(job: Job, flag: Interrupts) -> Observations:
+    with _bar("Preparing images", len(job.particles), flag) as advance:
+        return observe(job.particles, job.config.training.images, job.folder, advance)
 
 
 def make_trainer(job: Job, observations: Observations, half: int, device: torch.device) -> Trainer:
@@ -163,7 +227,8 @@ def _fit(job: Job, trainer: Trainer, half: int, history: dict[int, list[dict[str
 
     done = trainer.progress.epoch * len(trainer.observations) + trainer.progress.batch * trainer.batch_size
     name = "Training" if half == ALL_IMAGES else f"Training half {half}"
-    with _bar(name, trainer.schedule.epochs * len(trainer.observations), done) as advance:
+    total = trainer.schedule.epochs * len(trainer.observations)
+    with _bar(name, total, done=done) as advance:
         trainer.fit(flag, report, advance)
     write_metrics(job.folder / "metrics.csv", history)
 
@@ -176,8 +241,11 @@ def _epoch_line(metrics: dict[str, float], n_epochs: int) -> str:
 
 
 @contextmanager
-def _bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with rate and remaining time; yields the function that moves it on."""
+def _bar(name: str, total: int, flag: Interrupts | None = None, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with rate and remaining time; yields the function that moves it on.
+
+    With a flag, that function is also where the work stops on an interrupt.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -185,6 +253,13 @@ def _bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]
         TimeElapsedColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+    with bar:
         task = bar.add_task(name, total=total, completed=done)
-        yield lambda step: bar.advance(task, step)
+
+        def advance(step: int) -> None:
+            bar.advance(task, step)
+            if flag is not None:
+                flag.raise_if_requested()
+
+        yield advance

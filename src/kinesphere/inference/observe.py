@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,11 @@ class ImagesConfig:
     ignore_aberrations: bool = False
     """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they are left out."""
     memory_gigabytes: float = 4.0
-    """Prepared images beyond this size are kept in a file of the run folder and mapped into memory."""
+    """Prepared images beyond this size are kept in a nameless file on the disk of the run folder."""
 
 
 def observe(
-    particles: ParticleSet, config: ImagesConfig, cache: Path, progress: Callable[[int], None] | None = None
+    particles: ParticleSet, config: ImagesConfig, scratch: Path, progress: Callable[[int], None] | None = None
 ) -> Observations:
     """Prepare every particle image.
 
@@ -52,8 +53,8 @@ def observe(
         Particles with poses and CTF.
     config
         What to use of them.
-    cache
-        File for prepared images that do not fit the memory budget; overwritten.
+    scratch
+        Folder whose disk holds prepared images that do not fit the memory budget, in a file without a name.
     progress
         Called with the number of images done since the last call.
 
@@ -73,7 +74,7 @@ def observe(
     grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
     band = _band(grid, config.resolution_angstrom)
     shift = torch.from_numpy(np.ascontiguousarray(particles.shift_angstrom, dtype=np.float32))
-    data = _allocate(len(particles), len(band), config.memory_gigabytes, cache)
+    data = _allocate(len(particles), len(band), config.memory_gigabytes, scratch)
     for rows in torch.arange(len(particles)).split(_IMAGES_AT_ONCE):
         coefficients = band.select(centred_rfft2(loader.load(rows.numpy())))
         data[rows] = recentre(coefficients, shift[rows], band)
@@ -102,11 +103,11 @@ def _band(grid: RenderGrid, resolution_angstrom: float) -> FourierBand:
     return FourierBand.of_grid(grid, max(int(field_of_view / resolution_angstrom), _FEWEST_SHELLS))
 
 
-def _allocate(n_images: int, n_coefficients: int, memory_gigabytes: float, cache: Path) -> Tensor:
+def _allocate(n_images: int, n_coefficients: int, memory_gigabytes: float, scratch: Path) -> Tensor:
     n_values = n_images * n_coefficients
     if n_values * _BYTES_PER_COEFFICIENT <= memory_gigabytes * 1e9:
         return torch.empty(n_images, n_coefficients, dtype=torch.complex64)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    cache.unlink(missing_ok=True)
-    mapped = torch.from_file(str(cache), shared=True, size=n_values, dtype=torch.complex64)
+    # once mapped, the file needs no name: however the program ends, its space is free again
+    with tempfile.NamedTemporaryFile(dir=scratch, prefix=".images-") as file:
+        mapped = torch.from_file(file.name, shared=True, size=n_values, dtype=torch.complex64)
     return mapped.reshape(n_images, n_coefficients)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
+import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +28,7 @@ from kinesphere.runtime import atomic_write
 
 # these change where or how fast a run is computed, not what: a run may be continued with others
 _FREE_OPTIONS = {"device", "threads", "memory_gigabytes"}
+_INPUT_FILES = {"particles", "passthrough", "model", "map"}
 _LIBRARIES = ("torch", "numpy", "scipy", "gemmi")
 _LATENT_COLUMN = "rlnKinesphereLatent"
 
@@ -64,23 +68,57 @@ class LatentTable:
             raise InputError(path, "holds no latents; the run has not finished", remedy) from error
 
 
-def start_folder(folder: Path, method: str, config: Any, inputs: Sequence[Path], frame: Mapping[str, Any]) -> None:
-    """Write run.yaml into a new run folder, or check that an existing one is of the same run.
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make the run folder, and take it away again where the inputs turn out to be of no use.
+
+    Nothing is written into it before they are checked, so a new folder that is still empty after an error was not
+    needed.
 
     Raises
     ------
     InputError
-        If the folder holds another run, or something that is no run at all.
+        If the folder cannot be made or written to.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
+    except OSError as error:
+        remedy = "Give a folder you may write to as --out"
+        raise InputError(folder, f"cannot be written to ({(error.strerror or str(error)).lower()})", remedy) from error
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # it holds something: work had begun
+                folder.rmdir()
+        raise
+
+
+def is_same_run(folder: Path, method: str, config: Any, inputs: Sequence[Path], frame: Mapping[str, Any]) -> bool:
+    """Tell whether a folder holds this very run, to be continued; an empty one does not.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another run, one of other data, or something that is no run at all.
     """
     path = folder / "run.yaml"
     if path.exists():
-        _require_same(path, method, to_plain(config), frame)
-        return
-    if folder.exists() and any(folder.iterdir()):
+        _require_same(path, method, to_plain(config), inputs, to_plain(dict(frame)))
+        return True
+    if any(folder.iterdir()):
         raise InputError(folder, "is not empty and holds no run", "Give a new folder as --out")
+    return False
+
+
+def write_run_file(folder: Path, method: str, config: Any, inputs: Sequence[Path], frame: Mapping[str, Any]) -> None:
+    """Write run.yaml: what was asked for, by whom it was done, on which data."""
     save_yaml(
         config,
-        path,
+        folder / "run.yaml",
         method=method,
         frame=dict(frame),
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -93,16 +131,22 @@ def start_folder(folder: Path, method: str, config: Any, inputs: Sequence[Path],
     )
 
 
-def _require_same(path: Path, method: str, config: Any, frame: Mapping[str, Any]) -> None:
+def _require_same(path: Path, method: str, config: Any, inputs: Sequence[Path], frame: Any) -> None:
     document = load_document(path)
-    stored = {"method": document.get("method"), **_flat(document.get("config", {}))}
-    wanted = {"method": method, **_flat(config)}
-    stored["frame"], wanted["frame"] = document.get("frame"), to_plain(dict(frame))
+    stored = {"method": document.get("method"), **_flat(document.get("config", {})), "frame": document.get("frame")}
+    wanted = {"method": method, **_flat(config), "frame": frame}
     for key in sorted(set(stored) | set(wanted)):
-        if key.rsplit(".", 1)[-1] in _FREE_OPTIONS or stored.get(key) == wanted.get(key):
-            continue
-        problem = f"was started with {key} = {stored.get(key)!r}, not {wanted.get(key)!r}"
-        raise InputError(path, problem, "Repeat the command it was started with to continue it, or give another --out")
+        before, now = stored.get(key), wanted.get(key)
+        # a file may be called by another name, or from another folder: its content is compared below
+        same = (before is None) == (now is None) if key in _INPUT_FILES else before == now
+        if not same and key.rsplit(".", 1)[-1] not in _FREE_OPTIONS:
+            problem = f"was started with {key} = {before!r}, not {now!r}"
+            remedy = "Repeat the command it was started with to continue it, or give another --out"
+            raise InputError(path, problem, remedy)
+    for file, digest in zip(inputs, document.get("inputs", {}).values(), strict=False):
+        if _digest(file) != digest:
+            problem = f"is not the file that the run in {path.parent} was started with"
+            raise InputError(file, problem, "Give the same file, or another --out")
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
