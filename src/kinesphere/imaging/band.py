@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -96,5 +97,10 @@ class FourierBand:
 
     def sum_by_shell(self, values: Float[Tensor, "*b m"]) -> Float[Tensor, "*b shells"]:
         """Sum real values (…, m) over each shell, counting multiplicity; returns (…, n_shells + 1), shell 0 empty."""
-        total = values.new_zeros(*values.shape[:-1], self.n_shells + 1)
-        return total.index_add_(-1, self.shell, values * self.multiplicity)
+        return values @ self._shell_weights.to(values)
+
+    @cached_property
+    def _shell_weights(self) -> Tensor:
+        """(m, n_shells + 1) multiplicity of each coefficient in the column of its shell: sums as one matrix product."""
+        weights = self.multiplicity.new_zeros(len(self), self.n_shells + 1)
+        return weights.scatter_(1, self.shell[:, None], self.multiplicity[:, None])

@@ -232,8 +232,10 @@ def _rotate(rotation_vector: Tensor, points: Tensor) -> Tensor:
     angle = torch.sqrt(squared + 1e-12)
     first = torch.sin(angle) / angle
     second = 0.5 * (torch.sin(0.5 * angle) / (0.5 * angle)) ** 2
-    once = torch.linalg.cross(rotation_vector, points)
-    return points + first * once + second * torch.linalg.cross(rotation_vector, once)
+    along = (rotation_vector * points).sum(-1, keepdim=True)
+    # ω × (ω × x) = ω (ω · x) − |ω|² x saves the second product
+    turned = first * torch.linalg.cross(rotation_vector, points) + (second * along) * rotation_vector
+    return (1.0 - second * squared) * points + turned
 
 
 def _lay_out(domains: Tensor, n_segments: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
