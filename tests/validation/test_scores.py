@@ -110,7 +110,6 @@ def test_images_are_measured_the_same_in_chunks(
         (ScoreSettings(distance=("A:1-9",)), "--distance: 'A:1-9' cannot be read"),
         (ScoreSettings(distance=("A:1-9/B:1",)), "--distance: the model has no residues 'B:1'"),
         (ScoreSettings(distance=("A:1-9/",)), "--distance: '' names no residues"),
-        (ScoreSettings(ideal_images=1), "--ideal-images: 1 images"),
     ],
 )
 def test_options_that_cannot_be_meant(

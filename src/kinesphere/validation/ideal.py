@@ -9,7 +9,7 @@ molecule lacks counts as noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from kinesphere.imaging.forward import ForwardModel
-from kinesphere.imaging.noise import ShellStatistics, SignalAndNoise
+from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.imaging.pose import project_points
 from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.objective import GaussianLikelihood
-from kinesphere.inference.observations import Observations
+from kinesphere.validation.window import BoxedImages, BoxedModel, BoxedSignal
 
 _IMAGES_AT_ONCE = 64
 _PATCH = 9  # residues that define the orientation of the one in their middle
@@ -79,19 +78,16 @@ def _patch_rotations(
 
 @torch.no_grad()
 def fit_signal(
-    observations: Observations,
-    forward: ForwardModel,
-    states: Float[Tensor, "states p 3"],
-    state: Int[Tensor, " n"],
-) -> SignalAndNoise:
+    boxed: BoxedImages, model: BoxedModel, states: Float[Tensor, "states p 3"], state: Int[Tensor, " n"]
+) -> BoxedSignal:
     """Estimate signal scale and noise power per optics group and shell, with the state that each image truly shows.
 
     Parameters
     ----------
-    observations
+    boxed
         The images.
-    forward
-        Forward model on their band.
+    model
+        How they come about.
     states
         (n_states, n_points, 3) Å, the centre of the box at zero.
     state
@@ -99,23 +95,23 @@ def fit_signal(
 
     Returns
     -------
-    SignalAndNoise
+    BoxedSignal
         Least squares.
     """
-    statistics = ShellStatistics(observations.band, observations.n_groups)
-    for rows in torch.arange(len(observations)).split(_IMAGES_AT_ONCE):
-        batch = observations.batch(rows)
-        factor = forward.structure_factor(project_points(states[state[rows]], batch.rotation))
-        statistics.add_data(batch.group, batch.data)
-        statistics.add_model(batch.group, batch.data, factor * forward.transfer(batch.ctf), torch.ones(len(batch)))
-    return SignalAndNoise.estimate(statistics)
+
+    def batches() -> Iterator[tuple[BoxedImages, Tensor]]:
+        for rows in torch.arange(len(boxed)).split(_IMAGES_AT_ONCE):
+            yield boxed[rows], project_points(states[state[rows]], boxed.rotation[rows])
+
+    scale, kept = model.fit_scale(batches(), int(boxed.group.max()) + 1)
+    return BoxedSignal(scale, kept, model.fit_variance(batches(), scale))
 
 
 @torch.no_grad()
 def state_posterior(
-    observations: Observations,
-    forward: ForwardModel,
-    signal: SignalAndNoise,
+    boxed: BoxedImages,
+    model: BoxedModel,
+    signal: BoxedSignal,
     states: Float[Tensor, "states p 3"],
     prior: Float[np.ndarray, " states"],
     advance: Callable[[int], None] = lambda _: None,
@@ -124,7 +120,7 @@ def state_posterior(
 
     Parameters
     ----------
-    observations, forward, states
+    boxed, model, states
         As for `fit_signal`.
     signal
         Signal scale and noise power.
@@ -138,12 +134,12 @@ def state_posterior(
     ndarray
         (n, n_states), rows adding up to 1.
     """
-    likelihood = Likelihood(forward, GaussianLikelihood(), signal)
+    likelihood = Likelihood(model.forward, GaussianLikelihood(), SignalAndNoise(signal.scale, signal.variance))
     with np.errstate(divide="ignore"):
         log_prior = torch.from_numpy(np.log(prior))  # −∞ for a state that does not occur
-    posterior = np.empty((len(observations), len(states)))
-    for rows in torch.arange(len(observations)).split(_IMAGES_AT_ONCE):
-        score = likelihood.all_states(likelihood.prepare(observations.batch(rows)), states)
+    posterior = np.empty((len(boxed), len(states)))
+    for rows in torch.arange(len(boxed)).split(_IMAGES_AT_ONCE):
+        score = likelihood.all_states(model.prepare(boxed[rows], signal), states)
         posterior[rows.numpy()] = torch.softmax(score.double() + log_prior, dim=1).numpy()
         advance(len(rows))
     return posterior

@@ -19,7 +19,7 @@ from kinesphere.validation.boundaries import boundary_distances
 from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
 from kinesphere.validation.groups import Distance, measure_all, parse_distance
 from kinesphere.validation.metrics import MainMotion, coverage, pearson, rms, rmsd, spearman
-from kinesphere.validation.observer import IdealObserver, choose_images, observe_ideally
+from kinesphere.validation.observer import IdealObserver, observe_ideally
 from kinesphere.validation.predictions import Predictions, main_motion_samples, predict
 from kinesphere.validation.truth import Truth
 
@@ -42,9 +42,11 @@ class ScoreSettings:
     ideal: bool = True
     """Score the ideal observer too, who knows the true states: the limit that the noise sets."""
     ideal_images: int | None = None
-    """Images the ideal observer looks at, evenly spaced; none: 4,000, or fewer where there are more than 100 states."""
-    ideal_beads: BeadPlacement = "centroid"
-    """Gaussians of the ideal observer's molecule; `atoms` is slower and hardly better."""
+    """Images the ideal observer looks at, evenly spaced; none: 4,000, or fewer beyond 100 states or 32
+    resolution shells."""
+    ideal_beads: BeadPlacement | None = None
+    """Gaussians of the ideal observer's molecule; none: atoms, up to 5,000 of them and where the pixels resolve better
+    than 6 Å, else centroids of residues."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,7 @@ def score(
         "distances": _distance_scores(case.distances, predictions.distances, case.true_distances()),
     }
     if settings.ideal:
-        images = choose_images(len(shared.state), len(np.unique(shared.state)), settings.ideal_images)
-        ideal = observe_ideally(
-            run, shared, rows, images, settings.ideal_beads, lambda done: advance(done, len(images))
-        )
+        ideal = observe_ideally(run, shared, rows, settings.ideal_images, settings.ideal_beads, advance)
         _add_ideal_scores(scores, case, predictions, ideal)
     return scores
 
