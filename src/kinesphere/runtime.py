@@ -192,6 +192,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a folder for results, and take it away again where an error leaves it empty.
+
+    What is refused before anything is written should leave no trace.
+
+    Parameters
+    ----------
+    folder
+        The folder; one that is there already stays in any case.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made or written to.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        problem = f"cannot be written to ({error.strerror or error})"
+        raise InputError(folder, problem, "Give a folder you may write to as --out") from error
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # it holds something: work had begun
+                folder.rmdir()
+        raise
+
+
 def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
     """Tell whether an error met while writing is about the file or its folder, not about another file being read."""
     if error.filename is None:

@@ -27,7 +27,6 @@ from kinesphere.inference.observe import observe
 from kinesphere.inference.placement import compare_placements
 from kinesphere.inference.run_folder import (
     LatentTable,
-    claimed,
     describe_device,
     is_same_run,
     write_metrics,
@@ -40,7 +39,7 @@ from kinesphere.io.checkpoint import has_checkpoint
 from kinesphere.io.structure import AtomicModel, read_model, write_model
 from kinesphere.motion.reference import Reference
 from kinesphere.particles import ParticleSet, assign_halves
-from kinesphere.runtime import Interrupts, choose_device, console, interrupts, seed_everything, set_threads
+from kinesphere.runtime import Interrupts, choose_device, claimed, console, interrupts, seed_everything, set_threads
 
 ALL_IMAGES = 0
 _METHOD = "segments"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
-import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,35 +63,6 @@ class LatentTable:
         except (OSError, KeyError, ValueError) as error:
             remedy = "Run the training command again: it continues where it stopped"
             raise InputError(path, "holds no latents; the run has not finished", remedy) from error
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Make the run folder, and take it away again where the inputs turn out to be of no use.
-
-    Nothing is written into it before they are checked, so a new folder that is still empty after an error was not
-    needed.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be made or written to.
-    """
-    is_new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, "permission denied")
-    except OSError as error:
-        remedy = "Give a folder you may write to as --out"
-        raise InputError(folder, f"cannot be written to ({(error.strerror or str(error)).lower()})", remedy) from error
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # it holds something: work had begun
-                folder.rmdir()
-        raise
 
 
 def is_same_run(folder: Path, method: str, config: Any, inputs: Sequence[Path], frame: Mapping[str, Any]) -> bool:

@@ -323,7 +323,8 @@ class ParticleSet:
         """
         if not self.has_poses:
             remedy = "Give the particles of a consensus refinement (RELION Refine3D, cryoSPARC homogeneous refinement)"
-            raise InputError(self.source, "holds no poses", remedy)
+            why = next((warning for warning in self.warnings if warning.startswith("no poses")), "no poses")
+            raise InputError(self.source, why, remedy)
 
     def require_ctf(self) -> None:
         """Refuse particles whose CTF is not known.

@@ -13,6 +13,7 @@ from kinesphere.io.mrc import stack_writer
 from kinesphere.particles.grid import ImageGrid
 from kinesphere.particles.particle_set import ParticleSet, StoredImages
 from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.runtime import claimed
 
 STACK_FILE = "particles.mrcs"
 STAR_FILE = "particles.star"
@@ -59,7 +60,7 @@ def restack(
     _require_all_images(particles)
     loader = ImageLoader(particles, replace(options, shuffle=False, centre=False, preload_bytes=0))
     box, pixel_size = loader.grid.box_px, loader.grid.pixel_size_angstrom
-    with stack_writer(stack, (len(particles), box, box), pixel_size) as writer:
+    with claimed(folder), stack_writer(stack, (len(particles), box, box), pixel_size) as writer:
         for batch in loader.epoch():
             writer.write(batch.images.numpy())
             if progress is not None:

@@ -13,7 +13,7 @@ from kinesphere.errors import InputError
 from kinesphere.io.mrc import ImageStack, stack_writer, write_map
 from kinesphere.io.star import write_star
 from kinesphere.io.structure import write_model
-from kinesphere.runtime import atomic_write
+from kinesphere.runtime import atomic_write, claimed
 from kinesphere.simulate.draws import Draws, draw_particles
 from kinesphere.simulate.ensembles import Ensemble
 from kinesphere.simulate.images import clean_images
@@ -66,16 +66,16 @@ def write_dataset(
     centred = ensemble.centred()
     _require_fit(centred, recipe)
     draws = draw_particles(recipe, centred.coordinate)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_images(folder / STACK_FILE, centred, draws, recipe, on_progress)
-    write_star(folder / STAR_FILE, star_tables(draws, recipe, STACK_FILE))
-    shown = centred.moved(np.full(3, recipe.pixel_size * (recipe.box // 2)))
-    _write_truth(folder / TRUTH_FILE, shown, draws)
-    write_model(folder / MODEL_FILE, shown.model)
-    low_pass = consensus_resolution_angstrom(recipe)
-    write_map(folder / MAP_FILE, _mean_potential(centred, draws, recipe, low_pass), recipe.pixel_size)
-    with atomic_write(folder / README_FILE) as temporary:
-        temporary.write_text(describe(ensemble, recipe, origin, low_pass), encoding="utf-8")
+    with claimed(folder):
+        _write_images(folder / STACK_FILE, centred, draws, recipe, on_progress)
+        write_star(folder / STAR_FILE, star_tables(draws, recipe, STACK_FILE))
+        shown = centred.moved(np.full(3, recipe.pixel_size * (recipe.box // 2)))
+        _write_truth(folder / TRUTH_FILE, shown, draws)
+        write_model(folder / MODEL_FILE, shown.model)
+        low_pass = consensus_resolution_angstrom(recipe)
+        write_map(folder / MAP_FILE, _mean_potential(centred, draws, recipe, low_pass), recipe.pixel_size)
+        with atomic_write(folder / README_FILE) as temporary:
+            temporary.write_text(describe(ensemble, recipe, origin, low_pass), encoding="utf-8")
     return draws
 
 

@@ -72,6 +72,7 @@ class Recipe:
             ("--snr", self.snr > 0, f"a signal-to-noise ratio of {self.snr}", "Give a positive number"),
             ("--noise-frequency", self.noise_frequency > 0, f"f0 = {self.noise_frequency}", "Give a positive number"),
             ("--optics-groups", self.optics_groups >= 1, f"{self.optics_groups} groups", "Ask for one or more"),
+            ("--seed", self.seed >= 0, f"a seed of {self.seed}", "Give a whole number from 0 on"),
             ("--padding", self.padding >= 1, f"padding {self.padding}", "Give 1 (none) or more"),
             ("--amplitude-contrast", abs(self.amplitude_contrast) <= 1, f"{self.amplitude_contrast}", "Give 0 to 1"),
             ("--defocus-um", self.defocus_um[0] <= self.defocus_um[1], "the range is reversed", "Give low, then high"),
