@@ -13,7 +13,7 @@ def make(n_images: int = 1000, n_shells: int = 30, batch_size: int = 64, **optio
     return Schedule(ScheduleConfig(**options), n_images, n_shells, batch_size)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("n_images", "epochs"), [(100, 30), (2000, 30), (4000, 15), (20_000, 6), (1_000_000, 6)])
+@pytest.mark.parametrize(("n_images", "epochs"), [(100, 24), (2000, 16), (4000, 8), (20_000, 5), (1_000_000, 5)])
 def test_number_of_epochs_follows_the_number_of_images(n_images: int, epochs: int) -> None:
     assert make(n_images).epochs == epochs
     assert make(n_images, epochs=3).epochs == 3

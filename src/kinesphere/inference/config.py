@@ -23,7 +23,7 @@ class LatentsConfig:
     latent_dim: int = 2
     """Number of latent dimensions."""
     n_nodes: int | None = None
-    """Nodes of the latent space (`marginal`); none: 16, 48, 128 or 256 for 1, 2, 3 or more dimensions."""
+    """Nodes of the latent space (`marginal`); none: 16, 32, 96 or 192 for 1, 2, 3 or more dimensions."""
     n_draws: int = 4
     """Nodes drawn from each image's posterior for a gradient step (`marginal`)."""
     encoder_shells: int = 15

@@ -141,6 +141,8 @@ class MarginalLatents(LatentModel):
 def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     """Equally probable nodes of N(0, I): quantiles in one dimension, a sunflower in two, a Sobol sequence beyond.
 
+    They are shifted and scaled to have the prior's mean and covariance exactly, as far as there are enough of them.
+
     Parameters
     ----------
     latent_dim
@@ -153,19 +155,28 @@ def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     Tensor
         (K, d).
     """
+    nodes = _raw_nodes(latent_dim, n_nodes)
+    nodes = nodes - nodes.mean(0)
+    if n_nodes <= latent_dim:
+        return nodes.float()
+    whitening = torch.linalg.inv(torch.linalg.cholesky(nodes.T @ nodes / n_nodes))
+    return (nodes @ whitening.T).float()
+
+
+def _raw_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     quantile = (torch.arange(n_nodes, dtype=torch.float64) + 0.5) / n_nodes
     if latent_dim == 1:
-        return torch.special.ndtri(quantile)[:, None].float()
+        return torch.special.ndtri(quantile)[:, None]
     if latent_dim == 2:
         radius, angle = torch.sqrt(-2.0 * torch.log1p(-quantile)), torch.arange(n_nodes) * _GOLDEN_ANGLE
-        return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1).float()
+        return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
     uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(n_nodes, dtype=torch.float64)
-    return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4)).float()
+    return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
 
 
 def default_n_nodes(latent_dim: int) -> int:
     """Nodes that cover N(0, I) about as densely whatever the dimension, within reason."""
-    return {1: 16, 2: 48, 3: 128}.get(latent_dim, 256)
+    return {1: 16, 2: 32, 3: 96}.get(latent_dim, 192)
 
 
 def systematic_resample(

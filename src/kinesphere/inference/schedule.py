@@ -13,7 +13,7 @@ class ScheduleConfig:
     """How long to train, and how resolution and learning rate change on the way."""
 
     epochs: int | None = None
-    """Passes over the images; none: enough for 60,000 images, at least 6 and at most 30 passes."""
+    """Passes over the images; none: enough for 32,000 images, at least 5 and at most 24 passes."""
     coarse_epochs: int = 2
     """First passes at low resolution: cheap, and without the local minima of high resolution."""
     coarse_fraction: float = 0.4
@@ -51,7 +51,7 @@ class Schedule:
 
     def __init__(self, config: ScheduleConfig, n_images: int, n_shells: int, batch_size: int) -> None:
         self.config, self.n_shells_full = config, n_shells
-        self.epochs = config.epochs or min(max(round(60_000 / n_images), 6), 30)
+        self.epochs = config.epochs or min(max(round(32_000 / n_images), 5), 24)
         self.steps_per_epoch = math.ceil(n_images / batch_size)
 
     def n_shells(self, epoch: int) -> int:
