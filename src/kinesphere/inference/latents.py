@@ -135,13 +135,13 @@ class MarginalLatents(LatentModel):
         return mean, _spread(weight, z - mean[:, None])
 
     def _offsets(self) -> Tensor:
-        return prior_nodes(self.latent_dim, 8 * self.latent_dim).to(self.nodes)
+        return prior_nodes(self.latent_dim, 10 * self.latent_dim).to(self.nodes)
 
 
 def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     """Equally probable nodes of N(0, I): quantiles in one dimension, a sunflower in two, a Sobol sequence beyond.
 
-    They are shifted and scaled to have the prior's mean and covariance exactly, as far as there are enough of them.
+    They are shifted and sheared to have the prior's mean, and no correlations, exactly.
 
     Parameters
     ----------
@@ -157,10 +157,12 @@ def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     """
     nodes = _raw_nodes(latent_dim, n_nodes)
     nodes = nodes - nodes.mean(0)
-    if n_nodes <= latent_dim:
-        return nodes.float()
-    whitening = torch.linalg.inv(torch.linalg.cholesky(nodes.T @ nodes / n_nodes))
-    return (nodes @ whitening.T).float()
+    if latent_dim > 1 and n_nodes > latent_dim:
+        covariance = nodes.T @ nodes / n_nodes
+        # only the shape is mended: stretched to unit variance, nodes would be too far apart where most of the prior is
+        shape = covariance / (covariance.trace() / latent_dim)
+        nodes = nodes @ torch.linalg.inv(torch.linalg.cholesky(shape)).T
+    return nodes.float()
 
 
 def _raw_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
