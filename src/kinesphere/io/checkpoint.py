@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,10 +94,10 @@ def remove_older(folder: Path, keep: int) -> None:
 
 
 def _point_latest(folder: Path, name: str) -> None:
-    """A one-line file rather than a symbolic link: copies and archives of a run keep it."""
+    """Name the latest in a one-line file rather than a symbolic link: copies and archives of a run keep it."""
     temporary = folder / f".{LATEST}.partial"
     temporary.write_text(name + "\n", encoding="utf-8")
-    os.replace(temporary, folder / LATEST)
+    temporary.replace(folder / LATEST)
 
 
 def _latest_name(folder: Path) -> str:
