@@ -162,9 +162,7 @@ def _scores_table(scores: dict[str, Any]) -> Table:
         table.add_column(heading)
     found, still, ideal = (scores[f"{name}_rmsd_median"] for name in ("ca", "still", "ideal_ca"))
     observer = "for an observer who knows every state there is"
-    table.add_row(
-        "Error of one image's structure (Cα RMSD, median)", f"{found:.2f} Å", f"{still:.2f} Å if nothing moved"
-    )
+    table.add_row("Error of an image's structure (Cα, median)", f"{found:.2f} Å", f"{still:.2f} Å if nothing moved")
     table.add_row("", "", f"{ideal:.2f} Å {observer}")
     r, limit = scores["r_main_motion"], scores["ideal_r_main_motion"]
     table.add_row("Correlation with the true motion, image by image", f"{r:.3f}", f"{limit:.3f} {observer}")
