@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kinesphere import load
 from kinesphere.cli.main import main
 
 
@@ -69,3 +70,19 @@ def test_input_errors_leave_standard_output_empty(
         assert printed.out == ""
         assert words in printed.err
     assert main(["evaluate", str(tmp_path / "norun"), "--truth", str(data / "set" / "truth.npz")]) == 2
+
+
+def test_each_half_set_is_scored_by_its_own_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = [str(data / "set" / "particles.star"), "--model", str(data / "set" / "model.cif")]
+    quick = ["--halves", "--epochs", "1", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1"]
+    assert main(["segments", *inputs, "--out", str(tmp_path / "run"), *quick]) == 0
+    run = load(tmp_path / "run")
+    for label in (1, 2):  # one image leaves the other half without any
+        image = int(np.flatnonzero(run.latents.half == label)[0])
+        assert run.residues([image]) == pytest.approx(run.decode(run.latents.mean[[image]], label), abs=1e-4)
+    capsys.readouterr()
+    options = ["--truth", str(data / "set" / "truth.npz"), "--hinge", "A:122", "--no-ideal", "--threads", "1"]
+    assert main(["evaluate", str(tmp_path / "run"), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 200

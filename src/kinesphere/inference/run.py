@@ -155,6 +155,8 @@ class Run:
         moved = np.empty((len(images), len(points), 3))
         for half, motion in self.motions.items():
             rows = np.flatnonzero((self.latents.half[images] == half) | (half == ALL_IMAGES))
+            if rows.size == 0:
+                continue
             moved[rows] = self._move(self.latents.mean[images[rows]], points, owner, motion)
         return moved
 
