@@ -21,7 +21,7 @@ from kinesphere.inference.frame import (
     require_inside,
     require_match,
 )
-from kinesphere.inference.methods import make_forward, make_model, make_reference
+from kinesphere.inference.methods import make_forward, make_model, make_reference, resolve
 from kinesphere.inference.observations import Observations
 from kinesphere.inference.observe import observe
 from kinesphere.inference.placement import compare_placements
@@ -99,7 +99,7 @@ def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
     device = choose_device(config.training.device)
     with claimed(folder), interrupts() as flag:
         job = prepare(config, folder)
-        known = is_same_run(folder, _METHOD, config, job.inputs, job.frame)
+        known = is_same_run(folder, _METHOD, job.config, job.inputs, job.frame)
         if known and (folder / "latents.npz").exists():
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
@@ -107,7 +107,7 @@ def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
         trainers = make_trainers(job, observations, device)
         if not known:
             require_agreement(job, observations, trainers)
-            write_run_file(folder, _METHOD, config, job.inputs, job.frame)
+            write_run_file(folder, _METHOD, job.config, job.inputs, job.frame)
         write_model(folder / "model.cif", job.model)
         with console.logging_to(folder / "log.txt"):
             n_residues = len(job.reference.points)
@@ -135,7 +135,9 @@ def prepare(config: SegmentsRunConfig, folder: Path) -> Job:
         require_fit(reference, config.map, config.model)
     if config.training.halves:
         particles = assign_halves(particles, config.training.seed)
-    return Job(folder, config, particles, model, reference, centre)
+    n_models = 2 if config.training.halves else 1
+    resolved = resolve(config, len(reference.points), len(particles) // n_models)
+    return Job(folder, resolved, particles, model, reference, centre)
 
 
 def require_agreement(job: Job, observations: Observations, trainers: Mapping[int, Trainer]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,46 @@ from kinesphere.inference.config import LatentsConfig, SegmentsRunConfig
 from kinesphere.inference.encoder import VariationalLatents
 from kinesphere.inference.latents import LatentModel, MarginalLatents, default_n_nodes
 from kinesphere.inference.objective import make_objective
+from kinesphere.inference.schedule import default_epochs
 from kinesphere.inference.trainer import Model
 from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.base import Motion
 from kinesphere.motion.reference import Reference, build_reference
 from kinesphere.motion.restraints import Restraints
-from kinesphere.motion.segments import SegmentsMotion
+from kinesphere.motion.segments import SegmentsMotion, default_n_segments
 
 RunConfig = SegmentsRunConfig
 CONFIG_OF_METHOD: dict[str, type[RunConfig]] = {"segments": SegmentsRunConfig}
 
 _TOTAL_INTENSITY = 100.0
 _RANGE = re.compile(r"(?P<chain>[^:]+):(?P<first>-?\d+)-(?P<last>-?\d+)")
+
+
+def resolve(config: RunConfig, n_residues: int, n_images: int) -> RunConfig:
+    """Put numbers where the user left the choice to the program, so that run.yaml says what was done.
+
+    Parameters
+    ----------
+    config
+        What the user asked for.
+    n_residues
+        Residues that move.
+    n_images
+        Images each model is trained on.
+    """
+    training = config.training
+    n_nodes = training.latents.n_nodes or default_n_nodes(training.latents.latent_dim)
+    epochs = training.schedule.epochs or default_epochs(n_images)
+    n_segments = config.segments.n_segments or default_n_segments(n_residues)
+    return replace(
+        config,
+        segments=replace(config.segments, n_segments=n_segments),
+        training=replace(
+            training,
+            latents=replace(training.latents, n_nodes=n_nodes),
+            schedule=replace(training.schedule, epochs=epochs),
+        ),
+    )
 
 
 def make_reference(config: RunConfig, model: AtomicModel, centre_angstrom: NDArray[np.floating]) -> Reference:

@@ -34,6 +34,11 @@ class ScheduleConfig:
     """Smallest rise in log-likelihood an image, in nats, that counts."""
 
 
+def default_epochs(n_images: int) -> int:
+    """Return the passes over the images unless the user says: enough for 32,000 images, 5 to 24."""
+    return min(max(round(32_000 / max(n_images, 1)), 5), 24)
+
+
 class Schedule:
     """The schedule of one run, as pure functions of how far it is.
 
@@ -51,7 +56,7 @@ class Schedule:
 
     def __init__(self, config: ScheduleConfig, n_images: int, n_shells: int, batch_size: int) -> None:
         self.config, self.n_shells_full = config, n_shells
-        self.epochs = config.epochs or min(max(round(32_000 / n_images), 5), 24)
+        self.epochs = config.epochs or default_epochs(n_images)
         self.steps_per_epoch = math.ceil(n_images / batch_size)
 
     def n_shells(self, epoch: int) -> int:

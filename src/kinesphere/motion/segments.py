@@ -33,6 +33,11 @@ class SegmentsConfig:
     """Width of the two hidden layers of the decoder network."""
 
 
+def default_n_segments(n_residues: int) -> int:
+    """Return how many segments a chain is divided into unless the user says: one for every 16 residues, 4 to 32."""
+    return min(max(n_residues // 16, 4), 32)
+
+
 class Segmentation(nn.Module):
     """Who belongs to which segment: a Gaussian mixture over the residue index, with a posterior on its parameters.
 
@@ -117,7 +122,7 @@ class SegmentsMotion(Motion):
     ) -> None:
         super().__init__(reference, latent_dim)
         self.config = config
-        n_segments = config.n_segments or min(max(reference.shape[0] // 16, 4), 32)
+        n_segments = config.n_segments or default_n_segments(reference.shape[0])
         self.segmentation = Segmentation(domains, n_segments, config.temperature)
         last = nn.Linear(config.decoder_width, 6 * self.segmentation.n_segments)
         nn.init.normal_(last.weight, std=0.1 / config.decoder_width**0.5)
