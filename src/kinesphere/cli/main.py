@@ -196,6 +196,9 @@ def dispatch(arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program.
 
+    Threads that wait for one another sleep instead of spinning: on a machine that is busy with other work, spinning
+    made training on two cores eight times slower. The choice has to stand before PyTorch is imported.
+
     Parameters
     ----------
     arguments
@@ -206,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 done; 2 usage or input; 1 a fault of the program; 130 and 143 after an interrupt.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         exit_code = dispatch(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
