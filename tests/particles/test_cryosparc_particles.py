@@ -153,7 +153,7 @@ def test_without_alignments_there_are_no_poses(save: Callable[..., Path]) -> Non
     particles = ParticleSet.read(save(drop_fields(_rows(), names, usemask=False)))
     assert not particles.has_poses
     assert particles.half.tolist() == [0] * N
-    with pytest.raises(InputError, match="holds no poses"):
+    with pytest.raises(InputError, match="no poses: alignments3D/pose missing"):
         particles.require_poses()
 
 
