@@ -64,8 +64,12 @@ class Hinge:
 class FakeLatents:
     index: np.ndarray
     mean: np.ndarray
-    std: np.ndarray
+    covariance: np.ndarray
     half: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,8 @@ def two_populations(n: int, n_latents: int, seed: int) -> FakeLatents:
     rng = np.random.default_rng(seed)
     mean = rng.normal(0.0, 0.3, (n, n_latents))
     mean[:, 0] += np.where(rng.random(n) < 2 / 3, 1.0, -1.0)
-    std = np.full((n, n_latents), 0.1)
-    return FakeLatents(np.arange(n), mean, std, np.zeros(n, int))
+    covariance = np.tile(0.01 * np.eye(n_latents), (n, 1, 1))
+    return FakeLatents(np.arange(n), mean, covariance, np.zeros(n, int))
 
 
 def training_metrics(n_epochs: int, seed: int) -> dict[str, np.ndarray]:

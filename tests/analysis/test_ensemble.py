@@ -39,9 +39,9 @@ def test_errors_of_a_linear_decoder_are_exact() -> None:
         return z[:, 0, None, None] * 2.0 * direction
 
     rng = np.random.default_rng(2)
-    mean, std = rng.normal(0, 1, (200, 2)), np.tile([0.25, 5.0], (200, 1))
+    mean, covariance = rng.normal(0, 1, (200, 2)), np.tile([[0.0625, 1.0], [1.0, 25.0]], (200, 1, 1))
     motions = structure_components(decode(mean).astype(np.float32), 1, seed=0)
-    assert main_motion_errors(decode, motions, mean, std) == pytest.approx(0.5, rel=1e-4)
+    assert main_motion_errors(decode, motions, mean, covariance) == pytest.approx(0.5, rel=1e-4)
 
 
 def test_fluctuation_is_the_rms_displacement() -> None:

@@ -5,7 +5,14 @@ import sys
 import numpy as np
 import pytest
 
-from kinesphere.analysis.latent import cluster, latent_components, signal_to_error, traverse, umap_embedding
+from kinesphere.analysis.latent import (
+    cluster,
+    latent_components,
+    signal_to_error,
+    standard_steps,
+    traverse,
+    umap_embedding,
+)
 from kinesphere.errors import InputError
 
 
@@ -15,7 +22,7 @@ def latents() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
     along, across = rng.normal(0, 2.0, 5000), rng.normal(0, 0.5, 5000)
     mean = along[:, None] * np.array([0.6, 0.8]) + across[:, None] * np.array([-0.8, 0.6]) + np.array([1.0, -2.0])
-    return mean, np.tile([0.3, 0.1], (5000, 1))
+    return mean, np.tile(np.diag([0.3, 0.1]) ** 2, (5000, 1, 1))
 
 
 def test_components_find_the_long_axis_and_carry_the_errors(latents: tuple[np.ndarray, np.ndarray]) -> None:
@@ -23,6 +30,22 @@ def test_components_find_the_long_axis_and_carry_the_errors(latents: tuple[np.nd
     assert components.directions[0] == pytest.approx([0.6, 0.8], abs=0.01)
     assert components.variance_fraction[0] == pytest.approx(4 / 4.25, abs=0.01)
     assert components.score_errors[0, 0] == pytest.approx(np.hypot(0.6 * 0.3, 0.8 * 0.1), rel=0.01)
+
+
+def test_a_ridge_is_narrow_across_and_long_along(latents: tuple[np.ndarray, np.ndarray]) -> None:
+    """Errors of 0.7 along both axes that nearly cancel in the direction in which the particles differ."""
+    across = np.array([0.8, -0.6])
+    components = latent_components(latents[0], np.tile(np.outer(across, across), (5000, 1, 1)))
+    assert components.score_errors[0] == pytest.approx([0.0, 1.0], abs=0.02)
+
+
+def test_standard_steps_are_a_square_root() -> None:
+    root = np.random.default_rng(1).normal(size=(20, 3, 3))
+    root[0] = 0.0
+    root[1, :, 2] = 0.0  # certain in one direction
+    covariance = root @ root.swapaxes(1, 2)
+    steps = standard_steps(covariance)
+    np.testing.assert_allclose(steps @ steps.swapaxes(1, 2), covariance, atol=1e-12)
 
 
 def test_components_reproduce_the_latents(latents: tuple[np.ndarray, np.ndarray]) -> None:
@@ -54,7 +77,7 @@ def test_nearest_particles_lie_by_the_traversal(latents: tuple[np.ndarray, np.nd
 
 
 def test_one_dimension_is_enough() -> None:
-    components = latent_components(np.linspace(-1, 1, 50)[:, None], np.full((50, 1), 0.1))
+    components = latent_components(np.linspace(-1, 1, 50)[:, None], np.full((50, 1, 1), 0.01))
     assert traverse(components, 0, 3).scores == pytest.approx([-0.9, 0.0, 0.9], abs=0.01)
 
 
@@ -62,7 +85,7 @@ def test_clusters_separate_populations_and_are_numbered_along_the_first_componen
     rng = np.random.default_rng(5)
     truth = rng.permutation(np.repeat([0, 1, 2], [100, 300, 200]))
     mean = np.array([-5.0, 0.0, 5.0])[truth][:, None] + rng.normal(0, 0.3, (600, 2))
-    clusters = cluster(latent_components(mean, np.ones_like(mean)), 3, seed=1)
+    clusters = cluster(latent_components(mean, np.tile(np.eye(2), (len(mean), 1, 1))), 3, seed=1)
     assert clusters.size.tolist() in ([100, 300, 200], [200, 300, 100])
     for k, particle in enumerate(clusters.representative):
         rows = clusters.label == k
@@ -72,7 +95,7 @@ def test_clusters_separate_populations_and_are_numbered_along_the_first_componen
 
 
 def test_more_clusters_than_distinct_particles() -> None:
-    components = latent_components(np.array([[0.0], [1.0], [1.0], [0.0]]), np.ones((4, 1)))
+    components = latent_components(np.array([[0.0], [1.0], [1.0], [0.0]]), np.ones((4, 1, 1)))
     assert cluster(components, 5, seed=0).size.tolist() == [2, 2]
 
 

@@ -51,7 +51,7 @@ def test_a_still_molecule_is_called_still(run: Any) -> None:
 
 
 def test_large_errors_are_admitted(run: Any) -> None:
-    unsure = replace(run, latents=replace(run.latents, std=np.full_like(run.latents.std, 2.0)))
+    unsure = replace(run, latents=replace(run.latents, covariance=400.0 * run.latents.covariance))
     assert "hardly be told apart" in state(analyse(unsure, AnalysisSettings(frames=3))).certainty
 
 

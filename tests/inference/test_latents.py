@@ -24,6 +24,19 @@ class GaussianScorer(Scorer):
         return -0.5 * ((z - self.measured[:, None]) / self.noise).square().sum(-1)
 
 
+class RidgeScorer(Scorer):
+    """Images that saw one direction of the latent space: log p(x | z) = −½ (u·z − m)² / w²."""
+
+    def __init__(self, measured: torch.Tensor, noise: float, direction: torch.Tensor) -> None:
+        self.measured, self.noise, self.direction = measured, noise, direction
+
+    def shared(self, z: torch.Tensor) -> torch.Tensor:
+        return -0.5 * (((z @ self.direction)[None] - self.measured[:, None]) / self.noise).square()
+
+    def own(self, z: torch.Tensor) -> torch.Tensor:
+        return -0.5 * ((z @ self.direction - self.measured[:, None]) / self.noise).square()
+
+
 @pytest.mark.parametrize("latent_dim", [1, 2, 3])
 def test_nodes_have_the_moments_of_the_prior(latent_dim: int) -> None:
     nodes = prior_nodes(latent_dim, default_n_nodes(latent_dim))
@@ -75,6 +88,22 @@ def test_posterior_of_a_gaussian_measurement_is_the_textbook_one(latent_dim: int
     assert float(error.square().mean().sqrt()) < 0.05
     assert float(posterior.std.mean() / std) == pytest.approx(1.0, abs=0.02)
     assert float((posterior.std / std - 1).abs().max()) < 0.35
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_posterior_of_one_measured_direction_is_a_ridge(noise: float) -> None:
+    """Known to w / √(1 + w²) in the direction that was measured, as broad as the prior across it."""
+    direction = torch.tensor([0.6, 0.8])
+    measured = torch.randn(1000)
+    measured = measured[measured.abs() < 1.2]
+    posterior = MarginalLatents(2, default_n_nodes(2)).posterior(RidgeScorer(measured, noise, direction))
+    across = torch.tensor([0.8, -0.6])
+    std = noise / (1 + noise**2) ** 0.5
+    along_variance = torch.einsum("i,bij,j->b", direction, posterior.covariance, direction)
+    assert float(along_variance.mean().sqrt() / std) == pytest.approx(1.0, abs=0.1)
+    across_variance = torch.einsum("i,bij,j->b", across, posterior.covariance, across)
+    assert float(across_variance.mean()) == pytest.approx(1.0, abs=0.25)
+    assert float(posterior.std.min()) > 1.5 * std  # either axis alone looks unknown
 
 
 def test_refinement_is_what_resolves_narrow_posteriors() -> None:

@@ -118,7 +118,7 @@ def test_nothing_is_wider_than_the_window(page: Path, browse: Callable[..., Any]
 @pytest.mark.oracle
 def test_a_model_of_central_atoms_only_is_drawn(run: Any, browse: Callable[..., Any], tmp_path: Path) -> None:
     model = run.model.select(np.isin(np.arange(run.model.n_atoms), run.model.centre_atom))
-    latents = replace(run.latents, mean=run.latents.mean[:, :1], std=run.latents.std[:, :1])
+    latents = replace(run.latents, mean=run.latents.mean[:, :1], covariance=run.latents.covariance[:, :1, :1])
     bare = replace(run, model=model, latents=latents, hinges=run.hinges[:1], metrics={}, path=tmp_path)
     page = write_report(bare, analyse(bare, AnalysisSettings(frames=3)), tmp_path / "report.html")
     blank = "(() => { const c = document.createElement('canvas'); const m = document.querySelector('#molecule canvas');"

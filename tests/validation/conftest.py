@@ -69,7 +69,8 @@ def make_run(ensemble: Ensemble, truth: Truth, tmp_path: Path) -> Callable[..., 
     def make(mean: np.ndarray | None = None, std: float = 0.01) -> GivenRun:
         z = (truth.coordinate if mean is None else mean).astype(np.float32)
         n = len(z)
-        latents = LatentTable(np.arange(n), z, np.full_like(z, std), np.zeros(n, np.int64))
+        covariance = np.tile(std**2 * np.eye(z.shape[1], dtype=np.float32), (n, 1, 1))
+        latents = LatentTable(np.arange(n), z, covariance, np.zeros(n, np.int64))
         return GivenRun(tmp_path, ensemble.model, ensemble.positions[:, ensemble.model.centre_atom], latents)
 
     return make
@@ -82,7 +83,7 @@ def given_run(tmp_path: Path) -> Callable[..., GivenRun]:
     def make(model: AtomicModel, particles: ParticleSet, centre: np.ndarray) -> GivenRun:
         n = len(particles)
         still = np.zeros((n, 1), np.float32)
-        latents = LatentTable(np.arange(n), still, still, np.zeros(n, np.int64))
+        latents = LatentTable(np.arange(n), still, still[:, None], np.zeros(n, np.int64))
         run = GivenRun(tmp_path, model, np.repeat(model.centres_angstrom[None], 2, axis=0), latents)
         vars(run)["particles"] = particles
         run.centre_angstrom = centre

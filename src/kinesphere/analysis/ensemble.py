@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from sklearn.utils.extmath import randomized_svd
 
+from kinesphere.analysis.latent import standard_steps
 from kinesphere.io.structure import AtomicModel
 
 CLASH_DISTANCE_ANGSTROM = 4.0
@@ -142,7 +143,7 @@ def main_motion_errors(
     decode: Decoder,
     components: StructureComponents,
     mean: Float[np.ndarray, "m d"],
-    std: Float[np.ndarray, "m d"],
+    covariance: Float[np.ndarray, "m d d"],
 ) -> Float[np.ndarray, " m"]:
     """Carry the latent errors of particles over to their position along the main motion.
 
@@ -152,20 +153,20 @@ def main_motion_errors(
         Latents to residue centres.
     components
         Principal motions; the first is the main one.
-    mean, std
-        (m, d) latents and their standard deviations.
+    mean
+        (m, d) latents.
+    covariance
+        (m, d, d) their covariances.
 
     Returns
     -------
     ndarray
-        (m,) standard deviations in Å RMS: central differences of one standard deviation along each latent
-        dimension, added in quadrature.
+        (m,) standard deviations in Å RMS: central differences of one standard deviation along each axis of the
+        posterior, added in quadrature.
     """
     n_residues = len(components.mean)
     variance = np.zeros(len(mean))
-    for dimension in range(mean.shape[1]):
-        step = np.zeros_like(mean)
-        step[:, dimension] = std[:, dimension]
+    for step in standard_steps(covariance).transpose(2, 0, 1):
         ends = [components.project(decode_in_chunks(decode, mean + s * step, n_residues))[:, 0] for s in (1, -1)]
         variance += ((ends[0] - ends[1]) / 2) ** 2
     return np.sqrt(variance)

@@ -25,6 +25,10 @@ class LatentTable(Protocol):
         """(n, d) posterior means."""
 
     @property
+    def covariance(self) -> Float[np.ndarray, "n d d"]:
+        """(n, d, d) posterior covariances."""
+
+    @property
     def std(self) -> Float[np.ndarray, "n d"]:
         """(n, d) posterior standard deviations."""
 

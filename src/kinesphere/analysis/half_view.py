@@ -22,8 +22,13 @@ class LatentRows:
 
     index: Int[np.ndarray, " n"]
     mean: Float[np.ndarray, "n d"]
-    std: Float[np.ndarray, "n d"]
+    covariance: Float[np.ndarray, "n d d"]
     half: Int[np.ndarray, " n"]
+
+    @property
+    def std(self) -> Float[np.ndarray, "n d"]:
+        """(n, d) standard deviation of each dimension."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class HalfView:
 
     def __post_init__(self) -> None:
         table = self.whole.latents
-        chosen = (np.asarray(values)[self.rows] for values in (table.index, table.mean, table.std, table.half))
+        chosen = (np.asarray(values)[self.rows] for values in (table.index, table.mean, table.covariance, table.half))
         object.__setattr__(self, "latents", LatentRows(*chosen))
 
     @property

@@ -55,14 +55,16 @@ class Clusters:
 
 
 def latent_components(
-    mean: Float[np.ndarray, "n d"], std: Float[np.ndarray, "n d"], n_components: int | None = None
+    mean: Float[np.ndarray, "n d"], covariance: Float[np.ndarray, "n d d"], n_components: int | None = None
 ) -> LatentComponents:
     """Find the principal components of the latents and carry each particle's error along.
 
     Parameters
     ----------
-    mean, std
-        (n, d) posterior means and standard deviations; the errors of the dimensions are taken as independent.
+    mean
+        (n, d) posterior means.
+    covariance
+        (n, d, d) posterior covariances.
     n_components
         How many to keep; all by default.
 
@@ -78,9 +80,27 @@ def latent_components(
     largest = np.abs(directions).argmax(axis=1)
     directions = directions * np.sign(directions[np.arange(k), largest])[:, None]
     scores = (mean - centre) @ directions.T
-    errors = np.sqrt(std.astype(np.float64) ** 2 @ (directions**2).T)
+    errors = np.sqrt(np.einsum("ki,nij,kj->nk", directions, covariance.astype(np.float64), directions).clip(0.0))
     fraction = np.clip(variance[::-1][:k], 0.0, None) / max(variance.sum(), np.finfo(float).tiny)
     return LatentComponents(centre, directions, scores, errors, fraction)
+
+
+def standard_steps(covariance: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, "n d d"]:
+    """Find steps of one standard deviation along the axes of each posterior.
+
+    Parameters
+    ----------
+    covariance
+        (n, d, d).
+
+    Returns
+    -------
+    ndarray
+        (n, d, d): the columns S of each matrix are independent steps, S·Sᵀ the covariance.
+    """
+    variance, axes = np.linalg.eigh(covariance.astype(np.float64))
+    steps: Float[np.ndarray, "n d d"] = axes * np.sqrt(variance.clip(0.0))[:, None, :]
+    return steps
 
 
 def signal_to_error(scores: Float[np.ndarray, "n k"], errors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:

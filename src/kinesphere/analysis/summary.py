@@ -160,11 +160,11 @@ def analyse(run: FinishedRun, settings: AnalysisSettings) -> Analysis:
         Where the settings make no sense for this run.
     """
     _check(run, settings)
-    mean, std = np.asarray(run.latents.mean, float), np.asarray(run.latents.std, float)
+    mean, covariance = np.asarray(run.latents.mean, float), np.asarray(run.latents.covariance, float)
     embedding = umap_embedding(mean, settings.seed) if settings.umap else None
-    components = follow_components(run, mean, std, settings)
+    components = follow_components(run, mean, covariance, settings)
     along_first = components.positions[0, -1] - components.positions[0, 0]
-    ensemble = sample_ensemble(run, mean, std, settings.seed, along_first)
+    ensemble = sample_ensemble(run, mean, covariance, settings.seed, along_first)
     return Analysis(
         settings=settings,
         n_particles=len(mean),
@@ -177,13 +177,16 @@ def analyse(run: FinishedRun, settings: AnalysisSettings) -> Analysis:
 
 
 def follow_components(
-    run: FinishedRun, mean: Float[np.ndarray, "n d"], std: Float[np.ndarray, "n d"], settings: AnalysisSettings
+    run: FinishedRun,
+    mean: Float[np.ndarray, "n d"],
+    covariance: Float[np.ndarray, "n d d"],
+    settings: AnalysisSettings,
 ) -> Components:
     """Traverse every latent component and keep those that move the molecule most, the largest motion first.
 
     The variance of a latent says nothing in itself (its scale is the decoder's choice); the Å it moves do.
     """
-    latent = latent_components(mean, std)
+    latent = latent_components(mean, covariance)
     n_residues = run.model.n_residues
     walks = [traverse(latent, k, settings.frames) for k in range(len(latent.directions))]
     decoded = np.stack([decode_in_chunks(run.decode, walk.latents, n_residues) for walk in walks])
@@ -202,7 +205,7 @@ def follow_components(
 def sample_ensemble(
     run: FinishedRun,
     mean: Float[np.ndarray, "n d"],
-    std: Float[np.ndarray, "n d"],
+    covariance: Float[np.ndarray, "n d d"],
     seed: int,
     forwards: Float[np.ndarray, "residues 3"],
 ) -> Ensemble:
@@ -221,7 +224,7 @@ def sample_ensemble(
         positions=positions,
         motions=motions,
         error_rows=rows,
-        main_errors_angstrom=main_motion_errors(run.decode, motions, mean[images[rows]], std[images[rows]]),
+        main_errors_angstrom=main_motion_errors(run.decode, motions, mean[images[rows]], covariance[images[rows]]),
         fluctuation_angstrom=residue_fluctuation(positions),
         clashes=count_clashes(positions[clash_rows], model),
         model_clashes=int(count_clashes(model.centres_angstrom[None], model)[0]),
@@ -263,5 +266,5 @@ def _check(run: FinishedRun, settings: AnalysisSettings) -> None:
     mean = np.asarray(run.latents.mean)
     if len(mean) < 2:
         raise InputError(run.path / "latents.npz", f"holds {len(mean)} particle(s)", "An ensemble needs at least two")
-    if not (np.isfinite(mean).all() and np.isfinite(run.latents.std).all()):
+    if not (np.isfinite(mean).all() and np.isfinite(run.latents.covariance).all()):
         raise InputError(run.path / "latents.npz", "holds values that are not finite", "Repeat the training")

@@ -53,9 +53,9 @@ class VariationalLatents(LatentModel):
 
     @torch.no_grad()
     def posterior(self, scorer: Scorer) -> Posterior:
-        """Return the encoder's mean and standard deviation."""
+        """Return the encoder's mean and variances, of independent dimensions."""
         mean, log_std = self._infer(scorer.prepared)
-        return Posterior(mean, log_std.exp())
+        return Posterior(mean, torch.diag_embed((2.0 * log_std).exp()))
 
     def _infer(self, prepared: PreparedBatch) -> tuple[Tensor, Tensor]:
         output = self.network(self._image(prepared).flatten(1))

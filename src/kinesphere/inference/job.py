@@ -161,16 +161,16 @@ def require_agreement(job: Job, observations: Observations, trainers: Mapping[in
 def train(job: Job, trainers: Mapping[int, Trainer], flag: Interrupts) -> None:
     """Train the model of all images, or those of the half sets, and write what was found."""
     n, d = len(job.particles), job.config.training.latents.latent_dim
-    mean, std = np.zeros((n, d), np.float32), np.zeros((n, d), np.float32)
+    mean, covariance = np.zeros((n, d), np.float32), np.zeros((n, d, d), np.float32)
     history: dict[int, list[dict[str, float]]] = {}
     for half, trainer in trainers.items():
         rows = _rows(job.particles, half)
         _fit(job, trainer, half, history, flag)
         with _bar("Inferring conformations", len(rows), flag) as advance:
             posterior = trainer.infer(report=advance)
-        mean[rows], std[rows] = posterior.mean.numpy(), posterior.std.numpy()
+        mean[rows], covariance[rows] = posterior.mean.numpy(), posterior.covariance.numpy()
     label = job.particles.half if job.config.training.halves else np.zeros(n, np.int64)
-    latents = LatentTable(np.arange(n), mean, std, label)
+    latents = LatentTable(np.arange(n), mean, covariance, label)
     write_particles(job.folder / "particles.star", job.particles, latents)
     latents.save(job.folder / "latents.npz")
     console.print(f"Wrote one conformation per particle to {job.folder}")

@@ -47,10 +47,19 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Mean and standard deviation of the latent posterior of each image, (b, d) each."""
+    """Mean (b, d) and covariance (b, d, d) of the latent posterior of each image.
+
+    Where fewer motions than latent dimensions exist, a posterior is a ridge that lies at any angle to the axes; its
+    standard deviations alone would make what is well known look uncertain.
+    """
 
     mean: Float[Tensor, "b d"]
-    std: Float[Tensor, "b d"]
+    covariance: Float[Tensor, "b d d"]
+
+    @property
+    def std(self) -> Float[Tensor, "b d"]:
+        """Standard deviation of each dimension."""
+        return self.covariance.diagonal(dim1=1, dim2=2).sqrt()
 
 
 class LatentModel(nn.Module, ABC):
@@ -115,15 +124,14 @@ class MarginalLatents(LatentModel):
         node_score = scorer.shared(self.nodes)
         weight = torch.softmax(node_score, dim=1)
         mean = weight @ self.nodes
-        width = torch.maximum(_spread(weight, self.nodes[None] - mean[:, None]), 0.5 * (weight @ self.spacing)[:, None])
+        posterior = Posterior(mean, _covariance(weight, self.nodes[None] - mean[:, None]))
+        width = torch.maximum(posterior.std, 0.5 * (weight @ self.spacing)[:, None])
         for _ in range(self.refinements):
-            mean, std = self._refine(scorer, node_score, mean, width)
-            width = torch.maximum(1.2 * std, 0.1 * (weight @ self.spacing)[:, None])
-        if not self.refinements:
-            std = _spread(weight, self.nodes[None] - mean[:, None])
-        return Posterior(mean, std)
+            posterior = self._refine(scorer, node_score, posterior.mean, width)
+            width = torch.maximum(1.2 * posterior.std, 0.1 * (weight @ self.spacing)[:, None])
+        return posterior
 
-    def _refine(self, scorer: Scorer, node_score: Tensor, mean: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, scorer: Scorer, node_score: Tensor, mean: Tensor, width: Tensor) -> Posterior:
         local = mean[:, None] + width[:, None] * self._offsets()[None]  # (b, s, d)
         score = torch.cat([node_score, scorer.own(local)], dim=1)
         z = torch.cat([self.nodes.expand(len(mean), -1, -1), local], dim=1)
@@ -132,7 +140,7 @@ class MarginalLatents(LatentModel):
         mixture = torch.logaddexp(prior + math.log(len(self.nodes)), proposal + math.log(local.shape[1]))
         weight = torch.softmax(score + prior - mixture, dim=1)
         mean = (weight[..., None] * z).sum(1)
-        return mean, _spread(weight, z - mean[:, None])
+        return Posterior(mean, _covariance(weight, z - mean[:, None]))
 
     def _offsets(self) -> Tensor:
         return prior_nodes(self.latent_dim, 10 * self.latent_dim).to(self.nodes)
@@ -195,5 +203,5 @@ def systematic_resample(
     return torch.zeros_like(probability).scatter_add_(1, chosen, share)
 
 
-def _spread(weight: Tensor, deviation: Tensor) -> Tensor:
-    return torch.sqrt((weight[..., None] * deviation**2).sum(1))
+def _covariance(weight: Tensor, deviation: Tensor) -> Tensor:
+    return (weight[..., None] * deviation).mT @ deviation

@@ -38,28 +38,40 @@ class LatentTable:
     ----------
     index
         (n,) row of each particle in the particle set of the run.
-    mean, std
-        (n, d) posterior mean and standard deviation.
+    mean
+        (n, d) posterior mean.
+    covariance
+        (n, d, d) posterior covariance.
     half
         (n,) 1 or 2 where two models were trained, else 0.
     """
 
     index: NDArray[np.int64]
     mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    covariance: NDArray[np.float32]
     half: NDArray[np.int64]
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """(n, d) posterior standard deviation of each dimension."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
 
     def save(self, path: Path) -> None:
         """Write `latents.npz`."""
+        index, mean, std, half = self.index, self.mean, self.std, self.half
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, index=self.index, mean=self.mean, std=self.std, half=self.half)
+            np.savez(file, index=index, mean=mean, std=std, covariance=self.covariance, half=half)
 
     @classmethod
     def load(cls, path: Path) -> LatentTable:
-        """Read `latents.npz`."""
+        """Read `latents.npz`; dimensions are independent where it holds standard deviations only."""
         try:
             with np.load(path) as stored:
-                return cls(*(stored[name] for name in ("index", "mean", "std", "half")))
+                known = "covariance" in stored
+                covariance = (
+                    stored["covariance"] if known else np.eye(stored["std"].shape[1]) * stored["std"][..., None] ** 2
+                )
+                return cls(stored["index"], stored["mean"], covariance, stored["half"])
         except (OSError, KeyError, ValueError) as error:
             remedy = "Run the training command again: it continues where it stopped"
             raise InputError(path, "holds no latents; the run has not finished", remedy) from error

@@ -281,7 +281,7 @@ class Trainer:
             found.append(self.latents.posterior(scorer))
             if report is not None:
                 report(len(rows))
-        return Posterior(torch.cat([f.mean for f in found]).cpu(), torch.cat([f.std for f in found]).cpu())
+        return Posterior(torch.cat([f.mean for f in found]).cpu(), torch.cat([f.covariance for f in found]).cpu())
 
     def save(self) -> None:
         """Write a checkpoint from which training goes on as if it had never stopped."""

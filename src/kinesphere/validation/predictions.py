@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kinesphere.analysis.ensemble import chunks
+from kinesphere.analysis.latent import standard_steps
 from kinesphere.inference.run import Run
 from kinesphere.validation.groups import Distance, measure_all
 from kinesphere.validation.metrics import MainMotion, nearest_state, rmsd, superposed_rmsd
@@ -108,7 +109,7 @@ def main_motion_samples(
     images
         (m,) rows of the particle set.
     n_draws
-        Draws an image, from the Gaussian of its latent mean and standard deviation.
+        Draws an image, from the Gaussian of its latent mean and covariance.
     seed
         Of the draws.
 
@@ -119,7 +120,8 @@ def main_motion_samples(
     """
     latents, generator = run.latents, np.random.default_rng(seed)
     noise = generator.standard_normal((len(images), n_draws, latents.mean.shape[1]))
-    z = latents.mean[images, None] + latents.std[images, None] * noise
+    steps = standard_steps(latents.covariance[images])
+    z = latents.mean[images, None] + noise @ steps.swapaxes(1, 2)
     samples = np.empty((len(images), n_draws))
     for half in np.unique(latents.half[images]):
         chosen = np.flatnonzero(latents.half[images] == half)
