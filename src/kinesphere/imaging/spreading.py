@@ -1,0 +1,239 @@
+"""Spreading points onto grids with a cubic B-spline, and the gradient of that: the renderer's inner loops.
+
+Each exists twice: in torch, on any device, as the reference; and compiled for the CPU, where a point's sixteen weights
+are never written to memory.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import no_type_check
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline, PPoly
+from torch import Tensor
+
+KERNEL_WIDTH = 4
+_FEWEST_POINTS_A_THREAD = 4096
+
+# sums may be reordered, but NaN stays NaN: positions that are not finite must reach the trainer's guard unharmed.
+# `no_type_check` below it keeps run-time type checkers, which numba cannot compile, away from what it decorates.
+_compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+
+
+def spread(
+    points_px: Float[Tensor, "b p 2"], amplitude: Float[Tensor, " p"], size: int
+) -> Float[Tensor, "b size size"]:
+    """Spread points onto periodic grids.
+
+    Parameters
+    ----------
+    points_px
+        (n_images, n_points, 2) xy in pixels of the grid; the grid's point [0, 0] is at zero.
+    amplitude
+        (n_points,) what each point adds up to on the grid.
+    size
+        Size of the grids.
+
+    Returns
+    -------
+    Tensor
+        (n_images, size, size), indexed [y, x].
+    """
+    if points_px.device.type != "cpu":
+        return spread_reference(points_px, amplitude, size)
+    grid = points_px.new_zeros(len(points_px), size, size)
+    points, values, found = _contiguous(points_px), _contiguous(amplitude), grid.numpy()
+    _over_images(lambda rows: _spread(points[rows], values, found[rows]), points)
+    return grid
+
+
+def gather_gradient(
+    points_px: Float[Tensor, "b p 2"], amplitude: Float[Tensor, " p"], grid_gradient: Float[Tensor, "b size size"]
+) -> tuple[Float[Tensor, "b p 2"], Float[Tensor, "b p"]]:
+    """Gradient of `spread` with respect to positions, and to the amplitude of each point in each image.
+
+    Parameters
+    ----------
+    points_px, amplitude
+        As in `spread`.
+    grid_gradient
+        (n_images, size, size) gradient with respect to the grids.
+    """
+    if points_px.device.type != "cpu":
+        return gather_gradient_reference(points_px, amplitude, grid_gradient)
+    by_position, by_amplitude = torch.empty_like(points_px), torch.empty_like(points_px[..., 0])
+    points, values, gradient = _contiguous(points_px), _contiguous(amplitude), _contiguous(grid_gradient)
+    position, amount = by_position.numpy(), by_amplitude.numpy()
+    _over_images(lambda rows: _gather(points[rows], values, gradient[rows], position[rows], amount[rows]), points)
+    return by_position, by_amplitude
+
+
+def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Continuous Fourier transform of the spreading kernel at frequencies in cycles per grid pixel.
+
+    The kernel is the cardinal B-spline, of transform sinc^width. Molecules have most of their power at low frequency.
+    There a B-spline's aliasing error vanishes as (k / k_grid)^width, and with it the error of the gradient, where a
+    Kaiser–Bessel kernel of the same width keeps a floor: measured on 214 points, width 4, twofold oversampling, the
+    gradient is off by 7e-4 with the B-spline and 1.4e-2 with Kaiser–Bessel.
+    """
+    values: NDArray[np.float64] = np.sinc(frequency) ** KERNEL_WIDTH
+    return values
+
+
+def spread_reference(points_px: Tensor, amplitude: Tensor, size: int) -> Tensor:
+    """`spread` in torch: every weight of every point at once."""
+    index, (weight_y, weight_x), _ = _footprint(points_px, size)
+    values = (amplitude[:, None] * weight_y)[..., :, None] * weight_x[..., None, :]
+    flat = points_px.new_zeros(points_px.shape[0] * size * size)
+    return flat.scatter_add_(0, index.reshape(-1), values.reshape(-1)).reshape(-1, size, size)
+
+
+def gather_gradient_reference(points_px: Tensor, amplitude: Tensor, grid_gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """`gather_gradient` in torch."""
+    index, (weight_y, weight_x), (slope_y, slope_x) = _footprint(points_px, grid_gradient.shape[-1])
+    patch = grid_gradient.reshape(-1).index_select(0, index.reshape(-1)).reshape(index.shape)  # (b, p, wy, wx)
+    along_x = (patch * weight_y[..., :, None]).sum(-2)
+    along_y = (patch * weight_x[..., None, :]).sum(-1)
+    by_position = torch.stack([(along_x * slope_x).sum(-1), (along_y * slope_y).sum(-1)], -1)
+    return by_position * amplitude[:, None], (along_x * weight_x).sum(-1)
+
+
+def _footprint(points_px: Tensor, size: int) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Grid indices (b, p, w, w) each point touches, its weights and their slopes (b, p, w), each along y and x."""
+    first = torch.floor(points_px) - 1.0
+    fraction = points_px - first - 1.0
+    table = _spline_table(points_px.device, points_px.dtype)
+    degrees = torch.arange(KERNEL_WIDTH, device=points_px.device)
+    powers = fraction[..., None] ** degrees
+    weights = powers @ table
+    slopes = powers[..., :-1] @ (degrees[1:, None] * table[1:])
+    cell = torch.remainder(first.to(torch.int64)[..., None] + degrees, size)
+    image = torch.arange(points_px.shape[0], device=points_px.device)[:, None, None] * (size * size)
+    index = (cell[..., 1, :] * size + image)[..., :, None] + cell[..., 0, None, :]
+    return index, (weights[..., 1, :], weights[..., 0, :]), (slopes[..., 1, :], slopes[..., 0, :])
+
+
+@functools.lru_cache(maxsize=8)
+def _spline_table(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(power, tap): the kernel at each tap as a polynomial of how far the point is past its second tap."""
+    spline = PPoly.from_spline(BSpline.basis_element(np.arange(KERNEL_WIDTH + 1.0), extrapolate=False))
+    pieces = spline.c[::-1, KERNEL_WIDTH - 1 : -(KERNEL_WIDTH - 1)]
+    # the farther a point is to the right, the farther into the kernel the taps on its left are: last piece first
+    return torch.as_tensor(np.ascontiguousarray(pieces[:, ::-1]), device=device, dtype=dtype)
+
+
+def _contiguous(values: Tensor) -> NDArray[np.floating]:
+    array: NDArray[np.floating] = values.detach().contiguous().numpy()
+    return array
+
+
+def _over_images(work: Callable[[slice], None], points: NDArray[np.floating]) -> None:
+    """Share images out over as many threads as torch uses; compiled code holds no lock."""
+    n_images, n_points, _ = points.shape
+    n_threads = min(torch.get_num_threads(), max(n_images * n_points // _FEWEST_POINTS_A_THREAD, 1))
+    if n_threads == 1:
+        work(slice(0, n_images))
+        return
+    edges = np.linspace(0, n_images, n_threads + 1).astype(int).tolist()
+    list(_pool(n_threads).map(work, [slice(a, b) for a, b in pairwise(edges)]))
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="spreading")
+
+
+@_compiled
+@no_type_check
+def _weights(t, one):  # noqa: ANN001, ANN202
+    """Cubic B-spline at the four taps around a point that is t past the second."""
+    sixth = one / 6
+    u = one - t
+    middle = (3 * t * t * (t - 2) + 4) * sixth
+    w0, w3 = u * u * u * sixth, t * t * t * sixth
+    return w0, middle, one - w0 - middle - w3, w3
+
+
+@_compiled
+@no_type_check
+def _slopes(t, one):  # noqa: ANN001, ANN202
+    """Take the derivative of `_weights` with respect to the point's position."""
+    half = one / 2
+    u = one - t
+    s0, s1, s3 = -u * u * half, t * (3 * t - 4) * half, t * t * half
+    return s0, s1, -(s0 + s1 + s3), s3
+
+
+@_compiled
+@no_type_check
+def _spread(points, amplitude, grid):  # noqa: ANN001, ANN202
+    one = points.dtype.type(1)
+    size = grid.shape[1]
+    for b in range(points.shape[0]):
+        page = grid[b]
+        for p in range(points.shape[1]):
+            x, y = points[b, p, 0], points[b, p, 1]
+            floor_x, floor_y = np.floor(x), np.floor(y)
+            wx0, wx1, wx2, wx3 = _weights(x - floor_x, one)
+            weights_y = _weights(y - floor_y, one)
+            x0 = (np.int64(floor_x) - 1) % size
+            row = (np.int64(floor_y) - 1) % size
+            inside = x0 + 3 < size
+            a = amplitude[p]
+            for j in range(4):
+                v = a * weights_y[j]
+                line = page[row]
+                if inside:
+                    line[x0] += v * wx0
+                    line[x0 + 1] += v * wx1
+                    line[x0 + 2] += v * wx2
+                    line[x0 + 3] += v * wx3
+                else:
+                    line[x0] += v * wx0
+                    line[(x0 + 1) % size] += v * wx1
+                    line[(x0 + 2) % size] += v * wx2
+                    line[(x0 + 3) % size] += v * wx3
+                row += 1
+                if row == size:
+                    row = 0
+
+
+@_compiled
+@no_type_check
+def _gather(points, amplitude, gradient, by_position, by_amplitude):  # noqa: ANN001, ANN202
+    one = points.dtype.type(1)
+    size = gradient.shape[1]
+    for b in range(points.shape[0]):
+        page = gradient[b]
+        for p in range(points.shape[1]):
+            x, y = points[b, p, 0], points[b, p, 1]
+            floor_x, floor_y = np.floor(x), np.floor(y)
+            wx0, wx1, wx2, wx3 = _weights(x - floor_x, one)
+            sx0, sx1, sx2, sx3 = _slopes(x - floor_x, one)
+            weights_y = _weights(y - floor_y, one)
+            slopes_y = _slopes(y - floor_y, one)
+            x0 = (np.int64(floor_x) - 1) % size
+            x1, x2, x3 = (x0 + 1) % size, (x0 + 2) % size, (x0 + 3) % size
+            row = (np.int64(floor_y) - 1) % size
+            along_x, along_y, amount = 0 * one, 0 * one, 0 * one
+            for j in range(4):
+                line = page[row]
+                g0, g1, g2, g3 = line[x0], line[x1], line[x2], line[x3]
+                value = wx0 * g0 + wx1 * g1 + wx2 * g2 + wx3 * g3
+                along_x += weights_y[j] * (sx0 * g0 + sx1 * g1 + sx2 * g2 + sx3 * g3)
+                along_y += slopes_y[j] * value
+                amount += weights_y[j] * value
+                row += 1
+                if row == size:
+                    row = 0
+            by_position[b, p, 0] = along_x * amplitude[p]
+            by_position[b, p, 1] = along_y * amplitude[p]
+            by_amplitude[b, p] = amount
