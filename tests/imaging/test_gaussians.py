@@ -13,6 +13,7 @@ from kinesphere.imaging.gaussians import (
     RenderGrid,
     RenderPlan,
     gaussian_envelope,
+    inner_products,
     render_coefficients,
     render_exact,
     render_points,
@@ -198,3 +199,15 @@ def test_oversampled_grid_is_large_enough_and_quick() -> None:
         assert spread % 2 == 0
         assert 1.5 * box <= spread <= 3.0 * box
     assert RenderGrid(100, 1.5).spread_pixel_angstrom == pytest.approx(1.0)
+
+
+def test_inner_products_are_those_of_rendered_coefficients(projected_chain: Projector) -> None:
+    grid, amplitude = RenderGrid(32, PIXEL_ANGSTROM), amplitudes(60)
+    row, column = torch.tensor([0, 3, -5, 7, -1]), torch.tensor([1, 0, 2, 9, 4])
+    plan = RenderPlan.of_frequencies(grid, row, column)
+    points = projected_chain(6, 60, 32 * PIXEL_ANGSTROM).reshape(2, 3, 60, 2)
+    gain, data = 0.5 + torch.rand(2, 5), torch.randn(2, 5, dtype=torch.complex64)
+    cross, power = inner_products(points, amplitude, plan, gain, data)
+    model = gain[:, None] * render_coefficients(points.flatten(0, 1), amplitude, plan).reshape(2, 3, 5)
+    torch.testing.assert_close(cross, (data.conj()[:, None] * model).real.sum(-1), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(power, (model.abs() ** 2).sum(-1), rtol=1e-4, atol=1e-3)

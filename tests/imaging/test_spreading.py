@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kinesphere.imaging.spreading import gather_gradient, gather_gradient_reference, spread, spread_reference
+from kinesphere.imaging.spreading import (
+    compare,
+    compare_reference,
+    gather_gradient,
+    gather_gradient_reference,
+    spread,
+    spread_reference,
+)
 
 SIZE = 20
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14}
@@ -54,6 +61,14 @@ def test_gradient_is_that_of_automatic_differentiation() -> None:
     by_position, by_amplitude = gather_gradient(where.detach(), amplitude.detach(), gradient)
     torch.testing.assert_close(by_position, where.grad)
     torch.testing.assert_close(by_amplitude.sum(0), amplitude.grad)
+
+
+def test_comparison_equals_its_reference() -> None:
+    transform, template = torch.randn(5, 60, dtype=torch.complex64), torch.randn(30, dtype=torch.complex64)
+    index, squared_gain = torch.randperm(60)[:30], torch.rand(30)
+    found = compare(transform, index, template, squared_gain)
+    for one, other in zip(found, compare_reference(transform, index, template, squared_gain), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("two_threads")

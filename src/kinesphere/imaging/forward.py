@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters, evaluate_ctf_at
-from kinesphere.imaging.gaussians import RenderPlan, gaussian_envelope, render_coefficients
+from kinesphere.imaging.gaussians import RenderPlan, gaussian_envelope, inner_products, render_coefficients
 
 
 class ForwardModel:
@@ -38,6 +38,12 @@ class ForwardModel:
     def structure_factor(self, points_xy: Float[Tensor, "b p 2"]) -> Complex[Tensor, "b m"]:
         """Fourier coefficients of projected points (n_images, n_points, 2) in Å, envelope included, CTF not."""
         return render_coefficients(points_xy, self.amplitude, self._plan)
+
+    def inner_products(
+        self, points_xy: Float[Tensor, "b k p 2"], gain: Float[Tensor, "b m"], data: Complex[Tensor, "b m"]
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """Re⟨data, gain · structure factor⟩ and ⟨the latter, itself⟩ of k structures for each image; no gradient."""
+        return inner_products(points_xy, self.amplitude, self._plan, gain, data)
 
     def transfer(self, ctf: CtfParameters) -> Float[Tensor, "b m"]:
         """CTF of each image on the band."""

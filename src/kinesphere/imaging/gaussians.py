@@ -20,11 +20,11 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from kinesphere.fourier import fourier_grid
-from kinesphere.imaging.spreading import gather_gradient, kernel_transform, spread
+from kinesphere.imaging.spreading import compare, gather_gradient, kernel_transform, spread
 
 _OVERSAMPLING = 1.5
 _LARGEST_FAVOURED_POWER = 128
-_POINTS_AT_ONCE = 16384
+_GRID_VALUES_AT_ONCE = 1 << 17  # half a megabyte: stays in a core's cache from spreading to picking coefficients
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,48 @@ def render_coefficients(
     return rendered
 
 
+@torch.no_grad()
+def inner_products(
+    points_xy: Float[Tensor, "b k p 2"],
+    amplitude: Float[Tensor, " p"],
+    plan: RenderPlan,
+    gain: Float[Tensor, "b m"],
+    data: Complex[Tensor, "b m"],
+) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+    """Compare images with renderings of k structures each, none of which is kept; no gradient.
+
+    Parameters
+    ----------
+    points_xy
+        (n_images, n_structures, n_points, 2) xy in Å, image centre at zero.
+    amplitude
+        (n_points,) integrated intensity of each point.
+    plan
+        The coefficients.
+    gain
+        (n_images, m) factor on each coefficient of a rendering, which makes it the model of an image.
+    data
+        (n_images, m) coefficients of the images.
+
+    Returns
+    -------
+    tuple
+        Re⟨data, model⟩ and ⟨model, model⟩, each (n_images, n_structures).
+    """
+    points_px = points_xy / plan.grid.spread_pixel_angstrom
+    amplitude, total = amplitude.to(points_px), (gain * plan.factor.to(gain.dtype))
+    template = total * data
+    cross, power = zip(
+        *(
+            compare(_transform(page, amplitude, plan).flatten(1), plan.index, template[row], total[row] ** 2)
+            for row, image in enumerate(points_px)
+            for page in _blocks(image, plan.grid.spread_box)
+        ),
+        strict=True,
+    )
+    return torch.cat(cross).reshape(points_px.shape[:2]), torch.cat(power).reshape(points_px.shape[:2])
+
+
 @functools.lru_cache(maxsize=16)
 def _half_plane_plan(grid: RenderGrid, device: torch.device) -> RenderPlan:
     ky, kx = fourier_grid(grid.box, device=device, dtype=torch.float64)
@@ -210,12 +252,11 @@ class _Render(torch.autograd.Function):
     def forward(ctx: Any, points_px: Tensor, amplitude: Tensor, plan: RenderPlan) -> Tensor:
         ctx.save_for_backward(points_px, amplitude)
         ctx.plan = plan
-        size, factor = plan.grid.spread_box, plan.factor.to(points_px.dtype)
-        rendered = []
-        for block in _blocks(points_px):
-            rows = torch.fft.rfft(spread(block, amplitude, size))[..., : plan.n_columns]
-            transform = torch.fft.fft(rows.transpose(1, 2).contiguous())  # (b, kx, ky): contiguous is 3 times quicker
-            rendered.append(transform.flatten(1).index_select(1, plan.index) * factor)
+        factor = plan.factor.to(points_px.dtype)
+        rendered = [
+            _transform(block, amplitude, plan).flatten(1).index_select(1, plan.index) * factor
+            for block in _blocks(points_px, plan.grid.spread_box)
+        ]
         return torch.cat(rendered)
 
     @staticmethod
@@ -224,19 +265,25 @@ class _Render(torch.autograd.Function):
         plan: RenderPlan = ctx.plan
         # a coefficient with kx > 0 is twice in the inverse of a real transform, once in the sum over half the plane
         factor = plan.factor.to(points_px.dtype) * torch.where(plan.repeated, 0.5, 1.0)
+        size = plan.grid.spread_box
         found = [
             gather_gradient(block, amplitude, _adjoint_transform(part * factor, plan))
-            for block, part in zip(_blocks(points_px), _blocks(points_px, gradients[0]), strict=True)
+            for block, part in zip(_blocks(points_px, size), _blocks(gradients[0], size), strict=True)
         ]
         grad_amplitude = torch.cat([amount for _, amount in found]).sum(0) if ctx.needs_input_grad[1] else None
         return torch.cat([position for position, _ in found]), grad_amplitude, None
 
 
-def _blocks(points_px: Tensor, values: Tensor | None = None) -> tuple[Tensor, ...]:
-    """Divide images (or values, one row an image) into blocks of few enough points; a GPU takes all at once."""
-    n_images, n_points, _ = points_px.shape
-    size = max(1, _POINTS_AT_ONCE // n_points) if points_px.device.type == "cpu" else max(n_images, 1)
-    return (points_px if values is None else values).split(size)
+def _blocks(values: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Divide what has one row an image into blocks whose grids fit the cache; a GPU takes all at once."""
+    at_once = max(1, _GRID_VALUES_AT_ONCE // size**2) if values.device.type == "cpu" else max(len(values), 1)
+    return values.split(at_once)
+
+
+def _transform(points_px: Tensor, amplitude: Tensor, plan: RenderPlan) -> Tensor:
+    """Transform of spread points (b, n_columns, size), indexed [kx, ky]; the spline's transform is still on it."""
+    rows = torch.fft.rfft(spread(points_px, amplitude, plan.grid.spread_box))[..., : plan.n_columns]
+    return torch.fft.fft(rows.transpose(1, 2).contiguous())  # contiguous is 3 times quicker
 
 
 def _adjoint_transform(gradient: Tensor, plan: RenderPlan) -> Tensor:

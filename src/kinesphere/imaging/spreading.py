@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
@@ -76,6 +76,44 @@ def gather_gradient(
     return by_position, by_amplitude
 
 
+def compare(
+    transform: Complex[Tensor, "k n"],
+    index: Int[Tensor, " m"],
+    template: Complex[Tensor, " m"],
+    squared_gain: Float[Tensor, " m"],
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Compare renderings with one image at chosen coefficients.
+
+    Parameters
+    ----------
+    transform
+        (n_renderings, n) flattened transforms.
+    index
+        (m,) where the coefficients are in them.
+    template
+        (m,) the image at these coefficients, times the gain of a rendering.
+    squared_gain
+        (m,) the gain, squared.
+
+    Returns
+    -------
+    tuple
+        Σ Re(template* · transform) and Σ gain² |transform|², each (n_renderings,).
+    """
+    if transform.device.type != "cpu":
+        return compare_reference(transform, index, template, squared_gain)
+    cross, power = torch.empty_like(transform[:, 0].real), torch.empty_like(transform[:, 0].real)
+    _compare(
+        _contiguous(transform),
+        _contiguous(index),
+        _contiguous(template),
+        _contiguous(squared_gain),
+        cross.numpy(),
+        power.numpy(),
+    )
+    return cross, power
+
+
 def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
     """Continuous Fourier transform of the spreading kernel at frequencies in cycles per grid pixel.
 
@@ -106,6 +144,14 @@ def gather_gradient_reference(points_px: Tensor, amplitude: Tensor, grid_gradien
     return by_position * amplitude[:, None], (along_x * weight_x).sum(-1)
 
 
+def compare_reference(
+    transform: Tensor, index: Tensor, template: Tensor, squared_gain: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`compare` in torch."""
+    chosen = torch.view_as_real(transform.index_select(1, index))
+    return (chosen * torch.view_as_real(template)).sum((1, 2)), (chosen**2).sum(2) @ squared_gain
+
+
 def _footprint(points_px: Tensor, size: int) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Grid indices (b, p, w, w) each point touches, its weights and their slopes (b, p, w), each along y and x."""
     first = torch.floor(points_px) - 1.0
@@ -130,8 +176,8 @@ def _spline_table(device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.as_tensor(np.ascontiguousarray(pieces[:, ::-1]), device=device, dtype=dtype)
 
 
-def _contiguous(values: Tensor) -> NDArray[np.floating]:
-    array: NDArray[np.floating] = values.detach().contiguous().numpy()
+def _contiguous(values: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = values.detach().contiguous().numpy()
     return array
 
 
@@ -237,3 +283,17 @@ def _gather(points, amplitude, gradient, by_position, by_amplitude):  # noqa: AN
             by_position[b, p, 0] = along_x * amplitude[p]
             by_position[b, p, 1] = along_y * amplitude[p]
             by_amplitude[b, p] = amount
+
+
+@_compiled
+@no_type_check
+def _compare(transform, index, template, squared_gain, cross, power):  # noqa: ANN001, ANN202
+    zero = squared_gain.dtype.type(0)
+    for k in range(transform.shape[0]):
+        page = transform[k]
+        product, squares = zero, zero
+        for m in range(index.shape[0]):
+            value = page[index[m]]
+            product += value.real * template[m].real + value.imag * template[m].imag
+            squares += squared_gain[m] * (value.real * value.real + value.imag * value.imag)
+        cross[k], power[k] = product, squares

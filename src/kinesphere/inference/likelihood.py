@@ -15,7 +15,7 @@ from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import ParticleBatch
 from kinesphere.motion.base import Motion
 
-_RENDERED_AT_ONCE = 1 << 24  # complex values of one block of projections: 128 MB
+_POINTS_AT_ONCE = 1 << 19  # projected at once: 4 MB
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,13 @@ class Likelihood:
     def all_states(self, prepared: PreparedBatch, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, "b k"]:
         """Log-likelihood of every image under every one of k shared structures, (b, k)."""
         n_states = positions.shape[0]
-        per_block = max(1, _RENDERED_AT_ONCE // (n_states * len(self.forward.band)))
+        per_block = max(1, _POINTS_AT_ONCE // (n_states * positions.shape[1]))
         rows = torch.arange(len(prepared.batch), device=positions.device).split(per_block)
         return torch.cat([self._block(prepared, positions, block) for block in rows])
 
     def _block(self, prepared: PreparedBatch, positions: Tensor, block: Tensor) -> Tensor:
         points = project_states(positions, prepared.batch.rotation[block])
-        factor = self.forward.structure_factor(points.flatten(0, 1)).reshape(len(block), positions.shape[0], -1)
-        real = torch.view_as_real(factor).flatten(2)  # (b, k, 2m)
-        gain = prepared.gain[block]
-        weighted = torch.view_as_real(prepared.data[block] * gain).flatten(1)
-        cross = torch.bmm(real, weighted[..., None])[..., 0]
-        power = torch.bmm(real**2, torch.repeat_interleave(gain**2, 2, dim=1)[..., None])[..., 0]
+        cross, power = self.forward.inner_products(points, prepared.gain[block], prepared.data[block])
         return self.objective.log_likelihood(cross, power, prepared.norm[block, None], self.n_values)
 
 
@@ -163,7 +158,7 @@ class Scorer:
         """Log-likelihood of every image at latent positions of its own."""
         n_images, n_samples, _ = z.shape
         image = torch.arange(n_images, device=z.device).repeat_interleave(n_samples)
-        per_block = max(1, _RENDERED_AT_ONCE // (8 * len(self.beads)))
+        per_block = max(1, _POINTS_AT_ONCE // len(self.beads))
         parts = [
             self.likelihood.pairs(
                 self.prepared,
