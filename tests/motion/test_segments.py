@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from kinesphere.motion.segments import Segmentation, SegmentsConfig, SegmentsMotion, compose_all, compose_two
+from kinesphere.motion.composition import compose_all, compose_two
+from kinesphere.motion.segments import Segmentation, SegmentsConfig, SegmentsMotion
 
 N_RESIDUES = 200
 

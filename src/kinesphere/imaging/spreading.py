@@ -7,12 +7,8 @@ are never written to memory.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, no_type_check
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
@@ -20,12 +16,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
 
-KERNEL_WIDTH = 4
-_FEWEST_POINTS_A_THREAD = 4096
+from kinesphere.compiled import compiled, over_rows
 
-# sums may be reordered, but NaN stays NaN: positions that are not finite must reach the trainer's guard unharmed.
-# `no_type_check` below it keeps run-time type checkers, which numba cannot compile, away from what it decorates.
-_compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+KERNEL_WIDTH = 4
 
 
 def spread(
@@ -51,7 +44,7 @@ def spread(
         return spread_reference(points_px, amplitude, size)
     grid = points_px.new_zeros(len(points_px), size, size)
     points, values, found = _contiguous(points_px), _contiguous(amplitude), grid.numpy()
-    _over_images(lambda rows: _spread(points[rows], values, found[rows]), points)
+    over_rows(lambda rows: _spread(points[rows], values, found[rows]), *points.shape[:2])
     return grid
 
 
@@ -72,7 +65,9 @@ def gather_gradient(
     by_position, by_amplitude = torch.empty_like(points_px), torch.empty_like(points_px[..., 0])
     points, values, gradient = _contiguous(points_px), _contiguous(amplitude), _contiguous(grid_gradient)
     position, amount = by_position.numpy(), by_amplitude.numpy()
-    _over_images(lambda rows: _gather(points[rows], values, gradient[rows], position[rows], amount[rows]), points)
+    over_rows(
+        lambda rows: _gather(points[rows], values, gradient[rows], position[rows], amount[rows]), *points.shape[:2]
+    )
     return by_position, by_amplitude
 
 
@@ -181,23 +176,7 @@ def _contiguous(values: Tensor) -> NDArray[Any]:
     return array
 
 
-def _over_images(work: Callable[[slice], None], points: NDArray[np.floating]) -> None:
-    """Share images out over as many threads as torch uses; compiled code holds no lock."""
-    n_images, n_points, _ = points.shape
-    n_threads = min(torch.get_num_threads(), max(n_images * n_points // _FEWEST_POINTS_A_THREAD, 1))
-    if n_threads == 1:
-        work(slice(0, n_images))
-        return
-    edges = np.linspace(0, n_images, n_threads + 1).astype(int).tolist()
-    list(_pool(n_threads).map(work, [slice(a, b) for a, b in pairwise(edges)]))
-
-
-@functools.lru_cache(maxsize=4)
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="spreading")
-
-
-@_compiled
+@compiled
 @no_type_check
 def _weights(t, one):  # noqa: ANN001, ANN202
     """Cubic B-spline at the four taps around a point that is t past the second."""
@@ -208,7 +187,7 @@ def _weights(t, one):  # noqa: ANN001, ANN202
     return w0, middle, one - w0 - middle - w3, w3
 
 
-@_compiled
+@compiled
 @no_type_check
 def _slopes(t, one):  # noqa: ANN001, ANN202
     """Take the derivative of `_weights` with respect to the point's position."""
@@ -218,7 +197,7 @@ def _slopes(t, one):  # noqa: ANN001, ANN202
     return s0, s1, -(s0 + s1 + s3), s3
 
 
-@_compiled
+@compiled
 @no_type_check
 def _spread(points, amplitude, grid):  # noqa: ANN001, ANN202
     one = points.dtype.type(1)
@@ -252,7 +231,7 @@ def _spread(points, amplitude, grid):  # noqa: ANN001, ANN202
                     row = 0
 
 
-@_compiled
+@compiled
 @no_type_check
 def _gather(points, amplitude, gradient, by_position, by_amplitude):  # noqa: ANN001, ANN202
     one = points.dtype.type(1)
@@ -285,7 +264,7 @@ def _gather(points, amplitude, gradient, by_position, by_amplitude):  # noqa: AN
             by_amplitude[b, p] = amount
 
 
-@_compiled
+@compiled
 @no_type_check
 def _compare(transform, index, template, squared_gain, cross, power):  # noqa: ANN001, ANN202
     zero = squared_gain.dtype.type(0)

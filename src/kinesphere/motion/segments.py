@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from kinesphere.motion.base import Motion
+from kinesphere.motion.composition import compose_two
 
 _SMALLEST_WIDTH = 0.05
 _LARGEST_LOG = 6.0
@@ -186,61 +186,9 @@ class SegmentsMotion(Motion):
         return membership.gather(1, largest), largest
 
 
-def compose_all(
-    points: Float[Tensor, "q 3"],
-    membership: Float[Tensor, "q m"],
-    rotation: Float[Tensor, "k m 3"],
-    translation: Float[Tensor, "k m 3"],
-    pivots: Float[Tensor, "m 3"],
-) -> Float[Tensor, "k q 3"]:
-    """Move points by the paper's exact composition (section 3.4): rotate by G_im δ_m for m = 1 … M, then translate.
-
-    The reference for `compose_two`; its cost grows with the number of segments.
-    """
-    moved = points.expand(rotation.shape[0], -1, -1)
-    for m in range(membership.shape[1]):
-        matrix = roma.rotvec_to_rotmat(membership[:, m, None] * rotation[:, None, m])  # (k, q, 3, 3)
-        moved = pivots[m] + (matrix @ (moved - pivots[m])[..., None])[..., 0]
-    return moved + torch.einsum("qm,kmc->kqc", membership, translation)
-
-
-def compose_two(
-    points: Float[Tensor, "q 3"],
-    share: Float[Tensor, "q two"],
-    segment: Int[Tensor, "q two"],
-    rotation: Float[Tensor, "k m 3"],
-    translation: Float[Tensor, "k m 3"],
-    pivots: Float[Tensor, "m 3"],
-) -> Float[Tensor, "k q 3"]:
-    """Move points by their two largest memberships only: `compose_all` up to what the other memberships hold.
-
-    At τ = 20 a residue between two segments has nothing left for a third, so this is exact to rounding at a cost that
-    does not depend on the number of segments.
-    """
-    moved = points.expand(rotation.shape[0], -1, -1)
-    shift = torch.zeros_like(moved)
-    for rank in range(segment.shape[1]):
-        which, weight = segment[:, rank], share[:, rank, None]
-        moved = pivots[which] + _rotate(weight * rotation[:, which], moved - pivots[which])
-        shift = shift + weight * translation[:, which]
-    return moved + shift
-
-
 def _bounded(logarithm: Tensor) -> Tensor:
     """Keep a logarithm inside ±6, a factor of 400 either way, where it is far from the float limits; near 0, itself."""
     return _LARGEST_LOG * torch.tanh(logarithm / _LARGEST_LOG)
-
-
-def _rotate(rotation_vector: Tensor, points: Tensor) -> Tensor:
-    """Rodrigues' formula, smooth at zero rotation: sin θ / θ and (1 − cos θ) / θ² as functions of θ²."""
-    squared = (rotation_vector**2).sum(-1, keepdim=True)
-    angle = torch.sqrt(squared + 1e-12)
-    first = torch.sin(angle) / angle
-    second = 0.5 * (torch.sin(0.5 * angle) / (0.5 * angle)) ** 2
-    along = (rotation_vector * points).sum(-1, keepdim=True)
-    # ω × (ω × x) = ω (ω · x) − |ω|² x saves the second product
-    turned = first * torch.linalg.cross(rotation_vector, points) + (second * along) * rotation_vector
-    return (1.0 - second * squared) * points + turned
 
 
 def _lay_out(domains: Tensor, n_segments: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
