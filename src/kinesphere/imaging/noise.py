@@ -33,8 +33,9 @@ class ShellStatistics:
 
     def add_data(self, group: Int[Tensor, " b"], data: Complex[Tensor, "b m"]) -> None:
         """Add the power of images, each counted once."""
-        self._add(self.data, group, data.abs() ** 2)
-        self._add(self.count, group, torch.ones_like(data.real))
+        once = self._shares(group, torch.ones_like(data[:, 0].real))
+        self._add(self.data, once, data.real**2 + data.imag**2)
+        self._add(self.count, once.sum(1, keepdim=True), torch.ones_like(data[:1].real))
 
     def add_model(
         self,
@@ -44,12 +45,18 @@ class ShellStatistics:
         weight: Float[Tensor, " b"],
     ) -> None:
         """Add pairs of an image and a conformation's projection, weighted by the posterior of that conformation."""
-        self._add(self.cross, group, weight[:, None] * (data.real * model.real + data.imag * model.imag))
-        self._add(self.model, group, weight[:, None] * (model.real**2 + model.imag**2))
+        shares = self._shares(group, weight)
+        self._add(self.cross, shares, data.real * model.real + data.imag * model.imag)
+        self._add(self.model, shares, model.real**2 + model.imag**2)
 
-    def _add(self, total: Tensor, group: Tensor, values: Tensor) -> None:
-        by_shell = self.band.coarser_to(values.shape[-1]).sum_by_shell(values).to("cpu", torch.float64)
-        total[:, : by_shell.shape[1]].index_add_(0, group.cpu(), by_shell)
+    def _shares(self, group: Tensor, weight: Tensor) -> Tensor:
+        """(n_groups, b) weight of each image in the column of its group."""
+        return weight.new_zeros(self.n_groups, len(group)).scatter_(0, group[None], weight[None])
+
+    def _add(self, total: Tensor, shares: Tensor, values: Tensor) -> None:
+        # images first: what is then summed over shells is one row a group
+        by_shell = self.band.coarser_to(values.shape[-1]).sum_by_shell(shares @ values).to("cpu", torch.float64)
+        total[:, : by_shell.shape[1]] += by_shell
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ class Likelihood:
         tuple
             (q,) log-likelihoods, (q, m) structure factors without CTF.
         """
-        points = project_points(positions[state], prepared.batch.rotation[image])
+        points = project_points(positions.index_select(0, state), prepared.batch.rotation[image])
         factor = self.forward.structure_factor(points)
-        model, data = factor * prepared.gain[image], prepared.data[image]
+        model, data = factor * prepared.gain.index_select(0, image), prepared.data.index_select(0, image)
         cross = (data.real * model.real + data.imag * model.imag).sum(1)
         power = (model.real**2 + model.imag**2).sum(1)
         return self.objective.log_likelihood(cross, power, prepared.norm[image], self.n_values), factor

@@ -81,7 +81,7 @@ class Observations:
         n_coefficients = len(band or self.band)
         return ParticleBatch(
             index=index.to(device),
-            data=self.data[index, :n_coefficients].to(device),
+            data=self.data[:, :n_coefficients].index_select(0, index).to(device),
             rotation=self.rotation[index].to(device),
             ctf=self.ctf[index].to(device),
             group=self.group[index].to(device),
