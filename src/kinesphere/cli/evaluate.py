@@ -13,6 +13,7 @@ import tyro
 from rich.progress import Progress
 
 from kinesphere import load
+from kinesphere.io.structure import read_model
 from kinesphere.runtime import console, set_threads
 from kinesphere.validation.scores import ScoreSettings, score
 from kinesphere.validation.truth import read_truth
@@ -28,6 +29,8 @@ class EvaluateOptions:
     """Folder of a finished run."""
     truth: Path
     """The truth.npz of the run's particles."""
+    model: Path | None = None
+    """Atomic model to be carried along and scored: needed for a run that moves pseudo-atoms."""
     settings: tyro.conf.OmitArgPrefixes[ScoreSettings] = field(default_factory=ScoreSettings)
     """What is scored beyond what always is."""
     threads: int | None = None
@@ -39,6 +42,8 @@ def run(options: EvaluateOptions) -> None:
     set_threads(options.threads)
     truth = read_truth(options.truth)
     finished = load(options.run)
+    if options.model is not None:
+        finished = finished.carrying(read_model(options.model))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Ideal observer", total=None)
         scores = score(

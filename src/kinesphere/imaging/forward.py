@@ -19,17 +19,23 @@ class ForwardModel:
     band
         The coefficients that are modelled.
     amplitude
-        (n_points,) integrated intensity of each point.
+        (n_points,) integrated intensity of each point; or (n_classes, n_points), a share of each point in every class.
     width_angstrom
-        Standard deviation of the Gaussians.
+        Standard deviation of the Gaussians; one for every class (DynaMight eq. 8).
     """
 
-    def __init__(self, band: FourierBand, amplitude: Float[Tensor, " p"], width_angstrom: float) -> None:
+    def __init__(
+        self, band: FourierBand, amplitude: Float[Tensor, "*classes p"], width_angstrom: float | tuple[float, ...]
+    ) -> None:
         self.band, self.amplitude, self.width_angstrom = band, amplitude, width_angstrom
         self.grid = band.smallest_grid()
-        envelope = band.select(gaussian_envelope(self.grid, width_angstrom, band.shell.device))
-        self._plan = RenderPlan.of_frequencies(self.grid, band.row, band.column, envelope)
+        widths = width_angstrom if isinstance(width_angstrom, tuple) else (width_angstrom,)
+        self._classes = tuple(zip(amplitude.reshape(len(widths), -1), map(self._make_plan, widths), strict=True))
         self._sx, self._sy = band.frequencies()
+
+    def _make_plan(self, width_angstrom: float) -> RenderPlan:
+        envelope = self.band.select(gaussian_envelope(self.grid, width_angstrom, self.band.shell.device))
+        return RenderPlan.of_frequencies(self.grid, self.band.row, self.band.column, envelope)
 
     def coarser(self, n_shells: int) -> ForwardModel:
         """Return the same model on a band of fewer shells, rendered in a smaller box."""
@@ -37,13 +43,24 @@ class ForwardModel:
 
     def structure_factor(self, points_xy: Float[Tensor, "b p 2"]) -> Complex[Tensor, "b m"]:
         """Fourier coefficients of projected points (n_images, n_points, 2) in Å, envelope included, CTF not."""
-        return render_coefficients(points_xy, self.amplitude, self._plan)
+        (amplitude, plan), *others = self._classes
+        total = render_coefficients(points_xy, amplitude, plan)
+        for amplitude, plan in others:
+            total = total + render_coefficients(points_xy, amplitude, plan)
+        return total
 
     def inner_products(
         self, points_xy: Float[Tensor, "b k p 2"], gain: Float[Tensor, "b m"], data: Complex[Tensor, "b m"]
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Re⟨data, gain · structure factor⟩ and ⟨the latter, itself⟩ of k structures for each image; no gradient."""
-        return inner_products(points_xy, self.amplitude, self._plan, gain, data)
+        if len(self._classes) == 1:
+            (amplitude, plan), *_ = self._classes
+            return inner_products(points_xy, amplitude, plan, gain, data)
+        n_images, n_states = points_xy.shape[:2]
+        factor = self.structure_factor(points_xy.flatten(0, 1)).reshape(n_images, n_states, -1)
+        model, template = factor * gain[:, None], data[:, None]
+        cross = (template.real * model.real + template.imag * model.imag).sum(2)
+        return cross, (model.real**2 + model.imag**2).sum(2)
 
     def transfer(self, ctf: CtfParameters) -> Float[Tensor, "b m"]:
         """CTF of each image on the band."""
@@ -63,4 +80,4 @@ def shell_values(
     profile: Float[Tensor, "g shells"], group: Int[Tensor, " b"], band: FourierBand
 ) -> Float[Tensor, "b m"]:
     """Spread a per-shell profile of each optics group over the coefficients of images in those groups."""
-    return profile[group][:, band.shell]
+    return profile.index_select(1, band.shell).index_select(0, group)  # shells first: they repeat, groups hardly

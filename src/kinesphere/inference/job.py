@@ -9,19 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Bool, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
-from kinesphere.inference.config import SegmentsRunConfig
-from kinesphere.inference.frame import (
-    find_centre,
-    require_best_placement,
-    require_contrast,
-    require_fit,
-    require_inside,
-    require_match,
+from kinesphere.errors import InputError
+from kinesphere.inference.config import FieldRunConfig, SegmentsRunConfig
+from kinesphere.inference.frame import require_best_placement, require_contrast, require_match
+from kinesphere.inference.half_errors import compare_half_models
+from kinesphere.inference.methods import (
+    RunConfig,
+    make_forward,
+    make_model,
+    name_of,
+    provenance_of,
+    read_subject,
+    resolve,
+    subject_file,
+    warning_of,
 )
-from kinesphere.inference.methods import make_forward, make_model, make_reference, resolve
 from kinesphere.inference.observations import Observations
 from kinesphere.inference.observe import observe
 from kinesphere.inference.placement import compare_placements
@@ -34,15 +40,16 @@ from kinesphere.inference.run_folder import (
     write_run_file,
 )
 from kinesphere.inference.schedule import Schedule
+from kinesphere.inference.subject import Subject
 from kinesphere.inference.trainer import Trainer
 from kinesphere.io.checkpoint import has_checkpoint
-from kinesphere.io.structure import AtomicModel, read_model, write_model
 from kinesphere.motion.reference import Reference
 from kinesphere.particles import ParticleSet, assign_halves
 from kinesphere.runtime import Interrupts, choose_device, claimed, console, interrupts, seed_everything, set_threads
 
 ALL_IMAGES = 0
-_METHOD = "segments"
+_FEWEST_OF_A_HALF = 2
+_VALIDATION_STREAM = 1  # its own random stream: the draw of half sets stays what it is without a validation subset
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,20 @@ class Job:
     folder
         The run folder.
     config
-        What the user asked for.
-    particles, model, reference
-        Inputs, as read.
-    centre_angstrom
-        (3,) the box centre in the frame of the model.
+        What the user asked for, numbers filled in.
+    particles
+        As read; with half sets where two models are trained.
+    subject
+        What is moved.
+    is_validation
+        (n,) the particles that train no motion.
     """
 
     folder: Path
-    config: SegmentsRunConfig
+    config: RunConfig
     particles: ParticleSet
-    model: AtomicModel
-    reference: Reference
-    centre_angstrom: NDArray[np.float64]
+    subject: Subject
+    is_validation: Bool[np.ndarray, " n"]
 
     @property
     def inputs(self) -> list[Path]:
@@ -75,9 +83,23 @@ class Job:
         return [path for path in files if path is not None]
 
     @property
+    def reference(self) -> Reference:
+        """The subject as motion and renderer see it."""
+        return self.subject.reference
+
+    @property
     def frame(self) -> dict[str, list[float]]:
         """Where zero is, as run.yaml records it."""
-        return {"centre_angstrom": self.centre_angstrom.tolist()}
+        return {"centre_angstrom": self.subject.centre_angstrom.tolist()}
+
+    def rows(self, half: int) -> Int[np.ndarray, " k"]:
+        """Particles of one half set, or all of them."""
+        return np.arange(len(self.particles)) if half == ALL_IMAGES else np.flatnonzero(self.particles.half == half)
+
+    def training_rows(self, half: int) -> Int[np.ndarray, " k"]:
+        """Particles that train the model of a half set."""
+        rows = self.rows(half)
+        return rows[~self.is_validation[rows]]
 
 
 def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
@@ -93,13 +115,31 @@ def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
     folder
         The run folder.
     """
+    run_job(config, folder)
+
+
+def run_field(config: FieldRunConfig, folder: Path) -> None:
+    """Run DynaMight: train a displacement field on each of two half sets; otherwise as `run_segments`.
+
+    Parameters
+    ----------
+    config
+        The run's configuration.
+    folder
+        The run folder.
+    """
+    run_job(config, folder)
+
+
+def run_job(config: RunConfig, folder: Path) -> None:
+    """Run any method from its configuration to a finished run folder."""
     config.require_sensible()
     set_threads(config.training.threads)
     seed_everything(config.training.seed)
     device = choose_device(config.training.device)
     with claimed(folder), interrupts() as flag:
         job = prepare(config, folder)
-        known = is_same_run(folder, _METHOD, job.config, job.inputs, job.frame)
+        known = is_same_run(folder, name_of(job.config), job.config, job.inputs, job.frame)
         if known and (folder / "latents.npz").exists():
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
@@ -107,15 +147,20 @@ def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
         trainers = make_trainers(job, observations, device)
         if not known:
             require_agreement(job, observations, trainers)
-            write_run_file(folder, _METHOD, job.config, job.inputs, job.frame)
-        write_model(folder / "model.cif", job.model)
+            extras = provenance_of(job.config)
+            write_run_file(folder, name_of(job.config), job.config, job.inputs, job.frame, **extras)
+        job.subject.save(folder)
         with console.logging_to(folder / "log.txt"):
-            n_residues = len(job.reference.points)
-            console.print(f"{len(job.particles)} particles, {n_residues} residues, on {describe_device(device)}")
-            train(job, trainers, flag)
+            if (warning := warning_of(job.config)) is not None:
+                console.print(warning, style="yellow")
+            n_points = len(job.reference.points)
+            console.print(
+                f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {describe_device(device)}"
+            )
+            train(job, trainers, observations, flag)
 
 
-def prepare(config: SegmentsRunConfig, folder: Path) -> Job:
+def prepare(config: RunConfig, folder: Path) -> Job:
     """Read the inputs, and check all that can be told without the images.
 
     Raises
@@ -125,19 +170,46 @@ def prepare(config: SegmentsRunConfig, folder: Path) -> Job:
     """
     particles = ParticleSet.read(config.particles, passthrough=config.passthrough)
     particles.require_poses()
-    model = read_model(config.model)
-    centre = find_centre(particles, config.map)
-    reference = make_reference(config, model, centre)
-    first = particles.optics[int(particles.optics_group[0])]
-    box_px = first.box_px or particles.images([0]).shape[-1]
-    require_inside(reference, 0.5 * box_px * first.pixel_size_angstrom, config.model)
-    if config.map is not None and not config.ignore_misfit:
-        require_fit(reference, config.map, config.model)
-    if config.training.halves:
-        particles = assign_halves(particles, config.training.seed)
-    n_models = 2 if config.training.halves else 1
-    resolved = resolve(config, len(reference.points), len(particles) // n_models)
-    return Job(folder, resolved, particles, model, reference, centre)
+    subject = read_subject(config, particles)
+    training = config.training
+    if training.halves:
+        particles = assign_halves(particles, training.seed)
+        require_both_halves(particles, config.particles)
+    n_models = 2 if training.halves else 1
+    resolved = resolve(config, len(subject.reference.points), len(particles) // n_models)
+    is_validation = choose_validation(particles, training.validation_fraction, training.seed)
+    return Job(folder, resolved, particles, subject, is_validation)
+
+
+def require_both_halves(particles: ParticleSet, source: Path) -> None:
+    """Refuse particles that are all, or nearly all, in one half set.
+
+    Raises
+    ------
+    InputError
+        Naming the half that is empty.
+    """
+    for half in (1, 2):
+        count = int((particles.half == half).sum())
+        if count < _FEWEST_OF_A_HALF:
+            problem = f"half set {half} has {count} of {len(particles)} particles"
+            remedy = "Give particles of both half sets, or remove rlnRandomSubset to have them drawn"
+            raise InputError(source, problem, remedy)
+
+
+def choose_validation(particles: ParticleSet, fraction: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Draw the validation subset: a fraction of each half set, entries that share an image together."""
+    chosen = np.zeros(len(particles), dtype=bool)
+    if fraction == 0:
+        return chosen
+    keys = np.stack([particles.image_file, particles.image_slot], axis=1)
+    _, image = np.unique(keys, axis=0, return_inverse=True)
+    image = image.ravel()
+    draw = np.random.default_rng([seed, _VALIDATION_STREAM])
+    for half in (1, 2):
+        images = np.unique(image[particles.half == half])
+        chosen |= np.isin(image, draw.permutation(images)[: round(fraction * len(images))])
+    return chosen
 
 
 def require_agreement(job: Job, observations: Observations, trainers: Mapping[int, Trainer]) -> None:
@@ -152,23 +224,26 @@ def require_agreement(job: Job, observations: Observations, trainers: Mapping[in
         require_contrast(trainer.statistics_at_rest, job.config.particles)
     if not job.config.ignore_misfit:
         trainer = next(iter(trainers.values()))
-        as_it_lies, best = compare_placements(trainer.forward, trainer.beads, observations)
-        require_best_placement(as_it_lies, best, observations.band.field_of_view_angstrom, job.config.model)
+        as_it_lies, best = compare_placements(trainer.forward, trainer.beads.detach(), observations)
+        extent = observations.band.field_of_view_angstrom
+        require_best_placement(as_it_lies, best, extent, subject_file(job.config))
     for trainer in trainers.values():
         require_match(trainer.statistics_at_rest, job.config.particles)
 
 
-def train(job: Job, trainers: Mapping[int, Trainer], flag: Interrupts) -> None:
+def train(job: Job, trainers: Mapping[int, Trainer], observations: Observations, flag: Interrupts) -> None:
     """Train the model of all images, or those of the half sets, and write what was found."""
     n, d = len(job.particles), job.config.training.latents.latent_dim
     mean, covariance = np.zeros((n, d), np.float32), np.zeros((n, d, d), np.float32)
     history: dict[int, list[dict[str, float]]] = {}
     for half, trainer in trainers.items():
-        rows = _rows(job.particles, half)
+        rows = job.rows(half)
         _fit(job, trainer, half, history, flag)
         with _bar("Inferring conformations", len(rows), flag) as advance:
-            posterior = trainer.infer(report=advance)
+            posterior = trainer.infer(_all_of(job, half, trainer, observations), advance)
         mean[rows], covariance[rows] = posterior.mean.numpy(), posterior.covariance.numpy()
+    if job.is_validation.any():
+        _compare_halves(job, trainers, observations)
     label = job.particles.half if job.config.training.halves else np.zeros(n, np.int64)
     latents = LatentTable(np.arange(n), mean, covariance, label)
     write_particles(job.folder / "particles.star", job.particles, latents)
@@ -176,16 +251,30 @@ def train(job: Job, trainers: Mapping[int, Trainer], flag: Interrupts) -> None:
     console.print(f"Wrote one conformation per particle to {job.folder}")
 
 
+def _compare_halves(job: Job, trainers: Mapping[int, Trainer], observations: Observations) -> None:
+    rows = np.flatnonzero(job.is_validation)
+    errors = compare_half_models(trainers[1], trainers[2], observations.subset(_index(rows)), rows)
+    errors.save(job.folder / "validation" / "displacement_errors.npz")
+    console.print(errors.summary())
+
+
 def make_trainers(job: Job, observations: Observations, device: torch.device) -> dict[int, Trainer]:
     """Make the trainer of all images, or one for each half set, by the number of the half."""
     if not job.config.training.halves:
         return {ALL_IMAGES: make_trainer(job, observations, ALL_IMAGES, device)}
-    subsets = {half: observations.subset(torch.from_numpy(_rows(job.particles, half))) for half in (1, 2)}
-    return {half: make_trainer(job, subset, half, device) for half, subset in subsets.items()}
+    return {
+        half: make_trainer(job, observations.subset(_index(job.training_rows(half))), half, device) for half in (1, 2)
+    }
 
 
-def _rows(particles: ParticleSet, half: int) -> NDArray[np.int64]:
-    return np.arange(len(particles)) if half == ALL_IMAGES else np.flatnonzero(particles.half == half)
+def _all_of(job: Job, half: int, trainer: Trainer, observations: Observations) -> Observations:
+    """Return the images of a half set, those that trained nothing included."""
+    rows = job.rows(half)
+    return trainer.observations if len(rows) == len(trainer.observations) else observations.subset(_index(rows))
+
+
+def _index(rows: Int[np.ndarray, " k"]) -> Tensor:
+    return torch.from_numpy(rows)
 
 
 def _observe(job: Job, flag: Interrupts) -> Observations:

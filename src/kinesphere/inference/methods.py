@@ -8,59 +8,123 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kinesphere.errors import InputError
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.forward import ForwardModel
-from kinesphere.inference.config import LatentsConfig, SegmentsRunConfig
+from kinesphere.inference.config import FieldRunConfig, LatentsConfig, SegmentsRunConfig
 from kinesphere.inference.encoder import VariationalLatents
+from kinesphere.inference.frame import find_centre, require_fit, require_inside
 from kinesphere.inference.latents import LatentModel, MarginalLatents, default_n_nodes
 from kinesphere.inference.objective import make_objective
 from kinesphere.inference.schedule import default_epochs
+from kinesphere.inference.subject import (
+    MODEL_FILE,
+    Subject,
+    describe_shared,
+    load_pseudo_atoms,
+    model_bias,
+    subject_of_map,
+)
 from kinesphere.inference.trainer import Model
-from kinesphere.io.structure import AtomicModel
+from kinesphere.io.structure import AtomicModel, read_model
 from kinesphere.motion.base import Motion
+from kinesphere.motion.field import FieldMotion, default_n_parts, make_field
 from kinesphere.motion.reference import Reference, build_reference
-from kinesphere.motion.restraints import Restraints
+from kinesphere.motion.restraints import NeighbourRestraints, Restraint, Restraints
 from kinesphere.motion.segments import SegmentsMotion, default_n_segments
+from kinesphere.particles import ParticleSet
 
-RunConfig = SegmentsRunConfig
-CONFIG_OF_METHOD: dict[str, type[RunConfig]] = {"segments": SegmentsRunConfig}
+RunConfig = SegmentsRunConfig | FieldRunConfig
+CONFIG_OF_METHOD: dict[str, type[SegmentsRunConfig | FieldRunConfig]] = {
+    "segments": SegmentsRunConfig,
+    "field": FieldRunConfig,
+}
 
 _TOTAL_INTENSITY = 100.0
 _RANGE = re.compile(r"(?P<chain>[^:]+):(?P<first>-?\d+)-(?P<last>-?\d+)")
 
 
-def resolve(config: RunConfig, n_residues: int, n_images: int) -> RunConfig:
+def name_of(config: RunConfig) -> str:
+    """Name of the method that a configuration is for."""
+    return next(name for name, kind in CONFIG_OF_METHOD.items() if type(config) is kind)
+
+
+def resolve(config: RunConfig, n_points: int, n_images: int) -> RunConfig:
     """Put numbers where the user left the choice to the program, so that run.yaml says what was done.
 
     Parameters
     ----------
     config
         What the user asked for.
-    n_residues
-        Residues that move.
+    n_points
+        Residues or pseudo-atoms that move.
     n_images
         Images each model is trained on.
     """
     training = config.training
     n_nodes = training.latents.n_nodes or default_n_nodes(training.latents.latent_dim)
     epochs = training.schedule.epochs or default_epochs(n_images)
-    n_segments = config.segments.n_segments or default_n_segments(n_residues)
-    return replace(
-        config,
-        segments=replace(config.segments, n_segments=n_segments),
-        training=replace(
-            training,
-            latents=replace(training.latents, n_nodes=n_nodes),
-            schedule=replace(training.schedule, epochs=epochs),
-        ),
-    )
+    latents = replace(training.latents, n_nodes=n_nodes)
+    if isinstance(config, FieldRunConfig):
+        n_parts = config.field.n_parts or default_n_parts(n_points)
+        field = replace(config.field, n_parts=n_parts)
+        of_field = replace(config.training, latents=latents, schedule=replace(config.training.schedule, epochs=epochs))
+        return replace(config, n_gaussians=n_points, field=field, training=of_field)
+    n_segments = config.segments.n_segments or default_n_segments(n_points)
+    segments = replace(config.segments, n_segments=n_segments)
+    of_segments = replace(config.training, latents=latents, schedule=replace(config.training.schedule, epochs=epochs))
+    return replace(config, segments=segments, training=of_segments)
 
 
-def make_reference(config: RunConfig, model: AtomicModel, centre_angstrom: NDArray[np.floating]) -> Reference:
-    """Prepare the nominal model of a run: y⁰ of the equation."""
+def read_subject(config: RunConfig, particles: ParticleSet) -> Subject:
+    """Read what is to be moved, and check all that can be told about it without the images.
+
+    Raises
+    ------
+    InputError
+        If the run would fail or mean nothing.
+    """
+    if isinstance(config, FieldRunConfig):
+        return subject_of_map(config, particles)
+    model, centre = read_model(config.model), find_centre(particles, config.map)
+    reference = make_reference(config, model, centre)
+    first = particles.optics[int(particles.optics_group[0])]
+    box_px = first.box_px or particles.images([0]).shape[-1]
+    require_inside(reference, 0.5 * box_px * first.pixel_size_angstrom, config.model)
+    if config.map is not None and not config.ignore_misfit:
+        require_fit(reference, config.map, config.model)
+    return Subject(model, reference, centre)
+
+
+def load_subject(config: RunConfig, folder: Path, centre_angstrom: NDArray[np.float64]) -> Subject:
+    """Read the subject of a run from its folder."""
+    if isinstance(config, FieldRunConfig):
+        return load_pseudo_atoms(folder, centre_angstrom)
+    model = read_model(folder / MODEL_FILE)
+    return Subject(model, make_reference(config, model, centre_angstrom), centre_angstrom)
+
+
+def provenance_of(config: RunConfig) -> dict[str, object]:
+    """Say what run.yaml has to record of a method beyond its configuration."""
+    return describe_shared(config) if isinstance(config, FieldRunConfig) else {}
+
+
+def warning_of(config: RunConfig) -> str | None:
+    """Return what the user has to be warned of before the run."""
+    return model_bias(config) if isinstance(config, FieldRunConfig) else None
+
+
+def subject_file(config: RunConfig) -> Path:
+    """Return the file that messages about the subject name."""
+    return config.map if isinstance(config, FieldRunConfig) else config.model
+
+
+def make_reference(config: SegmentsRunConfig, model: AtomicModel, centre_angstrom: NDArray[np.floating]) -> Reference:
+    """Prepare the nominal model of a segments run: y⁰ of the equation."""
     domains = _domains(model, config.ranges) if config.ranges else None
     source = str(config.model)
     return build_reference(model, centre_angstrom, source=source, placement=config.beads, domain_of_residue=domains)
@@ -68,24 +132,44 @@ def make_reference(config: RunConfig, model: AtomicModel, centre_angstrom: NDArr
 
 def make_motion(config: RunConfig, reference: Reference) -> Motion:
     """Make the motion model of a run, its parameters drawn from the global random state."""
-    return SegmentsMotion(reference.points, reference.domains, config.training.latents.latent_dim, config.segments)
+    latent_dim = config.training.latents.latent_dim
+    if isinstance(config, FieldRunConfig):
+        return make_field(config.field, reference.points, latent_dim)
+    return SegmentsMotion(reference.points, reference.domains, latent_dim, config.segments)
+
+
+def make_restraints(config: RunConfig, reference: Reference) -> Restraint:
+    """Make the prior on structures of a run."""
+    if isinstance(config, FieldRunConfig):
+        return NeighbourRestraints(
+            reference.points,
+            weight=config.training.restraints.distance_weight,
+            balance=config.training.restraints.gradient_ratio,
+            edges=reference.edges if config.regularise_with_model else None,
+        )
+    weights = config.training.restraints
+    return Restraints(
+        reference.points, reference.chain, continuity=weights.continuity_weight, clash=weights.clash_weight
+    )
+
+
+def memberships(motion: Motion) -> Float[Tensor, "p m"]:
+    """Soft assignment of the reference points to parts that move together, rows adding up to 1."""
+    if isinstance(motion, FieldMotion):
+        return motion.memberships()
+    if isinstance(motion, SegmentsMotion):
+        return motion.segmentation.memberships()
+    raise TypeError(f"{type(motion).__name__} has no parts")
 
 
 def make_model(config: RunConfig, reference: Reference, band: FourierBand) -> Model:
     """Make all parts of a run's model."""
-    training = config.training
-    restraints = Restraints(
-        reference.points,
-        reference.chain,
-        continuity=training.restraints.continuity_weight,
-        clash=training.restraints.clash_weight,
-    )
     return Model(
         motion=make_motion(config, reference),
-        latents=make_latents(training.latents, band),
+        latents=make_latents(config.training.latents, band),
         reference=reference,
-        objective=make_objective(training.objective),
-        restraints=restraints,
+        objective=make_objective(config.training.objective),
+        restraints=make_restraints(config, reference),
     )
 
 
@@ -99,8 +183,11 @@ def make_latents(config: LatentsConfig, band: FourierBand) -> LatentModel:
 
 def make_forward(config: RunConfig, reference: Reference, band: FourierBand, device: torch.device) -> ForwardModel:
     """Make the forward model; the beads' total intensity is arbitrary, since the signal's scale is estimated."""
-    amplitude = reference.amplitude / reference.amplitude.sum() * _TOTAL_INTENSITY
-    return ForwardModel(band.to(device), amplitude.to(device), config.bead_width_angstrom)
+    amplitude = (reference.amplitude / reference.amplitude.sum() * _TOTAL_INTENSITY).to(device)
+    width = reference.width_angstrom if isinstance(config, FieldRunConfig) else config.bead_width_angstrom
+    if width is None:
+        raise TypeError("pseudo-atoms have widths")
+    return ForwardModel(band.to(device), amplitude, width)
 
 
 def _domains(model: AtomicModel, ranges: tuple[str, ...]) -> NDArray[np.int64]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kinesphere.config import load_document, load_yaml
 from kinesphere.errors import InputError
 from kinesphere.inference.job import ALL_IMAGES, checkpoint_folder
-from kinesphere.inference.methods import CONFIG_OF_METHOD, make_motion, make_reference, method_of
+from kinesphere.inference.methods import CONFIG_OF_METHOD, load_subject, make_motion, memberships, method_of
+from kinesphere.inference.passenger import Passenger, take_aboard
 from kinesphere.inference.run_folder import LatentTable, read_metrics
+from kinesphere.inference.subject import Subject
 from kinesphere.io.checkpoint import load_checkpoint
-from kinesphere.io.structure import AtomicModel, read_model
+from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.base import Motion
 from kinesphere.motion.reference import Reference
 from kinesphere.motion.segments import SegmentsMotion
@@ -62,14 +66,57 @@ class Run:
         return ParticleSet.read(self.path / "particles.star")
 
     @cached_property
-    def model(self) -> AtomicModel:
-        """The nominal model."""
-        return read_model(self.path / "model.cif")
+    def subject(self) -> Subject:
+        """What the run moves, as it was before training."""
+        return load_subject(self._config, self.path, self.centre_angstrom)
+
+    @property
+    def reference(self) -> Reference:
+        """The subject as motion and renderer see it."""
+        return self.subject.reference
 
     @cached_property
-    def reference(self) -> Reference:
-        """The nominal model as motion and renderer see it."""
-        return make_reference(self._config, self.model, self.centre_angstrom)
+    def passenger(self) -> Passenger:
+        """What rides with the motion: the subject's own atoms, or those of the model that `carrying` was given."""
+        reference = self.reference
+        atoms = {half: motion.at_rest(reference.atoms).detach() for half, motion in self.motions.items()}
+        return Passenger(self.subject.model, atoms, reference.atom_owner, {})
+
+    @cached_property
+    def model(self) -> AtomicModel:
+        """The atoms that are moved: of the nominal model, or pseudo-atoms."""
+        return self.passenger.model
+
+    def carrying(self, model: AtomicModel) -> Run:
+        """Return the same run with another model aboard.
+
+        A run whose reference is an atomic model takes it to be in that model's state. Pseudo-atoms stand for a map:
+        there the state that the model shows is found by density, and the model pulled back from it
+        (`passenger.states`).
+
+        Parameters
+        ----------
+        model
+            Atomic model in the frame of the run's own model or map.
+
+        Returns
+        -------
+        Run
+            Whose structures are those of `model`.
+        """
+        local = torch.as_tensor(model.positions_angstrom - self.centre_angstrom, dtype=torch.float32)
+        owner = torch.cdist(local, self.reference.points).argmin(1)
+        atoms, states = {}, {}
+        for half, motion in self.motions.items():
+            atoms[half] = local
+            if motion.learns_reference:
+                rows = np.flatnonzero((self.latents.half == half) | (half == ALL_IMAGES))
+                candidates = self.latents.mean[rows].astype(np.float64)
+                weight = self.reference.amplitude.reshape(-1, len(self.reference.beads)).sum(0)
+                atoms[half], states[half] = take_aboard(motion, weight, candidates, model, self.centre_angstrom)
+        other = copy.copy(self)
+        vars(other).update(passenger=Passenger(model, atoms, owner, states), model=model)
+        return other
 
     @cached_property
     def motions(self) -> dict[int, Motion]:
@@ -92,11 +139,9 @@ class Run:
     @property
     def memberships(self) -> Float[np.ndarray, "residues segments"]:
         """Soft assignment of residues to segments; what is no polymer has the row of the residue it rides with."""
-        segmentation = self._segments_motion().segmentation
         with torch.no_grad():
-            of_point = segmentation.memberships().numpy()
-        owner = self.reference.atom_owner.numpy()[self.model.centre_atom]
-        return of_point[owner]
+            of_point = memberships(self.motion).numpy()
+        return of_point[self.passenger.owner.numpy()[self.model.centre_atom]]
 
     @property
     def pivots(self) -> Float[np.ndarray, "segments 3"]:
@@ -118,46 +163,44 @@ class Run:
 
     def decode(self, z: Float[np.ndarray, "m d"], half: int | None = None) -> Float[np.ndarray, "m residues 3"]:
         """Centres of all residues at latent positions z, by the model of a half set where there are two."""
-        atoms = self.reference.atoms[torch.as_tensor(self.model.centre_atom)]
-        owner = self.reference.atom_owner[torch.as_tensor(self.model.centre_atom)]
-        return self._move(z, atoms, owner, self._choose(half)) + self.centre_angstrom
+        return self._decode(z, half, torch.as_tensor(self.model.centre_atom))
 
     def decode_atoms(self, z: Float[np.ndarray, "m d"], half: int | None = None) -> Float[np.ndarray, "m atoms 3"]:
         """All atoms at latent positions z."""
-        moved = self._move(z, self.reference.atoms, self.reference.atom_owner, self._choose(half))
-        return moved + self.centre_angstrom
+        return self._decode(z, half, torch.arange(self.model.n_atoms))
 
     def structures(self, images: ArrayLike) -> Float[np.ndarray, "m atoms 3"]:
         """All atoms of the molecules in these images (rows of the particle set)."""
-        atoms, owner = self.reference.atoms, self.reference.atom_owner
-        return self._of_images(np.atleast_1d(np.asarray(images)), atoms, owner) + self.centre_angstrom
+        return self._of_images(images, self.passenger.atoms, self.passenger.owner) + self.centre_angstrom
 
     def residues(self, images: ArrayLike) -> Float[np.ndarray, "m residues 3"]:
         """Residue centres of the molecules in these images."""
-        atom = torch.as_tensor(self.model.centre_atom)
-        chosen = np.atleast_1d(np.asarray(images))
-        centres, owner = self.reference.atoms[atom], self.reference.atom_owner[atom]
-        return self._of_images(chosen, centres, owner) + self.centre_angstrom
+        chosen = torch.as_tensor(self.model.centre_atom)
+        centres = {half: atoms[chosen] for half, atoms in self.passenger.atoms.items()}
+        return self._of_images(images, centres, self.passenger.owner[chosen]) + self.centre_angstrom
 
     def displacements(self, points: Float[np.ndarray, "p 3"], images: ArrayLike) -> Float[np.ndarray, "m p 3"]:
         """How far points of the nominal model's frame move in these images; a point rides with its nearest residue."""
         local = torch.as_tensor(np.asarray(points) - self.centre_angstrom, dtype=torch.float32)
         owner = torch.cdist(local, self.reference.points).argmin(1)
-        return self._of_images(np.atleast_1d(np.asarray(images)), local, owner) - local.numpy()
+        return self._of_images(images, dict.fromkeys(self.motions, local), owner) - local.numpy()
 
-    def _choose(self, half: int | None) -> Motion:
-        return self.motion if half is None else self.motions[half]
+    def _decode(self, z: Float[np.ndarray, "m d"], half: int | None, chosen: Tensor) -> NDArray[np.float64]:
+        which = next(iter(self.motions)) if half is None else half
+        atoms, owner = self.passenger.atoms[which][chosen], self.passenger.owner[chosen]
+        return self._move(z, atoms, owner, self.motions[which]) + self.centre_angstrom
 
-    def _of_images(self, images: Int[np.ndarray, " m"], points: Tensor, owner: Tensor) -> NDArray[np.float64]:
-        if images.size and (images.min() < 0 or images.max() >= len(self.latents.index)):
-            problem = f"there is no particle {int(images.max())}: the run has {len(self.latents.index)}"
+    def _of_images(self, images: ArrayLike, points: Mapping[int, Tensor], owner: Tensor) -> NDArray[np.float64]:
+        """Move points, given in the reference of each half set, as in some images."""
+        chosen: NDArray[np.int64] = np.atleast_1d(np.asarray(images))
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self.latents.index)):
+            problem = f"there is no particle {int(chosen.max())}: the run has {len(self.latents.index)}"
             raise InputError(self.path, problem, "Rows count from 0")
-        moved = np.empty((len(images), len(points), 3))
+        moved = np.empty((len(chosen), len(owner), 3))
         for half, motion in self.motions.items():
-            rows = np.flatnonzero((self.latents.half[images] == half) | (half == ALL_IMAGES))
-            if rows.size == 0:
-                continue
-            moved[rows] = self._move(self.latents.mean[images[rows]], points, owner, motion)
+            rows = np.flatnonzero((self.latents.half[chosen] == half) | (half == ALL_IMAGES))
+            if rows.size:
+                moved[rows] = self._move(self.latents.mean[chosen[rows]], points[half], owner, motion)
         return moved
 
     @torch.no_grad()

@@ -94,8 +94,10 @@ def is_same_run(folder: Path, method: str, config: Any, inputs: Sequence[Path], 
     return False
 
 
-def write_run_file(folder: Path, method: str, config: Any, inputs: Sequence[Path], frame: Mapping[str, Any]) -> None:
-    """Write run.yaml: what was asked for, by whom it was done, on which data."""
+def write_run_file(
+    folder: Path, method: str, config: Any, inputs: Sequence[Path], frame: Mapping[str, Any], **extras: Any
+) -> None:
+    """Write run.yaml: what was asked for, by whom it was done, on which data, and what a method has to add."""
     save_yaml(
         config,
         folder / "run.yaml",
@@ -108,6 +110,7 @@ def write_run_file(folder: Path, method: str, config: Any, inputs: Sequence[Path
             **{library: version(library) for library in _LIBRARIES},
         },
         inputs={str(file): _digest(file) for file in inputs},
+        **extras,
     )
 
 

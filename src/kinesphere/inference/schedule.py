@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 _FEWEST_SHELLS = 6
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class PaceConfig:
     """How long to train, and how resolution and learning rate change on the way."""
 
     epochs: int | None = None
@@ -20,8 +21,6 @@ class ScheduleConfig:
     """Part of the resolution shells used during those."""
     learning_rate: float = 1e-3
     """Largest learning rate of the networks (Adam)."""
-    segmentation_learning_rate: float = 1e-2
-    """Largest learning rate of the segments' boundaries."""
     final_learning_rate_fraction: float = 0.05
     """Where the cosine decay of the learning rates ends, as a fraction."""
     warm_up_steps: int = 20
@@ -32,6 +31,84 @@ class ScheduleConfig:
     """Stop early when the log-likelihood has not risen for this many passes at full resolution."""
     tolerance: float = 0.02
     """Smallest rise in log-likelihood an image, in nats, that counts."""
+
+    @property
+    def structural_learning_rate(self) -> float:
+        """Largest learning rate of what a motion model says of the molecule itself."""
+        return self.learning_rate
+
+    def networks_learn(self, epoch: int) -> bool:  # noqa: ARG002
+        """Tell whether anything but the molecule itself learns in an epoch."""
+        return True
+
+    def replaces_reference(self, epoch: int) -> bool:  # noqa: ARG002
+        """Tell whether the reference is replaced by a predicted state before an epoch."""
+        return False
+
+    def has_fallen_too_often(self, log_likelihoods: list[float]) -> bool:  # noqa: ARG002
+        """Tell whether so many epochs made the fit worse that training ends."""
+        return False
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(PaceConfig):
+    """The pace of a segments run."""
+
+    segmentation_learning_rate: float = 1e-2
+    """Largest learning rate of the segments' boundaries."""
+
+    @property
+    def structural_learning_rate(self) -> float:
+        """Learning rate of the segments' boundaries."""
+        return self.segmentation_learning_rate
+
+
+@dataclass(frozen=True)
+class FieldScheduleConfig(PaceConfig):
+    """The pace of a field run, with the DynaMight paper's rules; zero switches a rule off.
+
+    The paper trains an encoder for hundreds of epochs. On the exact marginal likelihood some ten passes do, so its
+    rules that act every tenth and every 30th epoch act early here, or not at all within most runs. Its two rules
+    against a reference that drifts out of the distribution of states have less to do as well: the field vanishes at
+    one latent position, whose state the reference therefore is.
+    """
+
+    reference_learning_rate: float = 0.03
+    """Largest step of a pseudo-atom's reference position, in Å (Adam)."""
+    reference_epochs: int = 1
+    """First passes in which only the pseudo-atoms learn."""
+    fix_networks_every: int = 30
+    """After every so many passes the networks are fixed for a few."""
+    fix_networks_for: int = 5
+    """Passes for which they then are fixed."""
+    replace_reference_every: int = 10
+    """Before every so many passes, the predicted state nearest to the consensus replaces the reference positions."""
+    largest_falls: int = 40
+    """Stop when the log-likelihood has fallen this many times (k of the paper)."""
+
+    @property
+    def structural_learning_rate(self) -> float:
+        """Learning rate of the reference positions."""
+        return self.reference_learning_rate
+
+    def networks_learn(self, epoch: int) -> bool:
+        """Tell whether the networks learn: not in the first passes, and not in five after every 30."""
+        if epoch < self.reference_epochs:
+            return False
+        if self.fix_networks_every == 0:
+            return True
+        period = self.fix_networks_every + self.fix_networks_for
+        return (epoch - self.reference_epochs) % period < self.fix_networks_every
+
+    def replaces_reference(self, epoch: int) -> bool:
+        """Tell whether this is a tenth pass in which the networks learn."""
+        every = self.replace_reference_every
+        return every > 0 and epoch > 0 and epoch % every == 0 and self.networks_learn(epoch)
+
+    def has_fallen_too_often(self, log_likelihoods: list[float]) -> bool:
+        """Tell whether the log-likelihood has fallen k times."""
+        falls = sum(later < earlier for earlier, later in pairwise(log_likelihoods))
+        return 0 < self.largest_falls <= falls
 
 
 def default_epochs(n_images: int) -> int:
@@ -54,7 +131,7 @@ class Schedule:
         Images a step.
     """
 
-    def __init__(self, config: ScheduleConfig, n_images: int, n_shells: int, batch_size: int) -> None:
+    def __init__(self, config: PaceConfig, n_images: int, n_shells: int, batch_size: int) -> None:
         self.config, self.n_shells_full = config, n_shells
         self.epochs = config.epochs or default_epochs(n_images)
         self.steps_per_epoch = math.ceil(n_images / batch_size)
@@ -83,6 +160,8 @@ class Schedule:
 
     def should_stop(self, log_likelihoods: list[float]) -> bool:
         """Tell whether the epochs at full resolution so far have stopped improving."""
+        if self.config.has_fallen_too_often(log_likelihoods):
+            return True
         recent = self.config.patience
         if len(log_likelihoods) <= recent:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ from kinesphere.inference.schedule import Schedule
 from kinesphere.inference.training_state import restore_state, store_state
 from kinesphere.motion.base import Motion
 from kinesphere.motion.reference import Reference
-from kinesphere.motion.restraints import Restraints
+from kinesphere.motion.restraints import Restraint
 from kinesphere.runtime import Interrupts
 
 _IMAGES_PER_NOISE_UPDATE = 4096
 _BAD_STEPS_ALLOWED = 10
 _STRUCTURES_RESTRAINED = 16
 _SECONDS_BETWEEN_CHECKPOINTS = 600.0
+_IMAGES_FOR_REFERENCE = 100
+_LARGEST_CHANGE_OF_BALANCE = 10.0
 _TOTALS = ("images", "since_update", "log_likelihood", "divergence", "pairs")
 
 
@@ -53,7 +56,7 @@ class Model:
     latents: LatentModel
     reference: Reference
     objective: Objective
-    restraints: Restraints
+    restraints: Restraint
 
 
 class Trainer:
@@ -90,7 +93,7 @@ class Trainer:
         self.model, self.observations, self.schedule = model, observations, schedule
         self.seed, self.batch_size, self.device, self.checkpoints = seed, batch_size, torch.device(device), checkpoints
         self.motion, self.latents = model.motion.to(self.device), model.latents.to(self.device)
-        self.beads = model.reference.beads.to(self.device)
+        self._beads = model.reference.beads.to(self.device)
         self.bead_owner = model.reference.bead_owner.to(self.device)
         self.forward = forward
         self.generator = torch.Generator().manual_seed(seed)
@@ -100,14 +103,23 @@ class Trainer:
         self.signal = SignalAndNoise.estimate(self.statistics_at_rest).to(self.device)
         self.statistics = ShellStatistics(forward.band, observations.n_groups)
 
+    @property
+    def beads(self) -> Tensor:
+        """(n_beads, 3) the Gaussians in the reference state as it is now, in Å."""
+        return self.motion.at_rest(self._beads)
+
     def _parameter_groups(self) -> list[dict[str, object]]:
         """Networks learn at one rate; a motion model may name parameters that learn at another."""
         config = self.schedule.config
         slow = list(self.motion.structural_parameters())
         named = {id(p) for p in slow}
         rest = [p for p in self.motion.parameters() if id(p) not in named] + list(self.latents.parameters())
-        groups = [(rest, config.learning_rate), (slow, config.segmentation_learning_rate)]
-        return [{"params": params, "lr": rate, "peak": rate} for params, rate in groups if params]
+        groups = [(rest, config.learning_rate, True), (slow, config.structural_learning_rate, False)]
+        return [
+            {"params": params, "lr": rate, "peak": rate, "is_network": is_network}
+            for params, rate, is_network in groups
+            if params
+        ]
 
     @torch.no_grad()
     def _statistics_at_rest(self) -> ShellStatistics:
@@ -156,6 +168,8 @@ class Trainer:
         first = progress.batch
         self.motion.train()
         self.latents.train()
+        if first == 0:
+            self._begin_epoch()
         n_shells = self.schedule.n_shells(progress.epoch)
         forward = self.forward if n_shells == self.schedule.n_shells_full else self.forward.coarser(n_shells)
         likelihood = Likelihood(forward, self.model.objective, self.signal)
@@ -176,20 +190,52 @@ class Trainer:
         seconds = time.monotonic() - started
         return self._summary(n_shells, len(batches) - first, seconds)
 
+    def _begin_epoch(self) -> None:
+        """Do what is due between epochs: a new reference, the restraints' view of it, and their weight."""
+        if self.schedule.config.replaces_reference(self.progress.epoch):
+            self.motion.replace_reference(self._nearest_to_consensus())
+        restraints = self.model.restraints
+        restraints.follow(self.motion.reference)
+        if restraints.active and restraints.balance is not None and self.progress.epoch > 0:
+            self._balance(restraints, restraints.balance)
+
+    @torch.no_grad()
+    def _nearest_to_consensus(self) -> Tensor:
+        """Latent position, among those of some images, whose state has moved least from where the Gaussians started."""
+        rows = torch.linspace(0, len(self.observations) - 1, _IMAGES_FOR_REFERENCE).round().long().unique()
+        candidates = self.infer(self.observations.subset(rows)).mean.to(self.device)
+        moved = (self.motion.move(candidates, self.beads, self.bead_owner) - self._beads).square().sum((1, 2))
+        self.motion.train()
+        self.latents.train()
+        return candidates[int(moved.argmin())]
+
+    def _balance(self, restraints: Restraint, ratio: float) -> None:
+        """Scale the restraints so that the norms of their gradient and the data term's have a given ratio."""
+        likelihood = Likelihood(self.forward, self.model.objective, self.signal)
+        batch = self.observations.batch(self._batches(self.progress.epoch)[0], device=self.device)
+        proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood)
+        of_data = self._gradient_norm(data_term)
+        of_restraints = self._gradient_norm(restraints.energy(self.motion(proposal.z)).mean())
+        if of_restraints > 0 and math.isfinite(of_data / of_restraints):
+            limit = _LARGEST_CHANGE_OF_BALANCE
+            restraints.rescale(min(max(ratio * of_data / of_restraints, 1.0 / limit), limit))
+
+    def _gradient_norm(self, loss: Tensor) -> float:
+        parameters = list(self.motion.parameters())
+        return float(nn.utils.get_total_norm(torch.autograd.grad(loss, parameters, materialize_grads=True)))
+
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
         order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return torch.randperm(len(self.observations), generator=order).split(self.batch_size)
 
     def _step(self, likelihood: Likelihood, batch: ParticleBatch) -> None:
+        factor_of_rate = self.schedule.learning_rate_factor(self.progress.step)
+        networks_learn = self.schedule.config.networks_learn(self.progress.epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * self.schedule.learning_rate_factor(self.progress.step)
+            group["lr"] = group["peak"] * factor_of_rate if networks_learn or not group["is_network"] else 0.0
         self.motion.resample(self.generator)
         prepared = likelihood.prepare(batch)
-        scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
-        proposal = self.latents.propose(scorer, self.generator)
-        positions = self.motion.move(proposal.z, self.beads, self.bead_owner)
-        log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
-        data_term = -(proposal.weight * log_likelihood).sum() / len(batch)
+        proposal, data_term, (log_likelihood, factor) = self._compare(prepared, likelihood)
         loss = data_term + self._prior(proposal)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -198,6 +244,17 @@ class Trainer:
             # what is not finite must not reach the noise estimate either, which all later batches are scored with
             self._account(prepared, proposal, log_likelihood.detach(), factor.detach())
         self.progress.step += 1
+
+    def _compare(
+        self, prepared: PreparedBatch, likelihood: Likelihood
+    ) -> tuple[Proposal, Tensor, tuple[Tensor, Tensor]]:
+        """Propose conformations for a batch; the data term, and log-likelihoods and structure factors of the pairs."""
+        beads = self.beads
+        scorer = Scorer(likelihood, prepared, self.motion, beads, self.bead_owner)
+        proposal = self.latents.propose(scorer, self.generator)
+        positions = self.motion.move(proposal.z, beads, self.bead_owner)
+        log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
+        return proposal, -(proposal.weight * log_likelihood).sum() / len(prepared.batch), (log_likelihood, factor)
 
     def _prior(self, proposal: Proposal) -> Tensor:
         """KL terms and restraints, per image: a global parameter's KL is shared by all images of the set."""

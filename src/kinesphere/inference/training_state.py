@@ -48,6 +48,7 @@ def restore_state(trainer: Trainer, folder: Path) -> None:
     signal = SignalAndNoise(tensors["signal.scale"], tensors["signal.variance"])
     trainer.signal = signal.to(trainer.device)
     trainer.generator.set_state(tensors["generator"])
+    trainer.model.restraints.restore(_with_prefix(tensors, "restraints."))
     for name in _STATISTICS:
         getattr(trainer.statistics, name).copy_(tensors[f"statistics.{name}"])
     for entry in fields(trainer.progress):
@@ -57,6 +58,7 @@ def restore_state(trainer: Trainer, folder: Path) -> None:
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     tensors = {f"motion.{key}": value for key, value in trainer.motion.state_dict().items()}
     tensors |= {f"latents.{key}": value for key, value in trainer.latents.state_dict().items()}
+    tensors |= {f"restraints.{key}": value for key, value in trainer.model.restraints.state().items()}
     for number, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
     tensors |= {"signal.scale": trainer.signal.scale, "signal.variance": trainer.signal.variance}

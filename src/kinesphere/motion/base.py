@@ -21,13 +21,19 @@ class Motion(nn.Module, ABC):
         (n_points, 3) y⁰ in Å, the centre of the box at zero.
     latent_dim
         Number of latent dimensions.
+    learns_reference
+        Whether y⁰ is a parameter: pseudo-atoms of a blurred map start where no state of the molecule has them.
     """
 
     reference: Tensor
 
-    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int) -> None:
+    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, *, learns_reference: bool = False) -> None:
         super().__init__()
-        self.register_buffer("reference", reference.clone())
+        if learns_reference:
+            self.reference = nn.Parameter(reference.clone())
+        else:
+            self.register_buffer("reference", reference.clone())
+        self.learns_reference = learns_reference
         self.latent_dim = latent_dim
 
     def forward(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
@@ -55,6 +61,13 @@ class Motion(nn.Module, ABC):
         Tensor
             (k, q, 3) in Å.
         """
+
+    def at_rest(self, beads: Float[Tensor, "g 3"]) -> Float[Tensor, "g 3"]:
+        """Where the rendered Gaussians are in the reference state: as given, or y⁰ itself where it is learnt."""
+        return self.reference if self.learns_reference else beads
+
+    def replace_reference(self, z: Float[Tensor, " d"]) -> None:
+        """Make the state at z the reference state; nothing where y⁰ is given."""
 
     def resample(self, generator: torch.Generator) -> None:
         """Draw the model's own random parameters afresh (once a training step); nothing by default."""

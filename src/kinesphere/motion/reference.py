@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel
+from kinesphere.motion.pseudo_atoms import PseudoAtoms
 
 BeadPlacement = Literal["centroid", "centre", "atoms"]
 
@@ -33,22 +34,29 @@ class Reference:
         (n_points,) number of each point's chain, and of the range (the chain, or one the user gave) that its segments
         stay in.
     beads, amplitude, bead_owner
-        (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each rides with.
+        (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each rides with. Where they
+        are of several widths, `amplitude` has a row for each.
     atoms, atom_owner
         (n_atoms, 3), (n_atoms,): every atom of the model, and the point it rides with.
     residue
         (n_points,) row of each point in the model's residue table.
+    width_angstrom
+        Standard deviations of the Gaussians where they follow from a map; none: the user's choice.
+    edges
+        (e, 2) bonds between points that an atomic model gave; none: neighbours are to be found.
     """
 
     points: Float[Tensor, "p 3"]
     chain: Int[Tensor, " p"]
     domains: Int[Tensor, " p"]
     beads: Float[Tensor, "g 3"]
-    amplitude: Float[Tensor, " g"]
+    amplitude: Float[Tensor, "*classes g"]
     bead_owner: Int[Tensor, " g"]
     atoms: Float[Tensor, "a 3"]
     atom_owner: Int[Tensor, " a"]
     residue: Int[Tensor, " p"]
+    width_angstrom: tuple[float, ...] | None = None
+    edges: Int[Tensor, "e 2"] | None = None
 
 
 def build_reference(
@@ -108,6 +116,25 @@ def build_reference(
         atoms=torch.as_tensor(positions, dtype=single),
         atom_owner=torch.as_tensor(atom_owner, dtype=whole),
         residue=torch.as_tensor(residue, dtype=whole),
+    )
+
+
+def reference_of_pseudo_atoms(atoms: PseudoAtoms) -> Reference:
+    """Prepare pseudo-atoms for a run: each is what moves, what is rendered and what is written."""
+    own = torch.arange(len(atoms.positions))
+    none = torch.zeros_like(own)
+    return Reference(
+        points=atoms.positions,
+        chain=none,
+        domains=none,
+        beads=atoms.positions,
+        amplitude=atoms.amplitude,
+        bead_owner=own,
+        atoms=atoms.positions,
+        atom_owner=own,
+        residue=own,
+        width_angstrom=tuple(atoms.width_angstrom.tolist()),
+        edges=atoms.edges if len(atoms.edges) else None,
     )
 
 

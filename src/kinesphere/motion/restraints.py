@@ -1,9 +1,11 @@
-"""Optional priors on structures: keep the chain whole and residues apart.
+"""Priors on structures: keep the chain whole and residues apart, or neighbouring pseudo-atoms at their distances.
 
-After section 3.6 of the cryoSPHERE paper and Rosenbaum et al. 2021.
+After section 3.6 of the cryoSPHERE paper and Rosenbaum et al. 2021; eqs. 12 to 14 of the DynaMight paper.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -15,7 +17,36 @@ _HUBER_ANGSTROM = 0.3
 _LONGEST_BOND_ANGSTROM = 9.0
 
 
-class Restraints:
+class Restraint(ABC):
+    """An energy of structures, in nats, that a run adds to its loss."""
+
+    balance: float | None = None
+    """Wanted ratio of the norms of the energy's and the data term's gradients; none: the energy's weight is fixed."""
+
+    @property
+    @abstractmethod
+    def active(self) -> bool:
+        """Whether any term has a weight."""
+
+    @abstractmethod
+    def energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
+        """Energy of each structure."""
+
+    def follow(self, reference: Float[Tensor, "p 3"]) -> None:  # noqa: B027 - most references stay as they are
+        """Take notice of where the reference points are now; called before every epoch."""
+
+    def rescale(self, factor: float) -> None:  # noqa: B027 - most weights are fixed
+        """Multiply the weight of the energy, where it is balanced."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what changes in training, for a checkpoint."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - most never change
+        """Go back to a state."""
+
+
+class Restraints(Restraint):
     """Continuity and clash energies of residue centres, per structure; both are zero on the nominal model.
 
     Parameters
@@ -79,6 +110,97 @@ class Restraints:
             overlap = self.clash_distance - _distance(structure, pairs.reshape(-1, 2))
             energies.append((overlap.clamp_min(0.0) ** 2).sum())
         return torch.stack(energies)
+
+
+class NeighbourRestraints(Restraint):
+    """Distances between neighbouring pseudo-atoms as in the reference, and none of them too close (eqs. 12 to 14).
+
+    Parameters
+    ----------
+    reference
+        (n_points, 3) pseudo-atoms in Å.
+    weight
+        Weight in nats/Å² of the mean square change of an edge's length, times the number of points: of the energy of a
+        molecule in which every point has one edge. So it does not depend on how many neighbours the graph gives.
+    balance
+        Ratio of the gradients' norms that sets the weight instead, as the paper does (0.9).
+    edges
+        (e, 2) bonds of an atomic model; none: the graph of eq. 12, built again as the reference changes.
+    repulsion
+        Whether eq. 14 is added; the paper leaves it out where bonds are given.
+    """
+
+    def __init__(
+        self,
+        reference: Float[Tensor, "p 3"],
+        *,
+        weight: float,
+        balance: float | None = None,
+        edges: Int[Tensor, "e 2"] | None = None,
+        repulsion: bool = True,
+    ) -> None:
+        self.weight, self.balance, self.repulsion = weight, balance, repulsion and edges is None
+        self._given = edges
+        self.follow(reference)
+
+    @property
+    def active(self) -> bool:
+        """Whether the energy has a weight."""
+        return self.weight > 0
+
+    def follow(self, reference: Float[Tensor, "p 3"]) -> None:
+        """Build the graph on the reference as it is, and take its distances as those to be kept."""
+        points = reference.detach()
+        if self._given is None:
+            self.edges, self.closest = neighbour_graph(points)
+        else:
+            self.edges, self.closest = self._given.to(points.device), 0.0
+        self.length = _distance(points, self.edges)
+
+    def rescale(self, factor: float) -> None:
+        """Multiply the weight."""
+        self.weight *= factor
+
+    def state(self) -> dict[str, Tensor]:
+        """Return weight, edges, their lengths and τ."""
+        return {
+            "weight": torch.tensor(self.weight, dtype=torch.float64),
+            "closest": torch.tensor(self.closest, dtype=torch.float64),
+            "edges": self.edges,
+            "length": self.length,
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a state."""
+        device = self.length.device
+        self.weight, self.closest = float(state["weight"]), float(state["closest"])
+        self.edges, self.length = state["edges"].to(device), state["length"].to(device)
+
+    def energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
+        """Weighted sum of eqs. 13 and 14, per point: (k,)."""
+        length = _distance(positions, self.edges)
+        change = (length - self.length).square()
+        if self.repulsion:
+            # of pairs that the reference has closer than τ only the approach counts, or it would pull at the reference
+            nearest = self.length.clamp_max(self.closest)
+            change = change + (nearest - length).clamp_min(0.0).square()
+        return self.weight * positions.shape[1] * change.mean(-1)
+
+
+def neighbour_graph(points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "e 2"], float]:
+    """Connect points closer than 1.5 times the mean distance of the two nearest neighbours (eq. 12).
+
+    Returns
+    -------
+    tuple
+        (e, 2) edges, the smaller index first, and c_mean, that mean distance in Å (τ of eq. 14).
+    """
+    places = points.cpu().double().numpy()
+    tree = cKDTree(places)
+    nearest = tree.query(places, min(3, len(places)))[0][:, 1:]
+    mean = float(nearest.mean()) if nearest.size else 0.0
+    edges = tree.query_pairs(1.5 * mean, output_type="ndarray").astype(np.int64)
+    return torch.from_numpy(np.sort(edges.reshape(-1, 2), axis=1)).to(points.device), mean
 
 
 def _bonds(reference: Tensor, chain: Tensor) -> Tensor:

@@ -1,0 +1,245 @@
+"""DynaMight's motion: a displacement field δ(z, x) that is smooth in x and defined everywhere (eqs. 3, 4 and 9).
+
+Two forms. `SeparableField` writes δ(z, x) = Σ_k a_k(z) φ_k(x): the φ depend on the place only and are worked out once
+for all latent positions, the a on the latent only, and the rest is one matrix product. `CoordinateField` is the
+paper's network of place and latent together, evaluated once for every pair; the reference the other is compared with.
+
+Both vanish at one latent position, the anchor: the reference is a state that the decoder reaches, never an average that
+no molecule has. The paper approaches the same by fixing the networks now and then and by replacing the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import roma
+import torch
+from jaxtyping import Float, Int
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from kinesphere.motion.base import Motion
+
+_POINTS_A_PART = 24
+_FEWEST_PARTS, _MOST_PARTS = 8, 32
+_FEWEST_RADIUS_ANGSTROM = 5.0
+_LARGEST_LOG = 1.5
+_INITIAL_SIZE = 0.1
+_LLOYD_ROUNDS = 20
+_SHORTEST_WAVE_ANGSTROM = 16.0  # no shorter than what neighbouring side chains share: finer motion is noise
+_LONGEST_WAVE_ANGSTROM = 256.0
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The form of the displacement field."""
+
+    decoder: Literal["separable", "network"] = "separable"
+    """`separable`: parts that move nearly rigidly, blended smoothly in space. `network`: the DynaMight paper's
+    coordinate network, tens of times slower."""
+    n_parts: int | None = None
+    """Parts of the separable field; none: one for every 24 Gaussians, at least 8 and at most 32."""
+    decoder_width: int = 128
+    """Width of the hidden layers of the decoder network."""
+    n_frequencies: int = 10
+    """Frequencies of the positional encoding (`network`), from one wave in 256 Å to one in 16 Å."""
+
+
+def default_n_parts(n_points: int) -> int:
+    """Return the number of parts unless the user says: one for every 24 Gaussians, 8 to 32."""
+    return min(max(n_points // _POINTS_A_PART, _FEWEST_PARTS), _MOST_PARTS)
+
+
+class FieldMotion(Motion):
+    """Γ_z(x) = x + δ(z, x) − δ(anchor, x), with pseudo-atoms whose reference positions are learnt as well.
+
+    Parameters
+    ----------
+    reference
+        (n_points, 3) pseudo-atoms in Å, the centre of the box at zero.
+    latent_dim
+        Number of latent dimensions.
+    """
+
+    anchor: Tensor
+
+    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int) -> None:
+        super().__init__(reference, latent_dim, learns_reference=True)
+        self.register_buffer("anchor", torch.zeros(latent_dim))
+
+    @abstractmethod
+    def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
+        """δ(z, x) − δ(anchor, x) in Å, at any points."""
+
+    def move(
+        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"] | None = None
+    ) -> Float[Tensor, "k q 3"]:
+        """Move points with the field where they are; it is the same for all owners."""
+        del owner
+        return points + self.displacement(z, points)
+
+    @torch.no_grad()
+    def replace_reference(self, z: Float[Tensor, " d"]) -> None:
+        """Make the state at z the reference: its positions become y⁰, and the field vanishes at z from now on."""
+        self.reference.copy_(self(z[None])[0])
+        self.anchor.copy_(z)
+
+    def structural_parameters(self) -> Iterator[nn.Parameter]:
+        """Return the reference positions."""
+        yield from (p for name, p in self.named_parameters() if name == "reference")
+
+    @abstractmethod
+    def memberships(self) -> Float[Tensor, "p m"]:
+        """Soft assignment of the reference points to parts that move together, rows adding up to 1."""
+
+
+class SeparableField(FieldMotion):
+    """δ(z, x) = Σ_m w_m(x) [R_m(z) (x − p_m) + p_m + t_m(z) − x]: parts that move rigidly, blended smoothly.
+
+    In the form Σ_k a_k(z) φ_k(x), the φ are the blending weights w_m(x) and their products with the components of
+    x − p_m, the a translations and the entries of R_m − 1. The weights are normalised Gaussians about learnt centres:
+    a partition of unity, so that what lies outside all parts moves with the nearest, and between two the field turns
+    from one rigid motion to the other over a distance of the order of the parts' size. What moves rigidly keeps its
+    distances exactly, however far it turns; eq. 13 has only the boundaries left to restrain.
+
+    Parameters
+    ----------
+    reference, latent_dim
+        As for `FieldMotion`.
+    config
+        Number of parts and width of the decoder.
+    """
+
+    start: Tensor
+    spacing: Tensor
+    pivots: Tensor
+    radius: Tensor
+
+    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig) -> None:
+        super().__init__(reference, latent_dim)
+        n_parts = min(config.n_parts or default_n_parts(len(reference)), len(reference))
+        centres, owner = _spread_centres(reference, n_parts)
+        radius = torch.stack(
+            [(reference[owner == m] - centres[m]).square().sum(1).mean().sqrt() for m in range(n_parts)]
+        )
+        distance = torch.cdist(centres, centres).fill_diagonal_(torch.inf).min(1).values
+        self.register_buffer("start", centres)
+        self.register_buffer("spacing", distance.where(distance.isfinite(), torch.tensor(20.0)))
+        self.register_buffer("pivots", centres.clone())
+        self.register_buffer("radius", radius.clamp_min(_FEWEST_RADIUS_ANGSTROM))
+        self.offset = nn.Parameter(torch.zeros(n_parts, 3))
+        self.log_width = nn.Parameter(torch.zeros(n_parts))
+        self.decoder = _mlp(latent_dim, config.decoder_width, 6 * n_parts)
+
+    def weights(self, points: Float[Tensor, "q 3"]) -> Float[Tensor, "q m"]:
+        """Blending weights w_m of the parts at any points, rows adding up to 1."""
+        centres = self.start + self.spacing[:, None] * self.offset
+        width = 0.5 * self.spacing * torch.exp(_LARGEST_LOG * torch.tanh(self.log_width / _LARGEST_LOG))
+        squared = (points[:, None] - centres).square().sum(-1)
+        return torch.softmax(-0.5 * squared / width**2, dim=1)
+
+    def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
+        """Rotation vectors (radians) and translations (Å) of the parts about `pivots`; zero at the anchor."""
+        output = self.decoder(torch.cat([z, self.anchor[None]]))
+        output = (output[:-1] - output[-1:]).reshape(len(z), -1, 6)
+        return output[..., :3] / self.radius[:, None], output[..., 3:]
+
+    def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
+        """See `FieldMotion.displacement`."""
+        rotation, translation = self.transforms(z)
+        turn = roma.rotvec_to_rotmat(rotation) - torch.eye(3, dtype=z.dtype, device=z.device)
+        coefficients = torch.cat([translation[..., None, :], turn.mT], dim=-2)  # (k, m, 4, 3): a of each φ
+        weights = self.weights(points)
+        local = points[:, None] - self.pivots
+        basis = weights[..., None] * torch.cat([torch.ones_like(local[..., :1]), local], dim=-1)  # (q, m, 4)
+        return (
+            (basis.flatten(1) @ coefficients.flatten(1, 2).transpose(0, 1).flatten(1))
+            .reshape(len(points), len(z), 3)
+            .transpose(0, 1)
+        )
+
+    def memberships(self) -> Float[Tensor, "p m"]:
+        """Blending weights of the parts at the reference points."""
+        return self.weights(self.reference)
+
+
+class CoordinateField(FieldMotion):
+    """The paper's decoder: eight linear layers with ELU and an additive residual, from latent and place (eq. 9).
+
+    The positional encoding is sines and cosines of x, y and z at `n_frequencies` frequencies. The paper lets them rise
+    by octaves from the box; here they end at one wave in 16 Å, since a field that changes over less tears neighbours
+    apart. What it adds to the first layer does not depend on z and is worked out once for all latent positions.
+
+    Parameters
+    ----------
+    reference, latent_dim
+        As for `FieldMotion`.
+    config
+        Width of the layers and number of frequencies.
+    """
+
+    frequency: Tensor
+
+    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig) -> None:
+        super().__init__(reference, latent_dim)
+        waves = np.geomspace(_LONGEST_WAVE_ANGSTROM, _SHORTEST_WAVE_ANGSTROM, config.n_frequencies)
+        self.register_buffer("frequency", torch.as_tensor(2.0 * math.pi / waves, dtype=torch.float32))
+        width = config.decoder_width
+        self.of_place = nn.Linear(6 * config.n_frequencies, width)
+        self.of_latent = nn.Linear(latent_dim, width, bias=False)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(6))
+        self.last = nn.Linear(width, 3, bias=False)
+        nn.init.normal_(self.last.weight, std=_INITIAL_SIZE / width**0.5)
+        self.activation = nn.ELU()
+
+    def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
+        """See `FieldMotion.displacement`."""
+        phase = (points[:, :, None] * self.frequency).flatten(1)
+        place = self.of_place(torch.cat([phase.sin(), phase.cos()], dim=1))
+        value = self.activation(place + self.of_latent(torch.cat([z, self.anchor[None]]))[:, None])
+        for layer in self.hidden:
+            value = self.activation(layer(value))
+        output = self.last(value)
+        return output[:-1] - output[-1:]
+
+    def memberships(self) -> Float[Tensor, "p m"]:
+        """Nearest of as many evenly spread centres as the separable field would have parts: the field has none."""
+        points = self.reference.detach().cpu()
+        _, owner = _spread_centres(points, default_n_parts(len(points)))
+        return nn.functional.one_hot(owner).to(self.reference)
+
+
+def make_field(config: FieldConfig, reference: Float[Tensor, "p 3"], latent_dim: int) -> FieldMotion:
+    """Make a displacement field of the form that the user chose."""
+    forms: dict[str, type[SeparableField | CoordinateField]] = {"separable": SeparableField, "network": CoordinateField}
+    return forms[config.decoder](reference, latent_dim, config)
+
+
+def _mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    last = nn.Linear(width, n_out)
+    nn.init.normal_(last.weight, std=_INITIAL_SIZE / width**0.5)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
+
+
+def _spread_centres(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Spread centres evenly over points (farthest-point start, then k-means), and the centre nearest each point."""
+    places = points.double().numpy()
+    chosen = [int(np.linalg.norm(places - places.mean(0), axis=1).argmin())]
+    distance = np.linalg.norm(places - places[chosen[0]], axis=1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(places - places[chosen[-1]], axis=1))
+    centres = places[chosen]
+    for _ in range(_LLOYD_ROUNDS):
+        owner = cKDTree(centres).query(places)[1]
+        occupied = np.bincount(owner, minlength=count)
+        sums = np.stack([np.bincount(owner, places[:, axis], count) for axis in range(3)], 1)
+        centres = np.where(occupied[:, None] > 0, sums / np.maximum(occupied, 1)[:, None], centres)
+    owner = cKDTree(centres).query(places)[1]
+    return torch.as_tensor(centres, dtype=points.dtype), torch.as_tensor(owner, dtype=torch.int64)
