@@ -1,0 +1,161 @@
+"""Deformed backprojection of one half set: sums over its images, and the map that follows from them (eq. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from kinesphere.reconstruction.displacement import DisplacementField
+from kinesphere.reconstruction.fourier_volume import (
+    FourierVolume,
+    apodisation_of_box,
+    deconvolve,
+    homogeneous_filter,
+)
+from kinesphere.reconstruction.images import WeightedImages
+from kinesphere.reconstruction.masks import sphere_mask
+from kinesphere.reconstruction.operator import DeformedProjector, Views
+from kinesphere.reconstruction.support import Support
+
+_OVERSAMPLED_PIXELS_AT_ONCE = 1 << 20
+_IMAGES_A_MOTION_CALL = 256
+_BLEND_PX = 2.0
+_SPHERE_EDGE_PX = 3.0
+
+
+@dataclass(eq=False)
+class HalfSums:
+    """What one sweep over the images adds up.
+
+    Parameters
+    ----------
+    volume
+        Slices in Fourier space: the backprojection without motion, and the sampling.
+    pulled
+        (n_voxels,) float64: the backprojection along the motion, on the voxels of the support.
+    n_images
+        Images that are in the sums.
+    """
+
+    volume: FourierVolume
+    pulled: Float[np.ndarray, " voxels"]
+    n_images: int = 0
+
+    @classmethod
+    def empty(cls, support: Support) -> HalfSums:
+        """Start from zero."""
+        return cls(FourierVolume(support.grid.box), np.zeros(support.n_voxels))
+
+
+@dataclass(eq=False)
+class Sweep:
+    """The images of one half set, with their motion: what every pass over the data needs.
+
+    Parameters
+    ----------
+    images
+        Weighted images.
+    rows
+        (n,) particles of the half set.
+    projector
+        A and Aᵀ.
+    motion
+        Displacements of the support's nodes.
+    advance
+        Called with the number of images done since the last call.
+    """
+
+    images: WeightedImages
+    rows: Int[np.ndarray, " n"]
+    projector: DeformedProjector
+    motion: DisplacementField
+    advance: Callable[[int], None] = field(default=lambda _: None)
+
+    def views(self, rotation: Float[Tensor, "b 3 3"], displacement: Float[Tensor, "b nodes 3"]) -> Views:
+        """How these images look at the support."""
+        device = self.projector.device
+        return self.projector.views(rotation.to(device), displacement.to(device))
+
+    def batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """Serve rows from the given one on, with the displacements of their nodes, in pieces that fit the caches."""
+        size = max(_OVERSAMPLED_PIXELS_AT_ONCE // self.projector.size**2, 1)
+        for start in range(first, len(self.rows), _IMAGES_A_MOTION_CALL):
+            chunk = self.rows[start : start + _IMAGES_A_MOTION_CALL]
+            displacement = self.motion.at(chunk)
+            for part in range(0, len(chunk), size):
+                yield chunk[part : part + size], displacement[part : part + size]
+
+
+def accumulate(sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = lambda: None) -> None:
+    """Add the images that are not in the sums yet.
+
+    Parameters
+    ----------
+    sweep
+        The half set.
+    sums
+        Changed in place; `n_images` says where to go on.
+    after_batch
+        Called after each batch, for checkpoints.
+    """
+    for rows, displacement in sweep.batches(sums.n_images):
+        batch = sweep.images.batch(rows)
+        sums.volume.insert(batch.data, batch.precision, batch.rotation)
+        sums.pulled += (
+            sweep.projector.backproject(
+                batch.data.to(sweep.projector.device), sweep.views(batch.rotation, displacement)
+            )
+            .cpu()
+            .numpy()
+        )
+        sums.n_images += len(rows)
+        sweep.advance(len(rows))
+        after_batch()
+
+
+def blend_weight(support: Support) -> Float[np.ndarray, "n n n"]:
+    """How much of a map comes from the support: one inside, falling to zero over its outermost two voxels."""
+    depth = np.clip(ndimage.distance_transform_edt(support.inside) / _BLEND_PX, 0.0, 1.0)
+    return (0.5 - 0.5 * np.cos(np.pi * depth)).astype(np.float32)
+
+
+def homogeneous_map(sums: HalfSums) -> Float[np.ndarray, "n n n"]:
+    """Map without motion: the inserted slices divided by their sampling, inside the sphere that the box holds."""
+    box = sums.volume.box
+    gain = homogeneous_filter(sums.volume.sampling(), box)
+    return deconvolve(sums.volume.backprojection(), gain, box) * sphere_mask(box, box / 2, _SPHERE_EDGE_PX)
+
+
+def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]:
+    """Map of the reference state: eq. 7 with D taken as without motion, which is diagonal in Fourier space.
+
+    The backprojection along the motion is known on the support. Outside it, where nothing is known to move, the one
+    without motion takes its place, so that the filter, whose response reaches far, finds no edge there, and the map's
+    solvent is as noisy as it should be for what judges half maps by it.
+
+    Parameters
+    ----------
+    sums
+        Of all images of a half set.
+    support
+        Where `sums.pulled` lies.
+
+    Returns
+    -------
+    ndarray
+        (n, n, n) float32 `[z, y, x]`, not filtered by its signal-to-noise ratio.
+    """
+    box = sums.volume.box
+    backprojected = sums.volume.backprojection()
+    index = np.ix_(*(np.arange(box) - box // 2,) * 3)
+    pulled = support.embed(sums.pulled.astype(np.float32)) * apodisation_of_box(box)
+    weight = blend_weight(support)
+    backprojected[index] = weight * pulled + (1.0 - weight) * backprojected[index]
+    density = deconvolve(backprojected, homogeneous_filter(sums.volume.sampling(), box), box)
+    return density * sphere_mask(box, box / 2, _SPHERE_EDGE_PX)

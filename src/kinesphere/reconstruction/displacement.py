@@ -1,0 +1,184 @@
+"""How the nodes of the lattice move in each image: no motion, a finished run, or known trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+_NEIGHBOURS = 16
+_WIDTH_IN_SPACINGS = 1.5
+_RIDGE_IN_WIDTHS = 0.5
+_LARGEST_LEVER_IN_WIDTHS = 2.0
+
+
+@runtime_checkable
+class DisplacementField(Protocol):
+    """Displacements of the nodes of a support, image by image."""
+
+    def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
+        """Where these particles carry the nodes, minus the nodes; (b, n_nodes, 3) Å."""
+
+
+class NoMotion:
+    """Every image shows the same structure.
+
+    Parameters
+    ----------
+    n_nodes
+        Number of nodes.
+    """
+
+    def __init__(self, n_nodes: int) -> None:
+        self._n_nodes = n_nodes
+
+    def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
+        """Zeros."""
+        return torch.zeros(len(rows), self._n_nodes, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """Displacements at anchors (residues, pseudo-atoms) continued smoothly to any point, as one sparse matrix.
+
+    Around each point an affine map is fitted to the displacements of the nearest anchors by weighted least squares
+    (moving least squares: Lancaster & Salkauskas 1981, doi:10.1090/S0025-5718-1981-0616367-1), with a ridge on its
+    linear part. So a body that moves rigidly takes the empty space around it along, rotation included; between bodies
+    the field changes smoothly over about one width, instead of jumping where one owner gives way to another; and far
+    from all anchors it tends to their mean displacement.
+
+    Parameters
+    ----------
+    matrix
+        (n_points, n_anchors) sparse, rows adding up to 1.
+    """
+
+    matrix: scipy.sparse.csr_matrix
+
+    @classmethod
+    def between(cls, anchors: Float[np.ndarray, "anchors 3"], points: Float[np.ndarray, "points 3"]) -> Carrier:
+        """Fit the carrier of some points, (n, 3) Å in the frame of the anchors."""
+        n_neighbours = min(_NEIGHBOURS, len(anchors))
+        tree = cKDTree(anchors)
+        distance, index = (found.reshape(len(points), -1) for found in tree.query(points, n_neighbours))
+        width = _WIDTH_IN_SPACINGS * _typical_spacing(tree)
+        weight = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / width**2)
+        weight /= weight.sum(1, keepdims=True)
+        near = anchors[index]  # (p, k, 3)
+        centroid = np.einsum("pk,pkc->pc", weight, near)
+        offset = near - centroid[:, None]
+        covariance = np.einsum("pk,pki,pkj->pij", weight, offset, offset)
+        covariance += (_RIDGE_IN_WIDTHS * width) ** 2 * np.eye(3)
+        lever = _shorten(points - centroid, _LARGEST_LEVER_IN_WIDTHS * width)
+        linear = np.einsum("pki,pi->pk", offset, np.linalg.solve(covariance, lever[..., None])[..., 0])
+        values = (weight * (1.0 + linear)).astype(np.float32)
+        starts = np.arange(len(points) + 1) * n_neighbours
+        return cls(scipy.sparse.csr_matrix((values.ravel(), index.ravel(), starts), (len(points), len(anchors))))
+
+    def carry(self, displacement: Float[np.ndarray, "b anchors 3"]) -> Float[np.ndarray, "b points 3"]:
+        """Displacements of the points from those of the anchors."""
+        n_images, n_anchors, _ = displacement.shape
+        columns = np.ascontiguousarray(displacement.transpose(1, 0, 2), dtype=np.float32).reshape(n_anchors, -1)
+        moved: NDArray[np.float32] = (self.matrix @ columns).reshape(-1, n_images, 3).transpose(1, 0, 2)
+        return np.ascontiguousarray(moved)
+
+
+def _typical_spacing(tree: cKDTree) -> float:
+    """Median distance from an anchor to its nearest one; 4 Å (residues of a chain) where there is only one."""
+    if tree.n < 2:
+        return 4.0
+    return max(float(np.median(tree.query(tree.data, 2)[0][:, 1])), 1.0)
+
+
+def _shorten(vectors: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors * np.minimum(1.0, longest / np.maximum(length, 1e-12))
+
+
+class KnownTrajectories:
+    """Each image shows one of a few known states.
+
+    Parameters
+    ----------
+    nodes_angstrom
+        (n_nodes, 3) of the support, the box centre at zero.
+    states_angstrom
+        (n_states, n_anchors, 3) positions of the same anchors in each state, in the same frame.
+    reference_angstrom
+        (n_anchors, 3) their positions in the state that is reconstructed.
+    state
+        (n_images,) which state each image shows.
+    """
+
+    def __init__(
+        self,
+        nodes_angstrom: Float[np.ndarray, "nodes 3"],
+        states_angstrom: Float[np.ndarray, "states anchors 3"],
+        reference_angstrom: Float[np.ndarray, "anchors 3"],
+        state: Int[np.ndarray, " n"],
+    ) -> None:
+        carrier = Carrier.between(reference_angstrom, nodes_angstrom)
+        self._of_state = torch.from_numpy(carrier.carry(states_angstrom - reference_angstrom))
+        self._state = torch.from_numpy(state)
+
+    def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
+        """Displacements in the states that these images show."""
+        return self._of_state[self._state[torch.from_numpy(rows)]]
+
+
+class MovingRun(Protocol):
+    """What is asked of a finished run: where it carries given points in given images."""
+
+    def displacements(
+        self, points: Float[np.ndarray, "p 3"], images: Int[np.ndarray, " m"]
+    ) -> Float[np.ndarray, "m p 3"]:
+        """(m, p, 3) Å, each image by the model of its own half set."""
+
+
+class RunMotion:
+    """The motion that a run found, whatever the motion model.
+
+    Parameters
+    ----------
+    run
+        The finished run.
+    nodes_angstrom
+        (n_nodes, 3) of the support, the box centre at zero.
+    centre_angstrom
+        (3,) the box centre in the frame of the run.
+    anchors
+        By half set (0 where one model serves all): (n_anchors, 3) points in the frame of the run where the motion model
+        has matter, and so is to be trusted.
+    half
+        (n_images,) the half set whose model moves each image, a key of `anchors`.
+    """
+
+    def __init__(
+        self,
+        run: MovingRun,
+        nodes_angstrom: Float[np.ndarray, "nodes 3"],
+        centre_angstrom: Float[np.ndarray, "3"],
+        anchors: Mapping[int, Float[np.ndarray, "anchors 3"]],
+        half: Int[np.ndarray, " n"],
+    ) -> None:
+        self._run, self._anchors, self._half = run, anchors, half
+        nodes = nodes_angstrom + centre_angstrom
+        self._n_nodes = len(nodes)
+        self._carriers = {number: Carrier.between(points, nodes) for number, points in anchors.items()}
+
+    def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
+        """Displacements by each image's own model."""
+        moved = np.empty((len(rows), self._n_nodes, 3), dtype=np.float32)
+        for number, carrier in self._carriers.items():
+            chosen = np.flatnonzero(self._half[rows] == number)
+            if chosen.size:
+                moved[chosen] = carrier.carry(self._run.displacements(self._anchors[number], rows[chosen]))
+        return torch.from_numpy(moved)

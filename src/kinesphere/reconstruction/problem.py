@@ -1,0 +1,268 @@
+"""What is reconstructed from a finished run: its particles, their half sets and motion, the support, and the frame."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from kinesphere.errors import InputError
+from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.io.mrc import DensityMap, read_map
+from kinesphere.particles import ParticleSet, assign_halves
+from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.reconstruction.displacement import DisplacementField, MovingRun, NoMotion, RunMotion
+from kinesphere.reconstruction.masks import near_points, read_mask, sphere_mask
+from kinesphere.reconstruction.support import Support
+
+HALVES = (1, 2)
+_MARGIN_AROUND_MASK_ANGSTROM = 8.0
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """How a run is reconstructed."""
+
+    iterations: int = 0
+    """Conjugate-gradient iterations on eq. 6 (least squares); 0: filtered backprojection (eq. 7)."""
+    mask: Path | None = None
+    """Soft mask (MRC, 0 to 1) for the FSC; density moves within 8 Å of it. None: made from the map itself."""
+    homogeneous: bool = False
+    """Leave the motion out: an ordinary reconstruction by the same code."""
+    support_angstrom: float = 16.0
+    """How far from residues or pseudo-atoms density moves with them, where no mask is given."""
+    ignore_aberrations: bool = False
+    """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they are left out."""
+    seed: int = 0
+    """Seed of half sets, where particles have none, and of random phases."""
+
+    def require_sensible(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises
+        ------
+        InputError
+            Naming the option.
+        """
+        if self.iterations < 0:
+            raise InputError("--iterations", f"{self.iterations} is not a number of iterations", "Use 0 or more")
+        if not self.support_angstrom > 0:
+            raise InputError("--support-angstrom", f"{self.support_angstrom:g} is not a distance", "Use Å above 0")
+
+
+class MotionModel(Protocol):
+    """What is asked of a trained motion model: where its matter is."""
+
+    @property
+    def reference(self) -> torch.Tensor:
+        """(n_points, 3) y⁰ in Å, the box centre at zero."""
+
+
+class Latents(Protocol):
+    """What is asked of a run's latents."""
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """(n, d) posterior means."""
+
+    @property
+    def half(self) -> NDArray[np.int64]:
+        """(n,) half set whose model an image belongs to; 0 where one model serves all."""
+
+
+class ReconstructableRun(MovingRun, Protocol):
+    """A finished run of any motion model."""
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Resolved configuration, nested."""
+
+    @property
+    def particles(self) -> ParticleSet:
+        """The particles."""
+
+    @property
+    def latents(self) -> Latents:
+        """One row a particle."""
+
+    @property
+    def motions(self) -> Mapping[int, MotionModel]:
+        """Trained models: by half set, or one under 0."""
+
+    @property
+    def centre_angstrom(self) -> NDArray[np.float64]:
+        """(3,) the box centre in the frame of the run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """All that does not depend on the images' pixels.
+
+    Parameters
+    ----------
+    particles, loader, grid
+        The particles, what serves their images, and box and pixel size of images and maps.
+    half
+        (n,) half set of each particle, 1 or 2.
+    motion_is_shared
+        Whether one motion model saw both half sets, so that they are not independent in all respects.
+    support
+        Voxels that move.
+    motion
+        Displacements of its nodes.
+    frame
+        A map whose frame the results share.
+    mask
+        The user's mask, or none.
+    settings
+        As asked for.
+    fingerprint
+        Tells this reconstruction from others.
+    """
+
+    particles: ParticleSet
+    loader: ImageLoader
+    grid: RenderGrid
+    half: Int[np.ndarray, " n"]
+    motion_is_shared: bool
+    support: Support
+    motion: DisplacementField
+    frame: DensityMap
+    mask: Float[np.ndarray, "n n n"] | None
+    settings: ReconstructionSettings
+    fingerprint: str
+
+    def rows(self, half: int) -> Int[np.ndarray, " m"]:
+        """Particles of a half set."""
+        return np.flatnonzero(self.half == half)
+
+
+def pose_problem(run: ReconstructableRun, settings: ReconstructionSettings) -> Problem:
+    """Collect what a reconstruction of a run needs, and check it before anything is computed.
+
+    Parameters
+    ----------
+    run
+        The finished run.
+    settings
+        As asked for.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    InputError
+        If the particles, the mask or the half sets cannot be used.
+    """
+    settings.require_sensible()
+    particles = run.particles
+    particles.require_poses()
+    particles.require_ctf()
+    images = run.config.get("training", {}).get("images", {})
+    if not (settings.ignore_aberrations or images.get("ignore_aberrations", False)):
+        particles.require_simple_optics()
+    options = LoaderOptions(
+        shuffle=False,
+        normalise=bool(images.get("normalise", True)),
+        invert_contrast=bool(images.get("invert_contrast", False)),
+    )
+    loader = ImageLoader(particles, options)
+    grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
+    mask = None if settings.mask is None else read_mask(settings.mask, grid)
+    anchors = {number: _reference(motion) for number, motion in run.motions.items()}
+    support = _support(run, anchors, grid, mask, settings.support_angstrom)
+    half, is_shared = _half_sets(run, particles, settings.seed)
+    return Problem(
+        particles=particles,
+        loader=loader,
+        grid=grid,
+        half=half,
+        motion_is_shared=is_shared and not settings.homogeneous,
+        support=support,
+        motion=_motion(run, anchors, support, is_homogeneous=settings.homogeneous),
+        frame=_frame(run, grid),
+        mask=mask,
+        settings=settings,
+        fingerprint=_fingerprint(run, settings, half),
+    )
+
+
+def _reference(motion: MotionModel) -> NDArray[np.float64]:
+    return motion.reference.detach().cpu().numpy().astype(np.float64)
+
+
+def _support(
+    run: ReconstructableRun,
+    anchors: Mapping[int, NDArray[np.float64]],
+    grid: RenderGrid,
+    mask: NDArray[np.float32] | None,
+    distance_angstrom: float,
+) -> Support:
+    """Choose the voxels near the motion models' matter, or near the mask if there is one, in the sphere of the box."""
+    if mask is None:
+        inside = near_points(np.concatenate(list(anchors.values())), grid, distance_angstrom)
+    else:
+        at = (np.argwhere(mask > 0.5)[:, ::-1] - grid.box // 2) * grid.pixel_size_angstrom
+        inside = near_points(at, grid, _MARGIN_AROUND_MASK_ANGSTROM)
+    inside &= sphere_mask(grid.box, grid.box / 2 - 1, 1.0) > 0
+    if not inside.any():
+        raise InputError(run.path, "has its structure outside the box of the images", "Give a --mask in the box")
+    return Support.of_voxels(inside, grid.pixel_size_angstrom)
+
+
+def _half_sets(run: ReconstructableRun, particles: ParticleSet, seed: int) -> tuple[NDArray[np.int64], bool]:
+    """Half set of each particle, and whether one motion model saw both."""
+    model = np.asarray(run.latents.half, dtype=np.int64)
+    is_shared = not bool(np.isin(model, HALVES).all())
+    half = assign_halves(particles, seed).half if is_shared else model
+    for number in HALVES:
+        if not (half == number).any():
+            problem = f"has no particle in half set {number}"
+            raise InputError(particles.source, problem, "Give both half sets in rlnRandomSubset, or leave it out")
+    return half, is_shared
+
+
+def _motion(
+    run: ReconstructableRun, anchors: Mapping[int, NDArray[np.float64]], support: Support, *, is_homogeneous: bool
+) -> DisplacementField:
+    if is_homogeneous:
+        return NoMotion(support.n_nodes)
+    centre = np.asarray(run.centre_angstrom, dtype=np.float64)
+    of_image = np.asarray(run.latents.half, dtype=np.int64)
+    if len(anchors) == 1:
+        of_image = np.full_like(of_image, next(iter(anchors)))
+    return RunMotion(run, support.nodes_angstrom, centre, {k: v + centre for k, v in anchors.items()}, of_image)
+
+
+def _frame(run: ReconstructableRun, grid: RenderGrid) -> DensityMap:
+    """Read the run's consensus map, where it is still there; else make an empty map around the box centre."""
+    path = run.config.get("map")
+    if path is not None and Path(path).is_file():
+        return read_map(path)
+    corner = np.asarray(run.centre_angstrom, dtype=np.float64) - grid.pixel_size_angstrom * (grid.box // 2)
+    return DensityMap(np.zeros((grid.box,) * 3, np.float32), grid.pixel_size_angstrom, np.round(corner, 6))
+
+
+def _fingerprint(run: ReconstructableRun, settings: ReconstructionSettings, half: NDArray[np.int64]) -> str:
+    """Digest of what decides the result: options, mask, latents, half sets and the run itself."""
+    digest = hashlib.sha256(json.dumps(asdict(settings), default=str, sort_keys=True).encode())
+    for values in (np.asarray(run.latents.mean), half):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    for path in (run.path / "run.yaml", settings.mask):
+        if path is not None and path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,122 @@
+"""Projection along a motion and its transpose: against finufft, the readable reference, and each other."""
+
+from __future__ import annotations
+
+import finufft
+import numpy as np
+import pytest
+import torch
+
+from kinesphere.fourier import centred_rfft2, radial_shell_index
+from kinesphere.reconstruction.operator import (
+    DeformedProjector,
+    Views,
+    cubic_weights,
+    image_product,
+    pull_reference,
+    push_reference,
+)
+from kinesphere.reconstruction.support import Support
+
+BOX, PIXEL_ANGSTROM = 24, 2.0
+
+
+def displacement(support: Support, n_images: int) -> torch.Tensor:
+    return 3.0 * torch.randn(n_images, support.n_nodes, 3)
+
+
+def interpolated(support: Support, nodes: np.ndarray) -> np.ndarray:
+    """Trilinear interpolation of node values (n_nodes, c) to the voxels, by a loop over lattice positions."""
+    voxels = support.voxels_px / support.spacing_px
+    lattice = np.argwhere(support.cells >= 0)
+    values = np.zeros((len(voxels), nodes.shape[1]))
+    for z, y, x in lattice:
+        hat = np.clip(1.0 - np.abs(voxels - [x, y, z]), 0.0, 1.0).prod(1)
+        values += hat[:, None] * nodes[support.cells[z, y, x]]
+    return values
+
+
+def test_projection_is_the_fourier_sum_over_moved_voxels(support: Support, rotation: torch.Tensor) -> None:
+    moves = displacement(support, len(rotation))
+    density = torch.rand(support.n_voxels)
+    projector = DeformedProjector(support)
+    images = projector.project(density, projector.views(rotation, moves)).numpy()
+    at_rest = (support.voxels_px - BOX // 2) * PIXEL_ANGSTROM
+    shell = radial_shell_index(BOX).numpy()
+    for image in range(len(rotation)):
+        moved = at_rest + interpolated(support, moves[image].double().numpy())
+        xy = moved @ rotation[image].double().numpy()[:, :2] * (2 * np.pi / (BOX * PIXEL_ANGSTROM))
+        strengths = density.numpy().astype(np.complex128)
+        exact = finufft.nufft2d1(xy[:, 1].copy(), xy[:, 0].copy(), strengths, (BOX, BOX), isign=-1, eps=1e-9)
+        exact = np.fft.ifftshift(exact)[:, : BOX // 2 + 1]
+        # the spline's aliasing error grows towards Nyquist; it is relative to the whole, which lies at low frequency
+        error = np.abs(images[image] - exact)
+        scale = np.sqrt(np.mean(np.abs(exact[(shell > 0) & (shell < BOX // 2)]) ** 2))
+        assert error[shell < BOX // 4].max() < 5e-3 * scale
+        assert error[shell < BOX // 2].max() < 0.1 * scale
+        assert np.all(images[image][shell >= BOX // 2] == 0)
+
+
+def test_backprojection_is_the_transpose_of_projection(support: Support, rotation: torch.Tensor) -> None:
+    projector = DeformedProjector(support)
+    views = projector.views(rotation, displacement(support, len(rotation)))
+    density = torch.rand(support.n_voxels)
+    images = centred_rfft2(torch.rand(len(rotation), BOX, BOX))
+    there = image_product(projector.project(density, views), images)
+    back = float(density.double() @ projector.backproject(images, views))
+    assert back == pytest.approx(there, rel=1e-5)
+
+
+def test_compiled_loops_agree_with_their_references(support: Support, rotation: torch.Tensor) -> None:
+    projector = DeformedProjector(support)
+    views = projector.views(rotation, displacement(support, len(rotation)))
+    # some voxels leave the box, and wrap around: the slow branch of the loops
+    views = Views(views.base + torch.tensor([7.0, -9.0]), views.axes, views.node_xy)
+    grids = torch.randn(len(rotation), projector.size, projector.size)
+    pulled = projector._pull(grids, views)
+    reference = pull_reference(grids, views, projector._voxels, projector._corners)
+    assert torch.allclose(pulled, reference, atol=1e-4)
+    density = torch.randn(support.n_voxels)
+    pushed = projector._push(density, views)
+    expected = push_reference(density, views, projector.size, projector._voxels, projector._corners)
+    assert torch.allclose(pushed, expected, atol=1e-4)
+
+
+def test_reference_path_gives_the_same_operator(support: Support, rotation: torch.Tensor) -> None:
+    fast, slow = DeformedProjector(support), DeformedProjector(support)
+    slow.device = torch.device("cpu", 0)
+    views = fast.views(rotation, displacement(support, len(rotation)))
+    density = torch.rand(support.n_voxels)
+    grids = push_reference(density, views, slow.size, slow._voxels, slow._corners)
+    assert torch.allclose(fast._push(density, views), grids, atol=1e-4)
+
+
+def test_without_motion_every_voxel_is_seen_where_it_projects(support: Support) -> None:
+    # a single voxel, seen along z without rotation, is a wave whose phase tells where it is
+    projector = DeformedProjector(support)
+    views = projector.views(torch.eye(3)[None], torch.zeros(1, support.n_nodes, 3))
+    number = support.n_voxels // 3
+    density = torch.zeros(support.n_voxels)
+    density[number] = 1.0
+    image = projector.project(density, views)[0]
+    x, y, _ = (support.voxels_px[number] - BOX // 2) / BOX
+    expected = np.exp(-2j * np.pi * (2 * x + 3 * y))
+    assert abs(complex(image[3, 2]) - expected) < 1e-3
+
+
+def test_normal_operator_is_symmetric_and_not_negative(support: Support, rotation: torch.Tensor) -> None:
+    projector = DeformedProjector(support)
+    views = projector.views(rotation, displacement(support, len(rotation)))
+    precision = centred_rfft2(torch.rand(len(rotation), BOX, BOX)).abs() ** 2
+    one, two = torch.randn(2, support.n_voxels)
+    left = float(two.double() @ projector.normal(one, precision, views))
+    right = float(one.double() @ projector.normal(two, precision, views))
+    assert left == pytest.approx(right, rel=1e-4)
+    assert float(one.double() @ projector.normal(one, precision, views)) > 0
+
+
+def test_cubic_weights_are_the_b_spline() -> None:
+    weights = cubic_weights(torch.tensor([0.0, 0.25, 0.5]))
+    assert torch.allclose(weights.sum(-1), torch.ones(3))
+    assert torch.allclose(weights[0], torch.tensor([1 / 6, 2 / 3, 1 / 6, 0.0]), atol=1e-6)
+    assert torch.allclose(weights[2], torch.tensor([1 / 48, 23 / 48, 23 / 48, 1 / 48]), atol=1e-6)
