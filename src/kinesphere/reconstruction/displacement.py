@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-_NEIGHBOURS = 16
-_WIDTH_IN_SPACINGS = 1.5
-_RIDGE_IN_WIDTHS = 0.5
-_LARGEST_LEVER_IN_WIDTHS = 2.0
+_NEIGHBOURS = 20
+_LAST_WEIGHT = 1e-6
+_WIDTH_IN_SPACINGS = 1.0
+_RIDGE_IN_WIDTHS = 0.2
+_LARGEST_LEVER_IN_WIDTHS = 3.0
 
 
 @runtime_checkable
@@ -71,6 +72,8 @@ class Carrier:
         distance, index = (found.reshape(len(points), -1) for found in tree.query(points, n_neighbours))
         width = _WIDTH_IN_SPACINGS * _typical_spacing(tree)
         weight = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / width**2)
+        if len(anchors) > n_neighbours:  # anchors come in and go out with no weight: no jump where the set changes
+            weight -= (1.0 - _LAST_WEIGHT) * weight[:, -1:]
         weight /= weight.sum(1, keepdims=True)
         near = anchors[index]  # (p, k, 3)
         centroid = np.einsum("pk,pkc->pc", weight, near)
@@ -134,6 +137,7 @@ class KnownTrajectories:
         return self._of_state[self._state[torch.from_numpy(rows)]]
 
 
+@runtime_checkable
 class MovingRun(Protocol):
     """What is asked of a finished run: where it carries given points in given images."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ _IMAGES_AT_ONCE = 64
 _SUMS, _SOLVER, _MAPS = "sums", "solver", "maps"
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Shows how far a step is."""
 
@@ -88,7 +89,7 @@ class HalfCheckpoints:
         if not has_checkpoint(self.folder / step):
             return None
         tensors, values = load_checkpoint(self.folder / step)
-        if values["fingerprint"] != self.fingerprint:
+        if values.pop("fingerprint") != self.fingerprint:
             return None
         return {name: tensor.numpy() for name, tensor in tensors.items()}, values
 
@@ -150,7 +151,7 @@ def _sum_up(sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progre
 
     def save() -> None:
         arrays = {"sums": sums.volume.sums, "pulled": sums.pulled}
-        checkpoints.save(_SUMS, arrays, n_images=sums.n_images)
+        checkpoints.save(_SUMS, arrays, n_images=float(sums.n_images))
 
     def after_batch() -> None:
         nonlocal saved
@@ -190,7 +191,7 @@ def _least_squares(
 
     def save(current: SolverState) -> None:
         arrays = {"solution": current.solution, "residual": current.residual, "direction": current.direction}
-        checkpoints.save(_SOLVER, arrays, energy=current.energy, iteration=current.iteration)
+        checkpoints.save(_SOLVER, arrays, energy=current.energy, iteration=float(current.iteration))
 
     sweep.advance = _pass_counter(sweep, problem.settings.iterations, state, flag, progress)
     state = solve(equations, problem.settings.iterations, state, save)

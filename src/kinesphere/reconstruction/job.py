@@ -36,7 +36,7 @@ from kinesphere.reconstruction.problem import (
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
 
 _SUMMARY = "summary.json"
-_SMALLEST_FSC = 0.01
+_SMALLEST_FSC = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,8 @@ def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folde
 def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstruction:
     """Compare the half maps, and add them up to one map, Wiener-filtered by what the comparison says.
 
-    With C the corrected FSC of the halves, the mean of both has the signal fraction 2C / (1 + C), which is what each
-    shell is multiplied by (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013, use its square root).
+    With C the corrected FSC of the halves, each shell of their mean is multiplied by √(2C / (1 + C)), its correlation
+    with the truth (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
     """
     pixel, seed = problem.grid.pixel_size_angstrom, problem.settings.seed
     mean = 0.5 * (first.moved + second.moved)
@@ -117,14 +117,14 @@ def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstructi
     curves = half_map_fsc(first.moved, second.moved, mask, pixel, seed)
     before = half_map_fsc(first.homogeneous, second.homogeneous, mask, pixel, seed)
     local = local_resolution(first.moved, second.moved, mask, pixel)
-    return Reconstruction(_wiener(mean, curves.corrected), mask, curves, before, local)
+    return Reconstruction(_filter(mean, curves.corrected), mask, curves, before, local)
 
 
-def _wiener(density: NDArray[np.float32], fsc: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Filter by 2C / (1 + C); shells without signal keep a hundredth, so that nothing is cut off for good."""
+def _filter(density: NDArray[np.float32], fsc: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Filter by √(2C / (1 + C)); C counts as 0.1 where it is below, so that nothing is cut off for good."""
     box = density.shape[0]
     known = np.clip(fsc, _SMALLEST_FSC, 1.0)
-    gain = np.append(2.0 * known / (1.0 + known), 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
+    gain = np.append(np.sqrt(2.0 * known / (1.0 + known)), 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
     filtered: NDArray[np.float64] = scipy.fft.irfftn(scipy.fft.rfftn(density) * gain, s=density.shape)
     return filtered.astype(np.float32)
 

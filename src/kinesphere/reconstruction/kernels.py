@@ -102,14 +102,14 @@ def pull(total, grids, base, axes, node_xy, runs, cells, spacing):  # noqa: ANN0
                     wy0, wy1, wy2, wy3 = _spline(place_y - np.float32(low_y))
                     column, row = int(low_x), int(low_y)
                     if 1 <= column < size - 2 and 1 <= row < size - 2:
-                        value = np.float32(0.0)
-                        for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
-                            value += weight * (
-                                wx0 * grid[row + tap, column - 1]
-                                + wx1 * grid[row + tap, column]
-                                + wx2 * grid[row + tap, column + 1]
-                                + wx3 * grid[row + tap, column + 2]
-                            )
+                        # down the columns first: four neighbours at a time fit a vector register
+                        above, upper = grid[row - 1, column - 1 : column + 3], grid[row, column - 1 : column + 3]
+                        lower, below = grid[row + 1, column - 1 : column + 3], grid[row + 2, column - 1 : column + 3]
+                        first = wy0 * above[0] + wy1 * upper[0] + wy2 * lower[0] + wy3 * below[0]
+                        second = wy0 * above[1] + wy1 * upper[1] + wy2 * lower[1] + wy3 * below[1]
+                        third = wy0 * above[2] + wy1 * upper[2] + wy2 * lower[2] + wy3 * below[2]
+                        fourth = wy0 * above[3] + wy1 * upper[3] + wy2 * lower[3] + wy3 * below[3]
+                        value = wx0 * first + wx1 * second + wx2 * third + wx3 * fourth
                     else:
                         value = np.float32(0.0)
                         for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
@@ -178,6 +178,29 @@ def push(grids, values, base, axes, node_xy, runs, cells, spacing):  # noqa: ANN
 
 @compiled
 @no_type_check
+def _add_along_x(flat, plane, line, first, factor, spread):  # noqa: ANN001, ANN202
+    """Add four grid points of three numbers each to a line of the volume; those at negative kx go to their mates."""
+    size, width = flat.shape[0], flat.shape[2] // 3
+    if 0 <= first < width - 3:
+        row = flat[plane, line, 3 * first : 3 * first + 12]
+        for part in range(12):
+            row[part] += factor * spread[part]
+        return
+    row, mirror = flat[plane, line], flat[(size - plane) % size, (size - line) % size]
+    for tap in range(4):
+        at = first + tap
+        if 0 <= at < width:
+            row[3 * at] += factor * spread[3 * tap]
+            row[3 * at + 1] += factor * spread[3 * tap + 1]
+            row[3 * at + 2] += factor * spread[3 * tap + 2]
+        elif at < 0:
+            mirror[-3 * at] += factor * spread[3 * tap]
+            mirror[-3 * at + 1] -= factor * spread[3 * tap + 1]
+            mirror[-3 * at + 2] += factor * spread[3 * tap + 2]
+
+
+@compiled
+@no_type_check
 def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # noqa: ANN001, ANN201
     """Add central slices to a Fourier volume: transposed interpolation, every coefficient with its Friedel mate.
 
@@ -199,6 +222,8 @@ def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # n
         Volume grid points per cycle.
     """
     size, width = volume.shape[0], volume.shape[2]
+    flat = volume.reshape(size, size, width * 3)
+    spread = np.empty(12, dtype=np.float32)
     for image in range(len(data)):
         turn = rotation[image]
         for item in range(len(kx)):
@@ -215,22 +240,13 @@ def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # n
             along_y = _spline(np.float32(place_y - low_y))
             along_z = _spline(np.float32(place_z - low_z))
             first_x, first_y, first_z = int(low_x) - 1, int(low_y) - 1, int(low_z) - 1
+            for tap in range(4):
+                spread[3 * tap] = along_x[tap] * real
+                spread[3 * tap + 1] = along_x[tap] * imaginary
+                spread[3 * tap + 2] = along_x[tap] * weight
             for tap_z in range(4):
-                at_z = first_z + tap_z
+                plane = (first_z + tap_z) % size
                 for tap_y in range(4):
-                    at_y = first_y + tap_y
-                    factor = along_z[tap_z] * along_y[tap_y]
-                    plane, line = at_z % size, at_y % size
-                    for tap_x in range(4):
-                        at_x = first_x + tap_x
-                        part = factor * along_x[tap_x]
-                        if at_x >= 0:
-                            if at_x < width:
-                                volume[plane, line, at_x, 0] += part * real
-                                volume[plane, line, at_x, 1] += part * imaginary
-                                volume[plane, line, at_x, 2] += part * weight
-                        else:
-                            mirror_z, mirror_y = (-at_z) % size, (-at_y) % size
-                            volume[mirror_z, mirror_y, -at_x, 0] += part * real
-                            volume[mirror_z, mirror_y, -at_x, 1] -= part * imaginary
-                            volume[mirror_z, mirror_y, -at_x, 2] += part * weight
+                    _add_along_x(
+                        flat, plane, (first_y + tap_y) % size, first_x, along_z[tap_z] * along_y[tap_y], spread
+                    )

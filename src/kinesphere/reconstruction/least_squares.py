@@ -29,7 +29,7 @@ from kinesphere.reconstruction.fourier_volume import (
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.support import Support
 
-_SMALLEST_SNR = 1.0
+_SMALLEST_SNR = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +52,7 @@ class ShellPrior:
         """Estimate both from a backprojected map and the sampling it was divided by.
 
         The signal is what the map's power on the support has above the noise, taken to lie where the map itself shows
-        a molecule. It is not taken to be below the noise: a prior stronger than the data drives the weak shells to
-        where leakage from the support's edge outweighs them (measured: FSC to the truth at two thirds of Nyquist 0.13
-        instead of 0.21, adenylate kinase, 2,000 images).
+        a molecule. It is not taken to be below a tenth of the noise, so that shells without signal stay finite.
         """
         box = support.grid.box
         noise = shell_mean(homogeneous_filter(sums.volume.sampling(), box), shell_of_volume(2 * box, box), box // 2)
@@ -191,7 +189,8 @@ def solve(
 def restore_amplitudes(density: Float[np.ndarray, "n n n"], prior: ShellPrior) -> Float[np.ndarray, "n n n"]:
     """Undo, shell by shell, the mean damping of the prior, so that half maps carry unfiltered amplitudes.
 
-    A factor common to a shell changes no FSC; without this, sharpening would see the prior instead of the map.
+    A factor common to a shell changes no FSC of the maps themselves. But sharpening would see the prior instead of the
+    map, and where neighbouring shells differ much, a mask smears the strong ones over the weak.
     """
     box = density.shape[0]
     gain = np.append(1.0 / prior.wiener, 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]

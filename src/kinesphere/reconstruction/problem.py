@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class ReconstructionSettings:
     """Soft mask (MRC, 0 to 1) for the FSC; density moves within 8 Å of it. None: made from the map itself."""
     homogeneous: bool = False
     """Leave the motion out: an ordinary reconstruction by the same code."""
-    support_angstrom: float = 16.0
+    support_angstrom: float = 14.0
     """How far from residues or pseudo-atoms density moves with them, where no mask is given."""
     ignore_aberrations: bool = False
     """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they are left out."""
@@ -58,6 +58,7 @@ class ReconstructionSettings:
             raise InputError("--support-angstrom", f"{self.support_angstrom:g} is not a distance", "Use Å above 0")
 
 
+@runtime_checkable
 class MotionModel(Protocol):
     """What is asked of a trained motion model: where its matter is."""
 
@@ -66,6 +67,7 @@ class MotionModel(Protocol):
         """(n_points, 3) y⁰ in Å, the box centre at zero."""
 
 
+@runtime_checkable
 class Latents(Protocol):
     """What is asked of a run's latents."""
 
@@ -78,6 +80,7 @@ class Latents(Protocol):
         """(n,) half set whose model an image belongs to; 0 where one model serves all."""
 
 
+@runtime_checkable
 class ReconstructableRun(MovingRun, Protocol):
     """A finished run of any motion model."""
 
@@ -135,7 +138,7 @@ class Problem:
     particles: ParticleSet
     loader: ImageLoader
     grid: RenderGrid
-    half: Int[np.ndarray, " n"]
+    half: Int[np.ndarray, " particles"]
     motion_is_shared: bool
     support: Support
     motion: DisplacementField

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kinesphere.imaging.gaussians import RenderGrid
 
-_NODE_SPACING_ANGSTROM = 6.0
+_NODE_SPACING_ANGSTROM = 3.0
 _FEWEST_VOXELS_A_NODE = 2
 
 
@@ -45,9 +45,9 @@ class Support:
     def of_voxels(
         cls, inside: Bool[np.ndarray, "n n n"], pixel_size_angstrom: float, spacing_px: int | None = None
     ) -> Support:
-        """Lay the lattice over some voxels; by default a node every 6 Å, and at least every second voxel.
+        """Lay the lattice over some voxels; by default a node every 3 Å, or every second voxel if that is more.
 
-        DynaMight evaluates its deformation field on a grid of twice the pixel size.
+        DynaMight, too, evaluates its deformation field on a grid of twice the pixel size.
         """
         spacing = spacing_px or max(round(_NODE_SPACING_ANGSTROM / pixel_size_angstrom), _FEWEST_VOXELS_A_NODE)
         box = inside.shape[0]
