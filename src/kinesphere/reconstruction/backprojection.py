@@ -129,7 +129,7 @@ def homogeneous_map(sums: HalfSums) -> Float[np.ndarray, "n n n"]:
     """Map without motion: the inserted slices divided by their sampling, inside the sphere that the box holds."""
     box = sums.volume.box
     gain = homogeneous_filter(sums.volume.sampling(), box)
-    return deconvolve(sums.volume.backprojection(), gain, box) * sphere_mask(box, box / 2, _SPHERE_EDGE_PX)
+    return deconvolve(sums.volume.backprojection(), gain, box) * sphere_mask(box, box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX)
 
 
 def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]:
@@ -158,4 +158,4 @@ def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]
     weight = blend_weight(support)
     backprojected[index] = weight * pulled + (1.0 - weight) * backprojected[index]
     density = deconvolve(backprojected, homogeneous_filter(sums.volume.sampling(), box), box)
-    return density * sphere_mask(box, box / 2, _SPHERE_EDGE_PX)
+    return density * sphere_mask(box, box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX)
