@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from kinesphere.inference.schedule import Schedule, ScheduleConfig
+from kinesphere.inference.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
 
 
 def make(n_images: int = 1000, n_shells: int = 30, batch_size: int = 64, **options: float) -> Schedule:
@@ -62,3 +62,24 @@ def test_stops_when_nothing_has_improved_for_as_long_as_patience() -> None:
     assert schedule.should_stop([*rising, 3.05, 3.05, 3.05])
     assert not schedule.should_stop([*rising, 3.05, 3.05, 3.2])
     assert not schedule.should_stop([5.0, 4.0, 3.0])
+
+
+def test_networks_rest_at_first_and_five_passes_after_every_thirty() -> None:
+    pace = FieldScheduleConfig(reference_epochs=2, fix_networks_every=30, fix_networks_for=5)
+    resting = [epoch for epoch in range(80) if not pace.networks_learn(epoch)]
+    assert resting == [0, 1, *range(32, 37), *range(67, 72)]
+    always = FieldScheduleConfig(reference_epochs=0, fix_networks_every=0)
+    assert all(always.networks_learn(epoch) for epoch in range(80))
+
+
+def test_reference_is_replaced_before_every_tenth_pass_in_which_networks_learn() -> None:
+    pace = FieldScheduleConfig(reference_epochs=0, replace_reference_every=10, fix_networks_every=30)
+    assert [epoch for epoch in range(62) if pace.replaces_reference(epoch)] == [10, 20, 40, 50, 60]
+    assert not any(FieldScheduleConfig(replace_reference_every=0).replaces_reference(epoch) for epoch in range(62))
+
+
+def test_field_stops_after_so_many_falls() -> None:
+    schedule = Schedule(FieldScheduleConfig(largest_falls=2, patience=100), 1000, 30, 64)
+    assert not schedule.should_stop([0.0, 3.0, 2.0, 4.0])
+    assert schedule.should_stop([0.0, 3.0, 2.0, 4.0, 3.9])
+    assert not Schedule(FieldScheduleConfig(largest_falls=0, patience=100), 1000, 30, 64).should_stop([3.0, 2.0, 1.0])

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from kinesphere.motion.restraints import Restraints
+from kinesphere.motion.restraints import NeighbourRestraints, Restraints, neighbour_graph
 
 
 def two_strands(gap_angstrom: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,3 +115,65 @@ def test_weights_scale_and_switch_off() -> None:
     assert not off.active
     assert make(0.0, 1.0)[0].active
     assert off.energy(broken[None]).tolist() == [0.0]
+
+
+def grid(spacing: float = 4.0) -> torch.Tensor:
+    axis = spacing * torch.arange(4.0)
+    return torch.cartesian_prod(axis, axis, axis)
+
+
+def test_neighbour_graph_connects_what_is_nearer_than_one_and_a_half_spacings() -> None:
+    edges, mean = neighbour_graph(grid(4.0))
+    assert mean == pytest.approx(4.0)
+    distance = torch.cdist(grid(4.0), grid(4.0))
+    expected = torch.nonzero(torch.triu(distance < 6.0, diagonal=1))  # along the axes and across the faces
+    assert sorted(edges.tolist()) == expected.tolist()
+
+
+def test_neighbour_energy_is_the_mean_square_change_times_the_number_of_points() -> None:
+    points = grid()
+    restraints = NeighbourRestraints(points, weight=0.3, repulsion=False)
+    expected = 0.3 * 64 * ((1.1 - 1.0) * restraints.length).square().mean()
+    torch.testing.assert_close(restraints.energy(1.1 * points[None]), expected[None], rtol=1e-4, atol=0)
+
+
+def test_approaching_neighbours_cost_more_than_receding_ones() -> None:
+    points = grid()
+    restraints = NeighbourRestraints(points, weight=1.0)
+    nearer, further = restraints.energy(0.9 * points[None]), restraints.energy(1.1 * points[None])
+    assert float(nearer) > 1.2 * float(further)
+
+
+def test_rigid_motion_of_neighbours_is_free() -> None:
+    points = grid() + 0.3 * torch.randn(64, 3)
+    turn = torch.linalg.qr(torch.randn(3, 3)).Q
+    energy = NeighbourRestraints(points, weight=1.0).energy((points @ turn.T + 7.0)[None])
+    torch.testing.assert_close(energy, torch.zeros(1), atol=1e-6, rtol=0)
+
+
+def test_coincident_pseudo_atoms_have_a_finite_gradient() -> None:
+    restraints = NeighbourRestraints(grid(), weight=1.0)
+    positions = torch.zeros(1, 64, 3, requires_grad=True)
+    restraints.energy(positions).sum().backward()
+    assert positions.grad is not None
+    assert bool(torch.isfinite(positions.grad).all())
+
+
+def test_graph_follows_the_reference_unless_bonds_are_given() -> None:
+    bonds = torch.tensor([[0, 1], [5, 60]])
+    free, bonded = (NeighbourRestraints(grid(), weight=1.0, edges=edges) for edges in (None, bonds))
+    moved = grid()
+    moved[0] = 100.0
+    for restraints in (free, bonded):
+        restraints.follow(moved)
+        torch.testing.assert_close(restraints.energy(moved[None]), torch.zeros(1))
+    assert 0 not in free.edges
+    assert torch.equal(bonded.edges, bonds)
+
+
+def test_state_of_the_neighbours_can_be_restored() -> None:
+    first, second = NeighbourRestraints(grid(), weight=1.0), NeighbourRestraints(2.0 * grid(), weight=1.0)
+    first.rescale(0.25)
+    second.restore(first.state())
+    structures = 1.2 * grid()[None]
+    torch.testing.assert_close(first.energy(structures), second.energy(structures))

@@ -22,7 +22,8 @@ class StructuresOptions:
     out: Path
     """File to write: .npz for arrays, .pdb or .cif for a multi-model file."""
     model: Path | None = None
-    """Another model in the frame and the state of the run's own, to be carried along instead of it."""
+    """Another model to be carried along, in the frame of the run's model or map. With segments it has to be in the
+    state of the run's own model; a field finds the state it shows."""
     every: int | None = None
     """Only each K-th particle."""
     images: str | None = None
@@ -33,6 +34,9 @@ def run(options: StructuresOptions) -> None:
     """Write the structures in the frame of the input model."""
     finished = load(options.run)
     rows = choose_images(finished, options.every, options.images)
-    model = None if options.model is None else read_model(options.model)
-    n_structures, n_atoms = write_structures(options.out, finished, rows, model)
+    if options.model is not None:
+        finished = finished.carrying(read_model(options.model))
+        for line in finished.passenger.report():
+            console.print(line, highlight=False)
+    n_structures, n_atoms = write_structures(options.out, finished, rows)
     console.print(f"Wrote {n_structures} structures of {n_atoms} atoms to {options.out}.", highlight=False)

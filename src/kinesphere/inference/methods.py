@@ -27,12 +27,15 @@ from kinesphere.inference.subject import (
     describe_shared,
     load_pseudo_atoms,
     model_bias,
+    read_solid,
     subject_of_map,
 )
 from kinesphere.inference.trainer import Model
+from kinesphere.io.mrc import DensityMap
 from kinesphere.io.structure import AtomicModel, read_model
 from kinesphere.motion.base import Motion
 from kinesphere.motion.field import FieldMotion, default_n_parts, make_field
+from kinesphere.motion.pseudo_atoms import Solid
 from kinesphere.motion.reference import Reference, build_reference
 from kinesphere.motion.restraints import NeighbourRestraints, Restraint, Restraints
 from kinesphere.motion.segments import SegmentsMotion, default_n_segments
@@ -151,6 +154,19 @@ def make_restraints(config: RunConfig, reference: Reference) -> Restraint:
     return Restraints(
         reference.points, reference.chain, continuity=weights.continuity_weight, clash=weights.clash_weight
     )
+
+
+def consensus_of(config: RunConfig, source: Path) -> tuple[DensityMap, Solid]:
+    """Read the consensus map of a run whose motion is defined in space, and where in it the molecule is.
+
+    Raises
+    ------
+    InputError
+        If the run moves residues, and says nothing about the space between.
+    """
+    if not isinstance(config, FieldRunConfig):
+        raise InputError(source, "moves residues, not the space around them", "Give a run of kinesphere field")
+    return read_solid(config)
 
 
 def memberships(motion: Motion) -> Float[Tensor, "p m"]:

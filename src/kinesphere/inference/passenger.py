@@ -66,6 +66,15 @@ class Passenger:
     owner: Int[Tensor, " a"]
     states: Mapping[int, State]
 
+    def report(self) -> list[str]:
+        """Say in which state of each half-set model the atoms were found, and how well they fit there."""
+        return [
+            f"Half set {half}: the model shows the state at z = ({', '.join(f'{value:.2f}' for value in state.z)}), "
+            f"density correlation {state.correlation:.3f} ({state.at_rest:.3f} in the reference state); "
+            f"the inverse motion misses atoms by up to {state.residual_angstrom:.2f} Å"
+            for half, state in self.states.items()
+        ]
+
 
 def model_beads(
     model: AtomicModel, centre_angstrom: NDArray[np.floating]

@@ -10,20 +10,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kinesphere.config import load_document, load_yaml
 from kinesphere.errors import InputError
 from kinesphere.inference.job import ALL_IMAGES, checkpoint_folder
-from kinesphere.inference.methods import CONFIG_OF_METHOD, load_subject, make_motion, memberships, method_of
+from kinesphere.inference.methods import (
+    CONFIG_OF_METHOD,
+    consensus_of,
+    load_subject,
+    make_motion,
+    memberships,
+    method_of,
+)
 from kinesphere.inference.passenger import Passenger, take_aboard
 from kinesphere.inference.run_folder import LatentTable, read_metrics
 from kinesphere.inference.subject import Subject
 from kinesphere.io.checkpoint import load_checkpoint
+from kinesphere.io.mrc import DensityMap
 from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.base import Motion
+from kinesphere.motion.pseudo_atoms import Solid
 from kinesphere.motion.reference import Reference
 from kinesphere.motion.segments import SegmentsMotion
 from kinesphere.particles import ParticleSet
@@ -130,6 +139,19 @@ class Run:
         prefix = "motion."
         motion.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         return motion.eval()
+
+    def consensus(self) -> tuple[DensityMap, Solid, Bool[np.ndarray, "n n n"]]:
+        """Read the consensus map the run began with; also where it is molecule: coarsely, and on its own grid."""
+        density, solid = consensus_of(self._config, self.path)
+        scale = density.pixel_size_angstrom / solid.step_angstrom
+        axis = np.rint((np.arange(density.box_px) - density.box_px // 2) * scale).astype(int) + len(solid.inside) // 2
+        axis = axis.clip(0, len(solid.inside) - 1)
+        return density, solid, solid.inside[np.ix_(axis, axis, axis)]
+
+    def motion_of(self, image: int) -> tuple[Motion, Float[Tensor, " d"]]:
+        """Return the motion model of an image's half set, and the image's latent position."""
+        half = int(self.latents.half[image]) if ALL_IMAGES not in self.motions else ALL_IMAGES
+        return self.motions[half], _tensor(self.latents.mean[image])
 
     @property
     def motion(self) -> Motion:

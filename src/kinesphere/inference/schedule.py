@@ -73,7 +73,9 @@ class FieldScheduleConfig(PaceConfig):
     one latent position, whose state the reference therefore is.
     """
 
-    reference_learning_rate: float = 0.03
+    learning_rate: float = 3e-3
+    """Largest learning rate of the networks (Adam). A field starts from no motion at all, and has to set off."""
+    reference_learning_rate: float = 0.06
     """Largest step of a pseudo-atom's reference position, in Å (Adam)."""
     reference_epochs: int = 1
     """First passes in which only the pseudo-atoms learn."""

@@ -6,14 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from kinesphere.inference.config import FieldRunConfig
 from kinesphere.inference.frame import find_centre
-from kinesphere.io.mrc import read_map
+from kinesphere.io.mrc import DensityMap, read_map
 from kinesphere.io.structure import AtomicModel, read_model, write_model
 from kinesphere.motion.coarse_grain import coarse_grain
-from kinesphere.motion.pseudo_atoms import PseudoAtoms, default_count, find_solid, fit_to_density, pseudo_atoms_of
+from kinesphere.motion.pseudo_atoms import (
+    PseudoAtoms,
+    Solid,
+    default_count,
+    find_solid,
+    fit_to_density,
+    pseudo_atoms_of,
+)
 from kinesphere.motion.reference import Reference, reference_of_pseudo_atoms
 from kinesphere.particles import ParticleSet
 
@@ -63,10 +71,8 @@ def subject_of_map(config: FieldRunConfig, particles: ParticleSet) -> Subject:
         If the map is not that of the particles, or cannot be filled with pseudo-atoms.
     """
     centre = find_centre(particles, config.map)
-    density = read_map(config.map)
-    step = density.pixel_size_angstrom
-    resolution = max(config.map_resolution_angstrom, _FINEST_OF_PIXELS * step)
-    solid = find_solid(density.data, step, resolution, config.map, config.threshold)
+    density, solid = read_solid(config)
+    step, resolution = density.pixel_size_angstrom, _resolution_used(config, density)
     seed = config.training.seed
     if config.model is None:
         finest = max(config.training.images.resolution_angstrom, 2.0 * step)
@@ -76,6 +82,17 @@ def subject_of_map(config: FieldRunConfig, particles: ParticleSet) -> Subject:
         start = coarse_grain(read_model(config.model), centre, str(config.model), config.n_classes)
         atoms = fit_to_density(start, solid, resolution, seed, move=False)
     return subject_of_pseudo_atoms(atoms, centre)
+
+
+def read_solid(config: FieldRunConfig) -> tuple[DensityMap, Solid]:
+    """Read the consensus map, and find where in it the molecule is."""
+    density = read_map(config.map)
+    resolution = _resolution_used(config, density)
+    return density, find_solid(density.data, density.pixel_size_angstrom, resolution, config.map, config.threshold)
+
+
+def _resolution_used(config: FieldRunConfig, density: DensityMap) -> float:
+    return max(config.map_resolution_angstrom, _FINEST_OF_PIXELS * density.pixel_size_angstrom)
 
 
 def subject_of_pseudo_atoms(atoms: PseudoAtoms, centre_angstrom: NDArray[np.float64]) -> Subject:
@@ -94,7 +111,7 @@ def as_model(positions: NDArray[np.float64]) -> AtomicModel:
     count = len(positions)
     own, zeros = np.arange(count), np.zeros(count)
 
-    def text(value: str) -> NDArray[np.str_]:
+    def text(value: str) -> Shaped[np.ndarray, " g"]:
         return np.full(count, value, dtype=np.str_)
 
     return AtomicModel(

@@ -263,7 +263,10 @@ class Trainer:
         if self.model.restraints.active:
             # a few structures at random: the mean's expectation at a fraction of its cost
             some = torch.randperm(len(proposal.z), generator=self.generator)[:_STRUCTURES_RESTRAINED]
-            total = total + self.model.restraints.energy(self.motion(proposal.z[some.to(self.device)])).mean()
+            z = proposal.z[some.to(self.device)]
+            total = total + self.model.restraints.energy(self.motion(z)).mean()
+            strain = self.motion.strain(z, self.generator)
+            total = total if strain is None else total + strain.mean()
         return total
 
     def _gradients_are_finite(self, loss: Tensor) -> bool:

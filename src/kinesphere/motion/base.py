@@ -76,6 +76,10 @@ class Motion(nn.Module, ABC):
         """KL divergence, in nats, of the posterior of the model's own parameters from their prior; 0 by default."""
         return self.reference.new_zeros(())
 
+    def strain(self, z: Float[Tensor, "k d"], generator: torch.Generator) -> Float[Tensor, " k"] | None:  # noqa: ARG002
+        """Energy in nats of what a state at z does to the space it is defined in; none by default."""
+        return None
+
     def structural_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the molecule rather than of its motion, which learn at their own rate; none by default."""
         return iter(())

@@ -31,6 +31,10 @@ _FEWEST_RADIUS_ANGSTROM = 5.0
 _LARGEST_LOG = 1.5
 _INITIAL_SIZE = 0.1
 _LLOYD_ROUNDS = 20
+_PLACES_WATCHED = 64
+_WATCHED_DISTANCE_ANGSTROM = 2.0
+_PROBE_ANGSTROM = 1.0
+_LARGEST_COMPRESSION = 0.2
 _SHORTEST_WAVE_ANGSTROM = 16.0  # no shorter than what neighbouring side chains share: finer motion is noise
 _LONGEST_WAVE_ANGSTROM = 256.0
 
@@ -48,6 +52,9 @@ class FieldConfig:
     """Width of the hidden layers of the decoder network."""
     n_frequencies: int = 10
     """Frequencies of the positional encoding (`network`), from one wave in 256 Å to one in 16 Å."""
+    fold_weight: float = 3.0
+    """Weight of the penalty on places where the field folds space over or compresses it to less than 0.2 of its volume,
+    in nats for each Gaussian; 0: none. What folds has no inverse."""
 
 
 def default_n_parts(n_points: int) -> int:
@@ -64,12 +71,15 @@ class FieldMotion(Motion):
         (n_points, 3) pseudo-atoms in Å, the centre of the box at zero.
     latent_dim
         Number of latent dimensions.
+    fold_weight
+        See `FieldConfig`.
     """
 
     anchor: Tensor
 
-    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int) -> None:
+    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float) -> None:
         super().__init__(reference, latent_dim, learns_reference=True)
+        self.fold_weight = fold_weight
         self.register_buffer("anchor", torch.zeros(latent_dim))
 
     @abstractmethod
@@ -82,6 +92,21 @@ class FieldMotion(Motion):
         """Move points with the field where they are; it is the same for all owners."""
         del owner
         return points + self.displacement(z, points)
+
+    def strain(self, z: Float[Tensor, "k d"], generator: torch.Generator) -> Float[Tensor, " k"] | None:
+        """Charge for folds: the square of what is missing to 0.2 of the volume, at random places near the molecule."""
+        if self.fold_weight == 0:
+            return None
+        chosen = torch.randint(len(self.reference), (_PLACES_WATCHED,), generator=generator)
+        offset = _WATCHED_DISTANCE_ANGSTROM * torch.randn(_PLACES_WATCHED, 3, generator=generator)
+        places = self.reference.detach()[chosen.to(z.device)] + offset.to(z)
+        axes = _PROBE_ANGSTROM * torch.eye(3, dtype=z.dtype, device=z.device)
+        probes = torch.cat([places[:, None], places[:, None] + axes], dim=1)
+        moved = self.move(z, probes.flatten(0, 1)).unflatten(1, (_PLACES_WATCHED, 4))
+        edges = (moved[..., 1:, :] - moved[..., :1, :]) / _PROBE_ANGSTROM
+        volume = (torch.linalg.cross(edges[..., 0, :], edges[..., 1, :]) * edges[..., 2, :]).sum(-1)
+        missing = (_LARGEST_COMPRESSION - volume).clamp_min(0.0)
+        return self.fold_weight * len(self.reference) * missing.square().mean(1)
 
     @torch.no_grad()
     def replace_reference(self, z: Float[Tensor, " d"]) -> None:
@@ -121,7 +146,7 @@ class SeparableField(FieldMotion):
     radius: Tensor
 
     def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig) -> None:
-        super().__init__(reference, latent_dim)
+        super().__init__(reference, latent_dim, config.fold_weight)
         n_parts = min(config.n_parts or default_n_parts(len(reference)), len(reference))
         centres, owner = _spread_centres(reference, n_parts)
         radius = torch.stack(
@@ -186,7 +211,7 @@ class CoordinateField(FieldMotion):
     frequency: Tensor
 
     def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig) -> None:
-        super().__init__(reference, latent_dim)
+        super().__init__(reference, latent_dim, config.fold_weight)
         waves = np.geomspace(_LONGEST_WAVE_ANGSTROM, _SHORTEST_WAVE_ANGSTROM, config.n_frequencies)
         self.register_buffer("frequency", torch.as_tensor(2.0 * math.pi / waves, dtype=torch.float32))
         width = config.decoder_width

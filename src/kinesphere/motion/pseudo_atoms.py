@@ -26,7 +26,6 @@ _NOISE_SIGMAS = 4.0
 _LEVEL = 0.35  # of the mean density inside: half occupied regions stay, the halo of a blurred map does not
 _SMALLEST_PIECE = 0.01
 _VOLUME_ANGSTROM3 = 110.0
-_SPACING_OF_RESOLUTION = 0.75
 _LLOYD_ROUNDS = 12
 _FIT_STEPS, _VIEWS, _VIEWS_A_STEP = 120, 48, 8
 _MARGIN_ANGSTROM = 4.0
@@ -183,12 +182,12 @@ def low_pass(
 
 
 def default_count(solid: Solid, resolution_angstrom: float) -> int:
-    """Return the number of Gaussians unless the user says: one per 110 Å³, or fewer where images resolve less.
+    """Return the number of Gaussians unless the user says: one per 110 Å³, or per cube of the images' resolution.
 
-    At the automatic threshold that is about the paper's two a residue. Neighbours nearer than 0.75 × the finest
-    resolution of the images cannot be told apart by them.
+    At the automatic threshold the former is about the paper's two a residue; neighbours nearer than the finest
+    resolution cannot be told apart by the images.
     """
-    share = max(_VOLUME_ANGSTROM3, (_SPACING_OF_RESOLUTION * resolution_angstrom) ** 3)
+    share = max(_VOLUME_ANGSTROM3, resolution_angstrom**3)
     return max(int(solid.volume_angstrom3 / share), 10)
 
 
