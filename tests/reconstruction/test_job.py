@@ -164,7 +164,7 @@ class StopAfter(Interrupts):
 def test_stopped_and_continued_equals_uninterrupted(
     done: Path, data: Any, tmp_path: Path, looks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinesphere.reconstruction.backprojection._IMAGES_A_MOTION_CALL", 64)
+    monkeypatch.setattr("kinesphere.reconstruction.backprojection._NODES_A_MOTION_CALL", 100_000)
     problem = pose_problem(helper.KnownRun(data, tmp_path), ReconstructionSettings(iterations=4))
     checkpoints = half_module.HalfCheckpoints(tmp_path, problem.fingerprint)
 

@@ -24,7 +24,7 @@ from kinesphere.reconstruction.operator import DeformedProjector, Views
 from kinesphere.reconstruction.support import Support
 
 _OVERSAMPLED_PIXELS_AT_ONCE = 1 << 20
-_IMAGES_A_MOTION_CALL = 256
+_NODES_A_MOTION_CALL = 1 << 21
 _BLEND_PX = 2.0
 _SPHERE_EDGE_PX = 3.0
 
@@ -85,8 +85,9 @@ class Sweep:
     def batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Serve rows from the given one on, with the displacements of their nodes, in pieces that fit the caches."""
         size = max(_OVERSAMPLED_PIXELS_AT_ONCE // self.projector.size**2, 1)
-        for start in range(first, len(self.rows), _IMAGES_A_MOTION_CALL):
-            chunk = self.rows[start : start + _IMAGES_A_MOTION_CALL]
+        n_called = max(_NODES_A_MOTION_CALL // self.projector.support.n_nodes, 1)
+        for start in range(first, len(self.rows), n_called):
+            chunk = self.rows[start : start + n_called]
             displacement = self.motion.at(chunk)
             for part in range(0, len(chunk), size):
                 yield chunk[part : part + size], displacement[part : part + size]
@@ -129,7 +130,9 @@ def homogeneous_map(sums: HalfSums) -> Float[np.ndarray, "n n n"]:
     """Map without motion: the inserted slices divided by their sampling, inside the sphere that the box holds."""
     box = sums.volume.box
     gain = homogeneous_filter(sums.volume.sampling(), box)
-    return deconvolve(sums.volume.backprojection(), gain, box) * sphere_mask(box, box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX)
+    return deconvolve(sums.volume.backprojection(), gain, box) * sphere_mask(
+        box, box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX
+    )
 
 
 def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]:

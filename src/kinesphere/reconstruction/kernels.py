@@ -30,36 +30,45 @@ def _spline(fraction):  # noqa: ANN001, ANN202
 
 @compiled
 @no_type_check
-def _line(axes, base, node_xy, cells, spacing, z, y, cell):  # noqa: ANN001, ANN202
-    """Projected position along a row within one cell of the node lattice: start and step for each axis, in pixels.
+def _column(node_xy, cells, cell_z, cell_y, column, weight_z, weight_y):  # noqa: ANN001, ANN202
+    """Displacement on the lattice line `column`, interpolated between four nodes along z and y."""
+    one = np.float32(1.0)
+    lower, upper = cells[cell_z, cell_y, column], cells[cell_z, cell_y + 1, column]
+    far_lower, far_upper = cells[cell_z + 1, cell_y, column], cells[cell_z + 1, cell_y + 1, column]
+    w0, w1 = (one - weight_z) * (one - weight_y), (one - weight_z) * weight_y
+    w2, w3 = weight_z * (one - weight_y), weight_z * weight_y
+    x = w0 * node_xy[lower, 0] + w1 * node_xy[upper, 0] + w2 * node_xy[far_lower, 0] + w3 * node_xy[far_upper, 0]
+    y = w0 * node_xy[lower, 1] + w1 * node_xy[upper, 1] + w2 * node_xy[far_lower, 1] + w3 * node_xy[far_upper, 1]
+    return x, y
+
+
+@compiled
+@no_type_check
+def _place_row(places, axes, base, node_xy, cells, spacing, run):  # noqa: ANN001, ANN202
+    """Find the projected positions of a row of voxels in one image, in pixels, into `places` (2, box).
 
     Nodes carry displacements; between them they are interpolated trilinearly, which is linear along a row.
     """
-    cell_z, cell_y = z // spacing, y // spacing
-    weight_z = np.float32(z - cell_z * spacing) / np.float32(spacing)
-    weight_y = np.float32(y - cell_y * spacing) / np.float32(spacing)
-    start_x = base[0] + z * axes[2, 0] + y * axes[1, 0]
-    start_y = base[1] + z * axes[2, 1] + y * axes[1, 1]
-    left_x = left_y = right_x = right_y = np.float32(0.0)
-    for step_z in range(2):
-        along_z = weight_z if step_z else np.float32(1.0) - weight_z
-        for step_y in range(2):
-            weight = along_z * (weight_y if step_y else np.float32(1.0) - weight_y)
-            left = cells[cell_z + step_z, cell_y + step_y, cell]
-            right = cells[cell_z + step_z, cell_y + step_y, cell + 1]
-            left_x += weight * node_xy[left, 0]
-            left_y += weight * node_xy[left, 1]
-            right_x += weight * node_xy[right, 0]
-            right_y += weight * node_xy[right, 1]
-    slope_x = (right_x - left_x) / np.float32(spacing)
-    slope_y = (right_y - left_y) / np.float32(spacing)
-    first = np.float32(cell * spacing)
-    return (
-        start_x + left_x - first * slope_x,
-        start_y + left_y - first * slope_y,
-        axes[0, 0] + slope_x,
-        axes[0, 1] + slope_y,
-    )
+    z, y, x, stop = run[0], run[1], run[2], run[3]
+    cell_z, cell_y, cell = z // spacing, y // spacing, x // spacing
+    share = np.float32(1.0) / np.float32(spacing)
+    weight_z, weight_y = np.float32(z - cell_z * spacing) * share, np.float32(y - cell_y * spacing) * share
+    at_z, at_y = np.float32(z), np.float32(y)  # a product with an integer would be of double precision
+    start_x = base[0] + at_z * axes[2, 0] + at_y * axes[1, 0]
+    start_y = base[1] + at_z * axes[2, 1] + at_y * axes[1, 1]
+    right_x, right_y = _column(node_xy, cells, cell_z, cell_y, cell, weight_z, weight_y)
+    voxel = 0
+    while x < stop:
+        left_x, left_y = right_x, right_y
+        right_x, right_y = _column(node_xy, cells, cell_z, cell_y, cell + 1, weight_z, weight_y)
+        step_x, step_y = (right_x - left_x) * share, (right_y - left_y) * share
+        for at in range(x, min(stop, (cell + 1) * spacing)):
+            along, within = np.float32(at), np.float32(at - cell * spacing)
+            places[0, voxel] = start_x + along * axes[0, 0] + left_x + within * step_x
+            places[1, voxel] = start_y + along * axes[0, 1] + left_y + within * step_y
+            voxel += 1
+        cell += 1
+        x = cell * spacing
 
 
 @compiled
@@ -85,44 +94,37 @@ def pull(total, grids, base, axes, node_xy, runs, cells, spacing):  # noqa: ANN0
         Voxels between nodes.
     """
     size = grids.shape[1]
+    places = np.empty((2, size), dtype=np.float32)
     for image in range(len(grids)):
         grid = grids[image]
         for run in range(len(runs)):
-            z, y, x, stop, voxel = runs[run]
-            while x < stop:
-                cell = x // spacing
-                end = min(stop, (cell + 1) * spacing)
-                from_x, from_y, step_x, step_y = _line(
-                    axes[image], base[image], node_xy[image], cells, spacing, z, y, cell
-                )
-                for at in range(x, end):
-                    place_x, place_y = from_x + np.float32(at) * step_x, from_y + np.float32(at) * step_y
-                    low_x, low_y = math.floor(place_x), math.floor(place_y)
-                    wx0, wx1, wx2, wx3 = _spline(place_x - np.float32(low_x))
-                    wy0, wy1, wy2, wy3 = _spline(place_y - np.float32(low_y))
-                    column, row = int(low_x), int(low_y)
-                    if 1 <= column < size - 2 and 1 <= row < size - 2:
-                        # down the columns first: four neighbours at a time fit a vector register
-                        above, upper = grid[row - 1, column - 1 : column + 3], grid[row, column - 1 : column + 3]
-                        lower, below = grid[row + 1, column - 1 : column + 3], grid[row + 2, column - 1 : column + 3]
-                        first = wy0 * above[0] + wy1 * upper[0] + wy2 * lower[0] + wy3 * below[0]
-                        second = wy0 * above[1] + wy1 * upper[1] + wy2 * lower[1] + wy3 * below[1]
-                        third = wy0 * above[2] + wy1 * upper[2] + wy2 * lower[2] + wy3 * below[2]
-                        fourth = wy0 * above[3] + wy1 * upper[3] + wy2 * lower[3] + wy3 * below[3]
-                        value = wx0 * first + wx1 * second + wx2 * third + wx3 * fourth
-                    else:
-                        value = np.float32(0.0)
-                        for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
-                            line = grid[(row + tap) % size]
-                            value += weight * (
-                                wx0 * line[(column - 1) % size]
-                                + wx1 * line[column % size]
-                                + wx2 * line[(column + 1) % size]
-                                + wx3 * line[(column + 2) % size]
-                            )
-                    total[voxel] += value
-                    voxel += 1
-                x = end
+            _place_row(places, axes[image], base[image], node_xy[image], cells, spacing, runs[run])
+            first = runs[run, 4]
+            for at in range(runs[run, 3] - runs[run, 2]):
+                place_x, place_y = places[0, at], places[1, at]
+                low_x, low_y = math.floor(place_x), math.floor(place_y)
+                wx0, wx1, wx2, wx3 = _spline(place_x - np.float32(low_x))
+                wy0, wy1, wy2, wy3 = _spline(place_y - np.float32(low_y))
+                column, row = int(low_x), int(low_y)
+                value = np.float32(0.0)
+                if 1 <= column < size - 2 and 1 <= row < size - 2:
+                    for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
+                        value += weight * (
+                            wx0 * grid[row + tap, column - 1]
+                            + wx1 * grid[row + tap, column]
+                            + wx2 * grid[row + tap, column + 1]
+                            + wx3 * grid[row + tap, column + 2]
+                        )
+                else:
+                    for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
+                        line = grid[(row + tap) % size]
+                        value += weight * (
+                            wx0 * line[(column - 1) % size]
+                            + wx1 * line[column % size]
+                            + wx2 * line[(column + 1) % size]
+                            + wx3 * line[(column + 2) % size]
+                        )
+                total[first + at] += value
 
 
 @compiled
@@ -140,63 +142,59 @@ def push(grids, values, base, axes, node_xy, runs, cells, spacing):  # noqa: ANN
         As in `pull`.
     """
     size = grids.shape[1]
+    places = np.empty((2, size), dtype=np.float32)
     for image in range(len(grids)):
         grid = grids[image]
         for run in range(len(runs)):
-            z, y, x, stop, voxel = runs[run]
-            while x < stop:
-                cell = x // spacing
-                end = min(stop, (cell + 1) * spacing)
-                from_x, from_y, step_x, step_y = _line(
-                    axes[image], base[image], node_xy[image], cells, spacing, z, y, cell
-                )
-                for at in range(x, end):
-                    place_x, place_y = from_x + np.float32(at) * step_x, from_y + np.float32(at) * step_y
-                    low_x, low_y = math.floor(place_x), math.floor(place_y)
-                    wx0, wx1, wx2, wx3 = _spline(place_x - np.float32(low_x))
-                    wy0, wy1, wy2, wy3 = _spline(place_y - np.float32(low_y))
-                    column, row = int(low_x), int(low_y)
-                    value = values[voxel]
-                    voxel += 1
-                    if 1 <= column < size - 2 and 1 <= row < size - 2:
-                        for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
-                            part = weight * value
-                            grid[row + tap, column - 1] += wx0 * part
-                            grid[row + tap, column] += wx1 * part
-                            grid[row + tap, column + 1] += wx2 * part
-                            grid[row + tap, column + 2] += wx3 * part
-                    else:
-                        for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
-                            part = weight * value
-                            line = grid[(row + tap) % size]
-                            line[(column - 1) % size] += wx0 * part
-                            line[column % size] += wx1 * part
-                            line[(column + 1) % size] += wx2 * part
-                            line[(column + 2) % size] += wx3 * part
-                x = end
+            _place_row(places, axes[image], base[image], node_xy[image], cells, spacing, runs[run])
+            first = runs[run, 4]
+            for at in range(runs[run, 3] - runs[run, 2]):
+                place_x, place_y = places[0, at], places[1, at]
+                low_x, low_y = math.floor(place_x), math.floor(place_y)
+                wx0, wx1, wx2, wx3 = _spline(place_x - np.float32(low_x))
+                wy0, wy1, wy2, wy3 = _spline(place_y - np.float32(low_y))
+                column, row = int(low_x), int(low_y)
+                value = values[first + at]
+                if 1 <= column < size - 2 and 1 <= row < size - 2:
+                    for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
+                        part = weight * value
+                        grid[row + tap, column - 1] += wx0 * part
+                        grid[row + tap, column] += wx1 * part
+                        grid[row + tap, column + 1] += wx2 * part
+                        grid[row + tap, column + 2] += wx3 * part
+                else:
+                    for tap, weight in ((-1, wy0), (0, wy1), (1, wy2), (2, wy3)):
+                        part = weight * value
+                        line = grid[(row + tap) % size]
+                        line[(column - 1) % size] += wx0 * part
+                        line[column % size] += wx1 * part
+                        line[(column + 1) % size] += wx2 * part
+                        line[(column + 2) % size] += wx3 * part
 
 
 @compiled
 @no_type_check
-def _add_along_x(flat, plane, line, first, factor, spread):  # noqa: ANN001, ANN202
-    """Add four grid points of three numbers each to a line of the volume; those at negative kx go to their mates."""
+def _add_along_x(flat, plane, line, first, along, values):  # noqa: ANN001, ANN202
+    """Add three numbers at four grid points of a line of the volume; those at negative kx go to their mates."""
     size, width = flat.shape[0], flat.shape[2] // 3
+    real, imaginary, weight = values
     if 0 <= first < width - 3:
-        row = flat[plane, line, 3 * first : 3 * first + 12]
-        for part in range(12):
-            row[part] += factor * spread[part]
+        for tap in range(4):
+            flat[plane, line, 3 * (first + tap)] += along[tap] * real
+            flat[plane, line, 3 * (first + tap) + 1] += along[tap] * imaginary
+            flat[plane, line, 3 * (first + tap) + 2] += along[tap] * weight
         return
-    row, mirror = flat[plane, line], flat[(size - plane) % size, (size - line) % size]
+    mate_plane, mate_line = (size - plane) % size, (size - line) % size
     for tap in range(4):
         at = first + tap
         if 0 <= at < width:
-            row[3 * at] += factor * spread[3 * tap]
-            row[3 * at + 1] += factor * spread[3 * tap + 1]
-            row[3 * at + 2] += factor * spread[3 * tap + 2]
+            flat[plane, line, 3 * at] += along[tap] * real
+            flat[plane, line, 3 * at + 1] += along[tap] * imaginary
+            flat[plane, line, 3 * at + 2] += along[tap] * weight
         elif at < 0:
-            mirror[-3 * at] += factor * spread[3 * tap]
-            mirror[-3 * at + 1] -= factor * spread[3 * tap + 1]
-            mirror[-3 * at + 2] += factor * spread[3 * tap + 2]
+            flat[mate_plane, mate_line, -3 * at] += along[tap] * real
+            flat[mate_plane, mate_line, -3 * at + 1] -= along[tap] * imaginary
+            flat[mate_plane, mate_line, -3 * at + 2] += along[tap] * weight
 
 
 @compiled
@@ -223,7 +221,6 @@ def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # n
     """
     size, width = volume.shape[0], volume.shape[2]
     flat = volume.reshape(size, size, width * 3)
-    spread = np.empty(12, dtype=np.float32)
     for image in range(len(data)):
         turn = rotation[image]
         for item in range(len(kx)):
@@ -236,17 +233,12 @@ def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # n
             if place_x < 0:
                 place_x, place_y, place_z, imaginary = -place_x, -place_y, -place_z, -imaginary
             low_x, low_y, low_z = math.floor(place_x), math.floor(place_y), math.floor(place_z)
-            along_x = _spline(np.float32(place_x - low_x))
-            along_y = _spline(np.float32(place_y - low_y))
-            along_z = _spline(np.float32(place_z - low_z))
-            first_x, first_y, first_z = int(low_x) - 1, int(low_y) - 1, int(low_z) - 1
-            for tap in range(4):
-                spread[3 * tap] = along_x[tap] * real
-                spread[3 * tap + 1] = along_x[tap] * imaginary
-                spread[3 * tap + 2] = along_x[tap] * weight
+            along_x = _spline(place_x - np.float32(low_x))
+            along_y = _spline(place_y - np.float32(low_y))
+            along_z = _spline(place_z - np.float32(low_z))
             for tap_z in range(4):
-                plane = (first_z + tap_z) % size
+                plane = (int(low_z) - 1 + tap_z) % size
                 for tap_y in range(4):
-                    _add_along_x(
-                        flat, plane, (first_y + tap_y) % size, first_x, along_z[tap_z] * along_y[tap_y], spread
-                    )
+                    line, factor = (int(low_y) - 1 + tap_y) % size, along_z[tap_z] * along_y[tap_y]
+                    values = (factor * real, factor * imaginary, factor * weight)
+                    _add_along_x(flat, plane, line, int(low_x) - 1, along_x, values)

@@ -13,6 +13,7 @@ from kinesphere.reconstruction.fourier_volume import shell_of_volume
 _THRESHOLD = 0.5
 _WINDOW_PX = 5.0
 _BAND_SHELLS = 3
+_MOST_BANDS = 40
 
 
 def local_resolution(
@@ -50,7 +51,7 @@ def local_resolution(
     found = np.full(int(inside.sum()), field_of_view / (box // 2 - 1), dtype=np.float32)
     undecided = np.ones(len(found), dtype=bool)
     above, above_shell = np.ones(len(found), dtype=np.float32), 1
-    for s in range(2, box // 2 - 1):
+    for s in range(2, box // 2 - 1, -(-box // (2 * _MOST_BANDS))):
         band = np.abs(shell - s) <= _BAND_SHELLS // 2
         local = _local_correlation(spectra, band, window, box)[inside]
         falls = undecided & (local < _THRESHOLD)

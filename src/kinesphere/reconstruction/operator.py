@@ -82,7 +82,7 @@ class DeformedProjector:
         half = self.box // 2
         transform = torch.fft.rfft(grids)[..., : half + 1]
         transform = torch.fft.fft(transform, dim=-2)
-        kept = torch.cat([transform[:, :half], transform[:, self.size - half :]], dim=1)
+        kept = torch.cat([transform[:, : self.box - half], transform[:, self.size - half :]], dim=1)
         return kept * self._factor
 
     def backproject(self, images: Complex[Tensor, "b n half"], views: Views) -> Float[Tensor, " voxels"]:
@@ -100,7 +100,8 @@ class DeformedProjector:
         half = self.box // 2
         scaled = images * self._factor
         gap = scaled.new_zeros(len(scaled), self.size - self.box, half + 1)
-        columns = torch.fft.ifft(torch.cat([scaled[:, :half], gap, scaled[:, half:]], dim=1), dim=1, norm="forward")
+        rows = torch.cat([scaled[:, : self.box - half], gap, scaled[:, self.box - half :]], dim=1)
+        columns = torch.fft.ifft(rows, dim=1, norm="forward")
         return torch.fft.irfft(columns, n=self.size, dim=-1, norm="forward")
 
     def _pull(self, grids: Tensor, views: Views) -> Tensor:
