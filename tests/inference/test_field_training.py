@@ -12,6 +12,7 @@ import torch
 
 from kinesphere.inference.half_errors import compare_half_models
 from kinesphere.inference.latents import MarginalLatents
+from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.objective import make_objective
 from kinesphere.inference.schedule import FieldScheduleConfig, Schedule
 from kinesphere.inference.trainer import Model, Trainer
@@ -139,3 +140,32 @@ def test_two_models_of_one_motion_agree_and_of_noise_do_not(make_toy: Callable[.
     with np.load(tmp_path / "validation" / "errors.npz") as stored:
         assert stored["error_angstrom"] == pytest.approx(errors.error_angstrom)
         assert stored["latent"].shape == (2, 40, 1)
+
+
+def test_validation_images_teach_the_encoder_and_nothing_else(bright: Any) -> None:
+    trainer = bright.trainer(inference="vae")
+    images = torch.arange(len(bright.observations))
+    trainer.observations, trainer.bystanders = (
+        bright.observations.subset(images[:96]),
+        bright.observations.subset(images[96:]),
+    )
+    motion = {
+        name: value.clone() for name, value in trainer.motion.state_dict().items() if name != "segmentation.noise"
+    }
+    encoder = {name: value.clone() for name, value in trainer.latents.state_dict().items()}
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 1e-3
+    trainer._teach_encoder(Likelihood(trainer.forward, trainer.model.objective, trainer.signal))
+    assert all(torch.equal(trainer.motion.state_dict()[name], value) for name, value in motion.items())
+    assert not any(torch.equal(trainer.latents.state_dict()[name], value) for name, value in encoder.items())
+
+
+def test_subsets_of_images_are_the_images(bright: Any) -> None:
+    chosen = torch.tensor([5, 90, 3, 17])
+    whole, part = bright.observations, bright.observations.subset(chosen).subset(torch.tensor([3, 1]))
+    assert len(part) == 2
+    batch, expected = part.batch(torch.tensor([1, 0])), whole.batch(torch.tensor([90, 17]))
+    for name in ("data", "rotation", "group"):
+        assert torch.equal(getattr(batch, name), getattr(expected, name))
+    assert torch.equal(batch.ctf.defocus_u_angstrom, expected.ctf.defocus_u_angstrom)
+    assert part.data.data_ptr() == whole.data.data_ptr()  # shared, not copied

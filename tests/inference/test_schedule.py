@@ -75,6 +75,7 @@ def test_networks_rest_at_first_and_five_passes_after_every_thirty() -> None:
 def test_reference_is_replaced_before_every_tenth_pass_in_which_networks_learn() -> None:
     pace = FieldScheduleConfig(reference_epochs=0, replace_reference_every=10, fix_networks_every=30)
     assert [epoch for epoch in range(62) if pace.replaces_reference(epoch)] == [10, 20, 40, 50, 60]
+    assert [epoch for epoch in range(5) if FieldScheduleConfig(epochs=5).replaces_reference(epoch)] == [3]
     assert not any(FieldScheduleConfig(replace_reference_every=0).replaces_reference(epoch) for epoch in range(62))
 
 

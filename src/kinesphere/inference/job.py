@@ -262,9 +262,9 @@ def make_trainers(job: Job, observations: Observations, device: torch.device) ->
     """Make the trainer of all images, or one for each half set, by the number of the half."""
     if not job.config.training.halves:
         return {ALL_IMAGES: make_trainer(job, observations, ALL_IMAGES, device)}
-    return {
-        half: make_trainer(job, observations.subset(_index(job.training_rows(half))), half, device) for half in (1, 2)
-    }
+    bystanders = observations.subset(_index(np.flatnonzero(job.is_validation))) if job.is_validation.any() else None
+    subsets = {half: observations.subset(_index(job.training_rows(half))) for half in (1, 2)}
+    return {half: make_trainer(job, subset, half, device, bystanders) for half, subset in subsets.items()}
 
 
 def _all_of(job: Job, half: int, trainer: Trainer, observations: Observations) -> Observations:
@@ -282,7 +282,9 @@ def _observe(job: Job, flag: Interrupts) -> Observations:
         return observe(job.particles, job.config.training.images, job.folder, advance)
 
 
-def make_trainer(job: Job, observations: Observations, half: int, device: torch.device) -> Trainer:
+def make_trainer(
+    job: Job, observations: Observations, half: int, device: torch.device, bystanders: Observations | None = None
+) -> Trainer:
     """Make the trainer of one set of images; random draws depend on the seed and the half only."""
     training = job.config.training
     seed = training.seed + half
@@ -297,6 +299,7 @@ def make_trainer(job: Job, observations: Observations, half: int, device: torch.
         batch_size=training.batch_size,
         device=device,
         checkpoints=checkpoint_folder(job.folder, half),
+        bystanders=bystanders,
     )
 
 

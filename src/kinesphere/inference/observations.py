@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -53,6 +53,8 @@ class Observations:
         As in `ParticleBatch`.
     band
         The coefficients' band.
+    row
+        (k,) the images that are meant, where these are not all: half sets share the arrays instead of copying them.
     """
 
     data: Complex[Tensor, "n m"]
@@ -60,29 +62,33 @@ class Observations:
     ctf: CtfParameters
     group: Int[Tensor, " n"]
     band: FourierBand
+    row: Int[Tensor, " k"] | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return int(self.data.shape[0])
+        return int(self.data.shape[0]) if self.row is None else len(self.row)
 
     @property
     def n_groups(self) -> int:
-        """Number of optics groups."""
+        """Number of optics groups among all images, meant or not."""
         return int(self.group.max()) + 1
 
     def subset(self, index: Int[Tensor, " k"]) -> Observations:
-        """Return some of the images, as a copy."""
-        return Observations(self.data[index], self.rotation[index], self.ctf[index], self.group[index], self.band)
+        """Return some of the images; nothing is copied."""
+        return replace(self, row=self._rows(index))
 
     def batch(
         self, index: Int[Tensor, " b"], band: FourierBand | None = None, device: torch.device | str = "cpu"
     ) -> ParticleBatch:
         """Take images by row, on the run's band or a coarser one, onto a device."""
-        n_coefficients = len(band or self.band)
+        n_coefficients, row = len(band or self.band), self._rows(index)
         return ParticleBatch(
             index=index.to(device),
-            data=self.data[:, :n_coefficients].index_select(0, index).to(device),
-            rotation=self.rotation[index].to(device),
-            ctf=self.ctf[index].to(device),
-            group=self.group[index].to(device),
+            data=self.data[:, :n_coefficients].index_select(0, row).to(device),
+            rotation=self.rotation[row].to(device),
+            ctf=self.ctf[row].to(device),
+            group=self.group[row].to(device),
         )
+
+    def _rows(self, index: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        return index if self.row is None else self.row[index]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _FEWEST_SHELLS = 6
+_REPLACED_AT_LATEST = 0.6  # of a run: the rest is left to mend what moving the reference has bent
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class FieldScheduleConfig(PaceConfig):
     fix_networks_for: int = 5
     """Passes for which they then are fixed."""
     replace_reference_every: int = 10
-    """Before every so many passes, the predicted state nearest to the consensus replaces the reference positions."""
+    """Before every so many passes, the predicted state nearest to the consensus replaces the reference positions; once
+    in a run of fewer passes. It brings the references of both half sets to one state without showing either to the
+    other, as the paper's mask about one half's Gaussians does."""
     largest_falls: int = 40
     """Stop when the log-likelihood has fallen this many times (k of the paper)."""
 
@@ -105,6 +108,8 @@ class FieldScheduleConfig(PaceConfig):
     def replaces_reference(self, epoch: int) -> bool:
         """Tell whether this is a tenth pass in which the networks learn."""
         every = self.replace_reference_every
+        if self.epochs is not None:
+            every = min(every, math.ceil(_REPLACED_AT_LATEST * self.epochs))
         return every > 0 and epoch > 0 and epoch % every == 0 and self.networks_learn(epoch)
 
     def has_fallen_too_often(self, log_likelihoods: list[float]) -> bool:

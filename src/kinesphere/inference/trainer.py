@@ -76,6 +76,8 @@ class Trainer:
         As everywhere.
     checkpoints
         Folder for checkpoints; none to keep none.
+    bystanders
+        Images that train the encoder of the latents only, where there is one.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Trainer:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
         checkpoints: Path | None = None,
+        bystanders: Observations | None = None,
     ) -> None:
+        self.bystanders = bystanders
         self.model, self.observations, self.schedule = model, observations, schedule
         self.seed, self.batch_size, self.device, self.checkpoints = seed, batch_size, torch.device(device), checkpoints
         self.motion, self.latents = model.motion.to(self.device), model.latents.to(self.device)
@@ -187,8 +191,24 @@ class Trainer:
             if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                 self.save()
                 saved = time.monotonic()
+        self._teach_encoder(likelihood)
         seconds = time.monotonic() - started
         return self._summary(n_shells, len(batches) - first, seconds)
+
+    def _teach_encoder(self, likelihood: Likelihood) -> None:
+        """Let images that train no motion train the encoder, so that it reads them as well as the others."""
+        if self.bystanders is None or not any(True for _ in self.latents.parameters()):
+            return
+        for rows in torch.arange(len(self.bystanders)).split(self.batch_size):
+            prepared = likelihood.prepare(self.bystanders.batch(rows, likelihood.forward.band, self.device))
+            proposal, data_term, _ = self._compare(prepared, likelihood)
+            loss = data_term + self.schedule.divergence_weight(self.progress.step) * proposal.divergence.mean()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for parameter in self.motion.parameters():
+                parameter.grad = None  # what has no gradient, the optimiser leaves alone
+            if self._gradients_are_finite(loss):
+                self.optimizer.step()
 
     def _begin_epoch(self) -> None:
         """Do what is due between epochs: a new reference, the restraints' view of it, and their weight."""
