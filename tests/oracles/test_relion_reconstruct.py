@@ -46,7 +46,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Still:
     """Two optics groups, shifts, astigmatism; signal-to-noise ratio 0.1."""
     folder = tmp_path_factory.mktemp("still")
     ensemble = adenylate_kinase(1).centred()
-    recipe = Recipe(n=N_IMAGES, box=BOX, pixel_size=PIXEL_ANGSTROM, snr=0.1, seed=8)
+    recipe = Recipe(n=N_IMAGES, box=BOX, pixel_size=PIXEL_ANGSTROM, snr=0.1, optics_groups=2, seed=8)
     write_dataset(folder, ensemble, recipe, "A test.")
     atoms = ensemble.positions[0]
     grid = RenderGrid(BOX, PIXEL_ANGSTROM)
