@@ -176,7 +176,7 @@ class Judge:
         edge = edge_px(grid.pixel_size_angstrom)
         moving, whole = (
             soft_edge(near_points(points - centre, grid, 4.0), 0.0, edge)
-            for points in (ca[travel > 0.5 * travel.max()], ca)
+            for points in (ca[travel >= 0.5 * travel.max()], ca)
         )
         return cls(true_map, moving, whole)
 

@@ -67,6 +67,7 @@ def test_voxels_near_points_are_those_within_the_distance() -> None:
     distance = np.min([np.sqrt((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) for p in points], axis=0)
     assert np.array_equal(inside, distance <= 7.5)
     assert not near_points(points + 500.0, RenderGrid(BOX, PIXEL_ANGSTROM), 7.5).any()
+    assert not near_points(points[:0], RenderGrid(BOX, PIXEL_ANGSTROM), 7.5).any()
 
 
 def test_sphere_is_one_inside_and_zero_outside() -> None:

@@ -36,6 +36,7 @@ from kinesphere.reconstruction.problem import Problem
 from kinesphere.runtime import Interrupts
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_LARGEST_SHARE_OF_CHECKPOINTS = 0.05
 _IMAGES_AT_ONCE = 64
 _SUMS, _SOLVER, _MAPS = "sums", "solver", "maps"
 
@@ -147,18 +148,20 @@ def _sum_up(sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progre
     else:
         arrays, values = kept
         sums = HalfSums(FourierVolume(support.grid.box, arrays["sums"]), arrays["pulled"], int(values["n_images"]))
-    saved = time.monotonic()
+    due = time.monotonic() + _SECONDS_BETWEEN_CHECKPOINTS
 
     def save() -> None:
+        nonlocal due
+        started = time.monotonic()
         arrays = {"sums": sums.volume.sums, "pulled": sums.pulled}
         checkpoints.save(_SUMS, arrays, n_images=float(sums.n_images))
+        now = time.monotonic()  # the sums of large boxes take gigabytes
+        due = now + max(_SECONDS_BETWEEN_CHECKPOINTS, (now - started) / _LARGEST_SHARE_OF_CHECKPOINTS)
 
     def after_batch() -> None:
-        nonlocal saved
         progress("Backprojecting", sums.n_images, len(sweep.rows))
-        if flag.requested or time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+        if flag.requested or time.monotonic() > due:
             save()
-            saved = time.monotonic()
             flag.raise_if_requested()
 
     before = sums.n_images

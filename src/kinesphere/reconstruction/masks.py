@@ -109,10 +109,12 @@ def near_points(
     points_angstrom: Float[np.ndarray, "p 3"], grid: RenderGrid, distance_angstrom: float
 ) -> Bool[np.ndarray, "n n n"]:
     """Tell which voxels of a map lie within a distance of any of the points (xyz in Å, the box centre at zero)."""
+    inside = np.zeros((grid.box,) * 3, dtype=bool)
+    if len(points_angstrom) == 0:
+        return inside
     axis = (np.arange(grid.box) - grid.box // 2) * grid.pixel_size_angstrom
     low, high = points_angstrom.min(0) - distance_angstrom, points_angstrom.max(0) + distance_angstrom
     ranges = [np.flatnonzero((axis >= low[c]) & (axis <= high[c])) for c in (2, 1, 0)]  # z, y, x
-    inside = np.zeros((grid.box,) * 3, dtype=bool)
     if any(found.size == 0 for found in ranges):
         return inside
     z, y, x = np.meshgrid(*(axis[found] for found in ranges), indexing="ij")
