@@ -130,11 +130,13 @@ def test_neighbour_graph_connects_what_is_nearer_than_one_and_a_half_spacings() 
     assert sorted(edges.tolist()) == expected.tolist()
 
 
-def test_neighbour_energy_is_the_mean_square_change_times_the_number_of_points() -> None:
+def test_neighbour_energy_is_hubers_function_of_the_changes_times_the_number_of_points() -> None:
     points = grid()
-    restraints = NeighbourRestraints(points, weight=0.3, repulsion=False)
-    expected = 0.3 * 64 * ((1.1 - 1.0) * restraints.length).square().mean()
-    torch.testing.assert_close(restraints.energy(1.1 * points[None]), expected[None], rtol=1e-4, atol=0)
+    restraints = NeighbourRestraints(points, weight=0.5, repulsion=False)
+    small, large = 0.01 * restraints.length, 0.25 * restraints.length  # all below the corner at 0.3 Å, all above
+    expected = [0.5 * 64 * small.square().mean(), 0.5 * 64 * (0.3 * (2 * large - 0.3)).mean()]
+    found = restraints.energy(torch.stack([1.01 * points, 1.25 * points]))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-3, atol=0)
 
 
 def test_approaching_neighbours_cost_more_than_receding_ones() -> None:

@@ -48,7 +48,7 @@ class RestraintsConfig:
 class FieldRestraintsConfig:
     """Priors on the displacement field (eqs. 12 to 14)."""
 
-    distance_weight: float = 0.01
+    distance_weight: float = 0.05
     """Weight of the penalties on changed and on short distances between neighbouring Gaussians, in nats/Å² for each
     Gaussian; 0: none. At an SNR of 0.05 an image says a few nats about a moving domain: against 0.5 it never sets off.
     """
