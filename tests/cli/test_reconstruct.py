@@ -81,6 +81,18 @@ def test_one_model_for_all_images_is_reconstructed_and_said(data: Path, capsys: 
     assert "One motion model saw both half sets" in said
 
 
+def test_a_field_is_reconstructed_by_the_same_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = data / "field"
+    inputs = [str(data / "particles.star"), "--map", str(data / "consensus.mrc"), "--n-gaussians", "60"]
+    assert main(["field", *inputs, "--out", str(run), *TRAINING]) == 0
+    assert main(["reconstruct", str(run), "--iterations", "1", "--threads", "1"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "without motion" in said
+    assert "One motion model" not in said  # a field always has two
+    density, consensus = (read_map(path).data for path in (run / "reconstruction" / "map.mrc", data / "consensus.mrc"))
+    assert np.corrcoef(density.ravel(), consensus.ravel())[0, 1] > 0.7
+
+
 def test_homogeneous_says_so_and_goes_where_it_is_told(
     halves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

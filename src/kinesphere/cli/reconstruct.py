@@ -41,14 +41,18 @@ def run(options: ReconstructOptions) -> None:
 def statement(summary: dict[str, Any]) -> list[str]:
     """Say in sentences what a summary holds."""
     first, second = summary["n_particles"]
-    now, before = summary["resolution_angstrom"], summary["resolution_without_motion_angstrom"]
+    nyquist = 2.0 * summary["pixel_size_angstrom"]
+    now, before = (
+        f"{found:.2f} Å" if found > 1.001 * nyquist else f"{nyquist:.2f} Å (Nyquist)"
+        for found in (summary["resolution_angstrom"], summary["resolution_without_motion_angstrom"])
+    )
     local = summary["local_resolution_angstrom"]
     sentences = [f"Half sets of {first} and {second} particles, box {summary['box_px']} px."]
     if summary["homogeneous"]:
-        sentences.append(f"Resolution without motion (FSC 0.143 in the mask, corrected): {before:.2f} Å.")
+        sentences.append(f"Resolution without motion (FSC 0.143 in the mask, corrected): {before}.")
     else:
         means = f"mean FSC {summary['mean_fsc_without_motion']:.3f} and {summary['mean_fsc']:.3f}"
-        sentences.append(f"Resolution (FSC 0.143): {before:.2f} Å without motion, {now:.2f} Å with it; {means}.")
+        sentences.append(f"Resolution (FSC 0.143): {before} without motion, {now} with it; {means}.")
     spread = f"{local['best_tenth']:.1f} to {local['worst_tenth']:.1f} Å, median {local['median']:.1f} Å"
     sentences.append(f"Local resolution: {spread}.")
     if summary["motion_is_shared"]:
