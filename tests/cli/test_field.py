@@ -235,6 +235,10 @@ def test_segments_run_has_no_field_to_invert(made: Path, refused: Refused) -> No
     model = ["--model", str(made / "set" / "model.cif")]
     assert main(["segments", *_inputs(made / "set"), *model, "--out", str(run), *brief]) == 0
     assert "Give a run of kinesphere field" in refused("invert", run)
+    segments = load(run)  # whose model, another one aboard, is in the state of its own
+    part = segments.model.select(segments.model.residue_index < 50)
+    expected = part.positions_angstrom + segments.displacements(part.positions_angstrom, [3, 7])
+    assert segments.carrying(part).structures([3, 7]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_resampled_map_of_the_same_field_of_view_is_taken(data: Path) -> None:

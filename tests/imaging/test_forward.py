@@ -33,6 +33,20 @@ def test_structure_factor_is_the_exact_rendering_of_the_whole_box(projected_chai
     assert float((found - exact).norm() / exact.norm()) < 1e-3
 
 
+def test_classes_of_width_add_up(projected_chain: Projector) -> None:
+    """Each point is a mixture of a sharp and a wide Gaussian, in shares of its own (DynaMight eq. 8)."""
+    points, share = projected_chain(3, 200, 96.0), torch.rand(200)
+    amplitude = torch.stack([share, 1.0 - share])
+    exact = BAND.select(render_exact(points, amplitude[0], 1.5, GRID) + render_exact(points, amplitude[1], 6.0, GRID))
+    forward = ForwardModel(BAND, amplitude, (1.5, 6.0))
+    found = forward.structure_factor(points)
+    assert float((found - exact).norm() / exact.norm()) < 2e-3
+    gain, data = torch.rand(3, len(BAND)), torch.randn(3, len(BAND), dtype=torch.complex64)
+    cross, power = forward.inner_products(points[:, None], gain, data)
+    torch.testing.assert_close(cross[:, 0], (data.conj() * gain * exact).real.sum(1), rtol=1e-2, atol=1.0)
+    torch.testing.assert_close(power[:, 0], (gain * exact).abs().square().sum(1), rtol=1e-2, atol=0)
+
+
 def test_large_batches_are_rendered_as_small_ones(projected_chain: Projector) -> None:
     """Rendering in chunks is bookkeeping: 60 images of 300 points are two chunks."""
     points, amplitude = projected_chain(60, 300, 96.0), torch.rand(300)
