@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from kinesphere.reconstruction.displacement import Carrier, KnownTrajectories, NoMotion, RunMotion
+from kinesphere.reconstruction.displacement import (
+    Anchors,
+    Carrier,
+    KnownTrajectories,
+    NoMotion,
+    RunMotion,
+    common_reference,
+)
 
 
 def chain(n: int = 60) -> np.ndarray:
@@ -99,12 +106,52 @@ class TwoModels:
 
 def test_each_image_moves_by_its_own_half() -> None:
     half = np.array([1, 2, 2, 1, 2])
-    anchors = {1: chain(), 2: chain()[:20]}
+    anchors = {1: Anchors(chain(), chain()), 2: Anchors(chain()[:20], chain()[:20])}
     field = RunMotion(TwoModels(half), chain()[:7], np.zeros(3), anchors, half)
     moved = field.at(np.array([4, 3, 0]))
     assert moved.shape == (3, 7, 3)
     assert torch.allclose(moved[0], torch.tensor([0.0, 4.0, 0.0]).expand(7, 3), atol=1e-4)
     assert torch.allclose(moved[1], torch.tensor([3.0, 0.0, 0.0]).expand(7, 3), atol=1e-4)
+
+
+class TwoReferences:
+    """Both half sets show the same states, a body that turns; each model starts from a state of its own."""
+
+    def __init__(self, points: np.ndarray, angles: np.ndarray, state: np.ndarray, start: dict[int, int]) -> None:
+        self._turns = Rotation.from_rotvec(np.radians(angles)[:, None] * [0.0, 0.6, 0.8]).as_matrix()
+        self.own = {half: points[half::2] @ self._turns[first].T for half, first in start.items()}
+        self.half, self._state, self._start = np.arange(len(state)) % 2 + 1, state, start
+
+    def displacements(self, points: np.ndarray, images: np.ndarray) -> np.ndarray:
+        start = np.array([self._start[half] for half in self.half[images]])
+        turns = self._turns[self._state[images]] @ self._turns[start].transpose(0, 2, 1)
+        moved: np.ndarray = np.einsum("mij,pj->mpi", turns, points) - points
+        return moved
+
+
+def test_two_learnt_references_become_one() -> None:
+    body = chain(80) + np.array([15.0, 0.0, 0.0])
+    state = np.repeat(np.random.default_rng(3).integers(0, 5, 200), 2)  # images in pairs: one of each half
+    run = TwoReferences(body, np.linspace(-20.0, 20.0, 5), state, {1: 1, 2: 4})
+    nodes = body[:40]
+
+    def disagreement(anchors: dict[int, Anchors]) -> float:
+        field = RunMotion(run, nodes, np.zeros(3), anchors, run.half)
+        first, second = field.at(np.arange(0, 40, 2)), field.at(np.arange(1, 40, 2))
+        return float((first - second).norm(dim=2).median())
+
+    apart = disagreement({half: Anchors(points, points) for half, points in run.own.items()})
+    together = disagreement(common_reference(run, run.own, run.half))
+    assert apart > 5.0
+    assert together < 0.08 * apart
+
+
+def test_references_that_agree_are_kept() -> None:
+    run = TwoModels(np.array([1, 2]))
+    same = {1: chain(), 2: chain()}
+    for points in common_reference(run, same, run.half).values():
+        assert np.array_equal(points.common_angstrom, chain())
+    assert np.array_equal(common_reference(run, {0: chain()}, np.zeros(2, int))[0].common_angstrom, chain())
 
 
 def test_no_motion_is_none() -> None:

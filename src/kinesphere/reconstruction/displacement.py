@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 _NEIGHBOURS = 20
+_IMAGES_IN_MEAN, _IMAGES_AT_ONCE = 1000, 100
 _LAST_WEIGHT = 1e-6
 _WIDTH_IN_SPACINGS = 1.0
 _RIDGE_IN_WIDTHS = 0.2
@@ -147,6 +148,68 @@ class MovingRun(Protocol):
         """(m, p, 3) Å, each image by the model of its own half set."""
 
 
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Points where a motion model has matter: in its own reference, and in the one that is reconstructed.
+
+    Parameters
+    ----------
+    own_angstrom
+        (n_anchors, 3) in the frame of the run, as the model's displacements start from them.
+    common_angstrom
+        (n_anchors, 3) where they are in the state that both half sets are reconstructed in.
+    """
+
+    own_angstrom: Float[np.ndarray, "anchors 3"]
+    common_angstrom: Float[np.ndarray, "anchors 3"]
+
+
+def common_reference(
+    run: MovingRun, own: Mapping[int, Float[np.ndarray, "anchors 3"]], half: Int[np.ndarray, " n"]
+) -> dict[int, Anchors]:
+    """Give two half-set models one reference state, where each has learnt its own.
+
+    Two learnt references are two conformations, and maps of two conformations differ, however well each is resolved.
+    But both models move to the same mean position a point of the molecule: that tells which points correspond. With p
+    the mean position of an anchor over images of its half set, and −μ(p) the way back to a model's own reference, the
+    anchor lies at p − (μ₁(p) + μ₂(p)) / 2 in the common reference. What the halves share is this smooth mean motion,
+    no density.
+
+    Parameters
+    ----------
+    run
+        The finished run.
+    own
+        By half set (0 where one model serves all), as in `Anchors`.
+    half
+        (n_images,) the half set whose model moves each image, a key of `own`.
+
+    Returns
+    -------
+    dict
+        Anchors by half set; where there is one model, or both have the same reference, this is kept.
+    """
+    references = list(own.values())
+    if len(own) == 1 or (references[0].shape == references[1].shape and np.allclose(references[0], references[1])):
+        return {number: Anchors(points, points) for number, points in own.items()}
+    mean = {number: _mean_displacement(run, points, np.flatnonzero(half == number)) for number, points in own.items()}
+    found = {}
+    for number, points in own.items():
+        at = points + mean[number]
+        back = [Carrier.between(own[other] + mean[other], at).carry(-mean[other][None])[0] for other in own]
+        found[number] = Anchors(points, at + np.mean(back, axis=0))
+    return found
+
+
+def _mean_displacement(run: MovingRun, points: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean over evenly spread images of a half set, (n_anchors, 3) Å."""
+    chosen = rows[:: max(len(rows) // _IMAGES_IN_MEAN, 1)]
+    parts = np.array_split(chosen, max(len(chosen) // _IMAGES_AT_ONCE, 1))
+    total = np.sum([run.displacements(points, part).sum(0) for part in parts], axis=0)
+    mean: NDArray[np.float64] = total / len(chosen)
+    return mean
+
+
 class RunMotion:
     """The motion that a run found, whatever the motion model.
 
@@ -159,8 +222,7 @@ class RunMotion:
     centre_angstrom
         (3,) the box centre in the frame of the run.
     anchors
-        By half set (0 where one model serves all): (n_anchors, 3) points in the frame of the run where the motion model
-        has matter, and so is to be trusted.
+        By half set (0 where one model serves all): where the motion model has matter, and so is to be trusted.
     half
         (n_images,) the half set whose model moves each image, a key of `anchors`.
     """
@@ -170,13 +232,13 @@ class RunMotion:
         run: MovingRun,
         nodes_angstrom: Float[np.ndarray, "nodes 3"],
         centre_angstrom: Float[np.ndarray, "3"],
-        anchors: Mapping[int, Float[np.ndarray, "anchors 3"]],
+        anchors: Mapping[int, Anchors],
         half: Int[np.ndarray, " n"],
     ) -> None:
         self._run, self._anchors, self._half = run, anchors, half
         nodes = nodes_angstrom + centre_angstrom
         self._n_nodes = len(nodes)
-        self._carriers = {number: Carrier.between(points, nodes) for number, points in anchors.items()}
+        self._carriers = {number: Carrier.between(a.common_angstrom, nodes) for number, a in anchors.items()}
 
     def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
         """Displacements by each image's own model."""
@@ -184,5 +246,7 @@ class RunMotion:
         for number, carrier in self._carriers.items():
             chosen = np.flatnonzero(self._half[rows] == number)
             if chosen.size:
-                moved[chosen] = carrier.carry(self._run.displacements(self._anchors[number], rows[chosen]))
+                anchors = self._anchors[number]
+                from_own = self._run.displacements(anchors.own_angstrom, rows[chosen])
+                moved[chosen] = carrier.carry(from_own + (anchors.own_angstrom - anchors.common_angstrom))
         return torch.from_numpy(moved)

@@ -19,7 +19,14 @@ from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.io.mrc import DensityMap, read_map
 from kinesphere.particles import ParticleSet, assign_halves
 from kinesphere.particles.streaming import ImageLoader, LoaderOptions
-from kinesphere.reconstruction.displacement import DisplacementField, MovingRun, NoMotion, RunMotion
+from kinesphere.reconstruction.displacement import (
+    Anchors,
+    DisplacementField,
+    MovingRun,
+    NoMotion,
+    RunMotion,
+    common_reference,
+)
 from kinesphere.reconstruction.masks import near_points, read_mask, sphere_mask
 from kinesphere.reconstruction.support import Support
 
@@ -186,7 +193,7 @@ def pose_problem(run: ReconstructableRun, settings: ReconstructionSettings) -> P
     loader = ImageLoader(particles, options)
     grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
     mask = None if settings.mask is None else read_mask(settings.mask, grid)
-    anchors = {number: _reference(motion) for number, motion in run.motions.items()}
+    anchors = _anchors(run)
     support = _support(run, anchors, grid, mask, settings.support_angstrom)
     half, is_shared = _half_sets(run, particles, settings.seed)
     return Problem(
@@ -204,20 +211,29 @@ def pose_problem(run: ReconstructableRun, settings: ReconstructionSettings) -> P
     )
 
 
-def _reference(motion: MotionModel) -> NDArray[np.float64]:
-    return motion.reference.detach().cpu().numpy().astype(np.float64)
+def _anchors(run: ReconstructableRun) -> dict[int, Anchors]:
+    """Find out where the motion models have matter, by half set (0: one for all)."""
+    centre = np.asarray(run.centre_angstrom, dtype=np.float64)
+    own = {n: motion.reference.detach().cpu().numpy() + centre for n, motion in run.motions.items()}
+    return common_reference(run, own, _model_of_image(run))
+
+
+def _model_of_image(run: ReconstructableRun) -> NDArray[np.int64]:
+    half = np.asarray(run.latents.half, dtype=np.int64)
+    return np.full_like(half, next(iter(run.motions))) if len(run.motions) == 1 else half
 
 
 def _support(
     run: ReconstructableRun,
-    anchors: Mapping[int, NDArray[np.float64]],
+    anchors: Mapping[int, Anchors],
     grid: RenderGrid,
     mask: NDArray[np.float32] | None,
     distance_angstrom: float,
 ) -> Support:
     """Choose the voxels near the motion models' matter, or near the mask if there is one, in the sphere of the box."""
     if mask is None:
-        inside = near_points(np.concatenate(list(anchors.values())), grid, distance_angstrom)
+        matter = np.concatenate([points.common_angstrom for points in anchors.values()])
+        inside = near_points(matter - run.centre_angstrom, grid, distance_angstrom)
     else:
         at = (np.argwhere(mask > 0.5)[:, ::-1] - grid.box // 2) * grid.pixel_size_angstrom
         inside = near_points(at, grid, _MARGIN_AROUND_MASK_ANGSTROM)
@@ -240,15 +256,12 @@ def _half_sets(run: ReconstructableRun, particles: ParticleSet, seed: int) -> tu
 
 
 def _motion(
-    run: ReconstructableRun, anchors: Mapping[int, NDArray[np.float64]], support: Support, *, is_homogeneous: bool
+    run: ReconstructableRun, anchors: Mapping[int, Anchors], support: Support, *, is_homogeneous: bool
 ) -> DisplacementField:
     if is_homogeneous:
         return NoMotion(support.n_nodes)
     centre = np.asarray(run.centre_angstrom, dtype=np.float64)
-    of_image = np.asarray(run.latents.half, dtype=np.int64)
-    if len(anchors) == 1:
-        of_image = np.full_like(of_image, next(iter(anchors)))
-    return RunMotion(run, support.nodes_angstrom, centre, {k: v + centre for k, v in anchors.items()}, of_image)
+    return RunMotion(run, support.nodes_angstrom, centre, anchors, _model_of_image(run))
 
 
 def _frame(run: ReconstructableRun, grid: RenderGrid) -> DensityMap:
