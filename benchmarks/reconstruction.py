@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from kinesphere import load
 from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.inference.run import Run
 from kinesphere.io.mrc import DensityMap, read_map
 from kinesphere.io.structure import AtomicModel, read_model
 from kinesphere.particles import ParticleSet
@@ -41,6 +42,7 @@ from kinesphere.validation.truth import Truth, read_truth
 COLUMNS = ("data", "map", "moving", "moving_third", "moving_half", "whole", "claimed", "half_to_truth", "resolution")
 SPEED_COLUMNS = ("data", "box", "voxels", "nodes", "images_per_second", "milliseconds_motion", "milliseconds_pull")
 B_FACTOR_ANGSTROM2 = 60.0
+_STATES_TRIED = 24
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Options:
     work: Path
     """Where reconstructions are kept; finished ones are not repeated."""
     runs: tuple[Path, ...] = ()
-    """Finished runs on the same folders, in the same order: their motion is used, too."""
+    """Finished runs on the same folders, in the same order: their motion is used, too. A folder may be named twice."""
     iterations: int = 10
     """Conjugate-gradient iterations of the least-squares maps."""
     speed_images: int = 512
@@ -199,22 +201,35 @@ def main(options: Options) -> None:
     """Score every map, measure the speed, and rewrite the tables."""
     torch.set_num_threads(1)
     rows: list[Row] = []
+    seen: set[Path] = set()
     for number, folder in enumerate(options.data):
         case = Case.read(folder)
         state = case.truth.ca_states[case.nearest_state]
         judge = Judge.of_state(case, state, case.atoms_in(state))
-        rows.append({"data": folder.name, "map": "consensus.mrc", **judge.score(case.consensus.data)})
-        rows += scores(case.known_run(case.nearest_state), folder.name, "oracle", judge, options)
+        if folder not in seen:
+            rows.append({"data": folder.name, "map": "consensus.mrc", **judge.score(case.consensus.data)})
+            rows += scores(case.known_run(case.nearest_state), folder.name, "oracle", judge, options)
         if number < len(options.runs):
             run = load(options.runs[number])
-            nominal = Judge.of_state(case, case.nominal, case.model.positions_angstrom)
-            rows += scores(run, folder.name, run.method, nominal, options)
+            rows += scores(run, folder.name, run.method, judge_of(case, run, options.work), options)
+        seen.add(folder)
         write_csv(RESULTS / f"{options.name}.csv", rows)
-    speeds = [speed(Case.read(folder), options.speed_images) for folder in (*options.data, large(options.work))]
+    speeds = [speed(Case.read(folder), options.speed_images) for folder in (*sorted(seen), large(options.work))]
     write_csv(RESULTS / f"{options.name}_speed.csv", speeds)
     table = f"{markdown(rows, COLUMNS)}\nOne thread, CPU seconds.\n\n{markdown(speeds, SPEED_COLUMNS)}"
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
+
+
+def judge_of(case: Case, run: Run, work: Path) -> Judge:
+    """Judge a run's maps by the state they show best: the nominal model's for segments, one that a field has learnt."""
+    folder = work / case.folder.name / f"{run.method}-{run.method}"
+    reconstruct(run, ReconstructionSettings(), folder)
+    density = read_map(folder / "map.mrc").data
+    states = case.truth.ca_states[:: max(case.truth.n_states // _STATES_TRIED, 1)]
+    judges = [Judge.of_state(case, case.nominal, case.model.positions_angstrom)]
+    judges += [Judge.of_state(case, ca, case.atoms_in(ca)) for ca in states]
+    return max(judges, key=lambda judge: judge.score(density)["whole"])
 
 
 def scores(run: Any, data: str, motion: str, judge: Judge, options: Options) -> list[Row]:

@@ -94,13 +94,18 @@ def test_compiled_loops_agree_with_their_references(support: Support, rotation: 
     assert torch.allclose(pushed, expected, atol=1e-4)
 
 
-def test_reference_path_gives_the_same_operator(support: Support, rotation: torch.Tensor) -> None:
-    fast, slow = DeformedProjector(support), DeformedProjector(support)
-    slow.device = torch.device("cpu", 0)
-    views = fast.views(rotation, displacement(support, len(rotation)))
-    density = torch.rand(support.n_voxels)
-    grids = push_reference(density, views, slow.size, slow._voxels, slow._corners)
-    assert torch.allclose(fast._push(density, views), grids, atol=1e-4)
+def test_threads_share_the_work_and_change_nothing(support: Support, rotation: torch.Tensor) -> None:
+    projector = DeformedProjector(support)
+    views = projector.views(rotation, displacement(support, len(rotation)))
+    density, images = torch.rand(support.n_voxels), centred_rfft2(torch.rand(len(rotation), BOX, BOX))
+    alone = projector.project(density, views), projector.backproject(images, views)
+    torch.set_num_threads(2)
+    try:
+        shared = projector.project(density, views), projector.backproject(images, views)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(alone[0], shared[0])
+    assert torch.equal(alone[1], shared[1])
 
 
 def test_without_motion_every_voxel_is_seen_where_it_projects(support: Support) -> None:

@@ -109,7 +109,7 @@ def reconstruct_half(
     problem
         What to reconstruct.
     half
-        1 or 2. Nothing of the other half set is looked at.
+        1 or 2. No image of the other half set is looked at.
     checkpoints
         Where to keep what is done.
     flag
