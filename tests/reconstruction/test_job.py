@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import DensityMap, read_map, write_map
 from kinesphere.reconstruction import half as half_module
 from kinesphere.reconstruction import problem as problem_module
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
-from kinesphere.reconstruction.job import reconstruct
+from kinesphere.reconstruction.job import combine, reconstruct
 from kinesphere.reconstruction.masks import near_points, soft_edge, sphere_mask
 from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
 from kinesphere.runtime import InterruptedRunError, Interrupts
@@ -205,6 +206,27 @@ def test_results_overlay_the_consensus(data: Any, tmp_path: Path) -> None:
         assert written.start_px == frame.start_px
         assert written.origin_angstrom == pytest.approx(frame.origin_angstrom)
         assert written.pixel_size_angstrom == pytest.approx(PIXEL_ANGSTROM)
+
+
+def test_support_hangs_together_where_voxels_are_large_or_points_are_few(data: Any, tmp_path: Path) -> None:
+    run = helper.KnownRun(data, tmp_path)
+    usual = pose_problem(run, ReconstructionSettings(support_angstrom=1.0)).support
+    assert ndimage.label(usual.inside)[1] == 1
+    run.motions[1].reference = run.motions[1].reference[::20]  # both halves have the same one here
+    sparse = pose_problem(run, ReconstructionSettings(support_angstrom=1.0)).support
+    assert ndimage.label(sparse.inside)[1] == 1
+    assert sparse.n_voxels > 0.7 * usual.n_voxels
+
+
+def test_noise_gets_no_mask_of_a_few_voxels(data: Any, tmp_path: Path) -> None:
+    # in which any two maps would agree
+    problem = pose_problem(helper.KnownRun(data, tmp_path), ReconstructionSettings())
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((2, BOX, BOX, BOX)).astype(np.float32)
+    halves = [half_module.HalfMaps(one, one) for one in noise]
+    result = combine(problem, halves[0], halves[1])
+    assert (result.mask > 0.5).sum() > 0.1 * problem.support.n_voxels
+    assert abs(result.curves.corrected[5:].mean()) < 0.1
 
 
 def test_a_mask_decides_where_the_fsc_is_taken(data: Any, tmp_path: Path) -> None:

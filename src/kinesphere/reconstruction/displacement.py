@@ -71,7 +71,7 @@ class Carrier:
         n_neighbours = min(_NEIGHBOURS, len(anchors))
         tree = cKDTree(anchors)
         distance, index = (found.reshape(len(points), -1) for found in tree.query(points, n_neighbours))
-        width = _WIDTH_IN_SPACINGS * _typical_spacing(tree)
+        width = _WIDTH_IN_SPACINGS * _spacing(tree)
         weight = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / width**2)
         if len(anchors) > n_neighbours:  # anchors come in and go out with no weight: no jump where the set changes
             weight -= (1.0 - _LAST_WEIGHT) * weight[:, -1:]
@@ -95,8 +95,12 @@ class Carrier:
         return np.ascontiguousarray(moved)
 
 
-def _typical_spacing(tree: cKDTree) -> float:
-    """Median distance from an anchor to its nearest one; 4 Å (residues of a chain) where there is only one."""
+def typical_spacing(points: Float[np.ndarray, "p 3"]) -> float:
+    """Median distance in Å from a point to its nearest one, at least 1; 4 (residues of a chain) for a single point."""
+    return _spacing(cKDTree(points))
+
+
+def _spacing(tree: cKDTree) -> float:
     if tree.n < 2:
         return 4.0
     return max(float(np.median(tree.query(tree.data, 2)[0][:, 1])), 1.0)

@@ -37,6 +37,7 @@ from kinesphere.runtime import atomic_write, claimed, console, interrupts
 
 _SUMMARY = "summary.json"
 _SMALLEST_FSC = 0.1
+_SMALLEST_SHARE_OF_SUPPORT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +112,24 @@ def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstructi
     """
     pixel, seed = problem.grid.pixel_size_angstrom, problem.settings.seed
     mean = 0.5 * (first.moved + second.moved)
-    mask = automatic_mask(mean, pixel) * blend_weight(problem.support) if problem.mask is None else problem.mask
-    if not (mask > 0.5).any():  # nothing stands out from the noise
-        mask = blend_weight(problem.support)
+    mask = _mask(mean, problem)
     curves = half_map_fsc(first.moved, second.moved, mask, pixel, seed)
     before = half_map_fsc(first.homogeneous, second.homogeneous, mask, pixel, seed)
     local = local_resolution(first.moved, second.moved, mask, pixel)
     return Reconstruction(_filter(mean, curves.corrected), mask, curves, before, local)
+
+
+def _mask(density: NDArray[np.float32], problem: Problem) -> NDArray[np.float32]:
+    """Take the user's mask, else one from the map within the support.
+
+    Where next to nothing stands out from the noise, the support itself is taken: in a few voxels, any two maps agree.
+    """
+    if problem.mask is not None:
+        return problem.mask
+    support = blend_weight(problem.support)
+    mask = automatic_mask(density, problem.grid.pixel_size_angstrom) * support
+    is_sensible = (mask > 0.5).sum() > _SMALLEST_SHARE_OF_SUPPORT * problem.support.n_voxels
+    return mask if is_sensible else support
 
 
 def _filter(density: NDArray[np.float32], fsc: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from kinesphere.reconstruction.displacement import (
     NoMotion,
     RunMotion,
     common_reference,
+    typical_spacing,
 )
 from kinesphere.reconstruction.masks import near_points, read_mask, sphere_mask
 from kinesphere.reconstruction.support import Support
@@ -45,7 +46,8 @@ class ReconstructionSettings:
     homogeneous: bool = False
     """Leave the motion out: an ordinary reconstruction by the same code."""
     support_angstrom: float = 14.0
-    """How far from residues or pseudo-atoms density moves with them, where no mask is given."""
+    """How far from residues or pseudo-atoms density moves with them, where no mask is given; at least four voxels, and
+    twice the distance between neighbours."""
     ignore_aberrations: bool = False
     """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they are left out."""
     seed: int = 0
@@ -232,11 +234,13 @@ def _support(
 ) -> Support:
     """Choose the voxels near the motion models' matter, or near the mask if there is one, in the sphere of the box."""
     if mask is None:
-        matter = np.concatenate([points.common_angstrom for points in anchors.values()])
-        inside = near_points(matter - run.centre_angstrom, grid, distance_angstrom)
+        matter = [points.common_angstrom for points in anchors.values()]
+        hangs_together = max(4.0 * grid.pixel_size_angstrom, *(2.0 * typical_spacing(points) for points in matter))
+        near = max(distance_angstrom, hangs_together)
+        inside = near_points(np.concatenate(matter) - run.centre_angstrom, grid, near)
     else:
         at = (np.argwhere(mask > 0.5)[:, ::-1] - grid.box // 2) * grid.pixel_size_angstrom
-        inside = near_points(at, grid, _MARGIN_AROUND_MASK_ANGSTROM)
+        inside = near_points(at, grid, max(_MARGIN_AROUND_MASK_ANGSTROM, 2.0 * grid.pixel_size_angstrom))
     inside &= sphere_mask(grid.box, grid.box / 2 - 1, 1.0) > 0
     if not inside.any():
         raise InputError(run.path, "has its structure outside the box of the images", "Give a --mask in the box")
