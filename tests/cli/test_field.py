@@ -246,3 +246,40 @@ def test_resampled_map_of_the_same_field_of_view_is_taken(data: Path) -> None:
     coarse = density.data.reshape(16, 2, 16, 2, 16, 2).mean((1, 3, 5))
     write_map(data / "consensus.mrc", np.roll(coarse, 0), 6.0)
     assert main(["field", *_inputs(data), "--out", str(data.parent / "run"), *BRIEF, "--ignore-misfit"]) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--inference", "vae"), ("--decoder", "network"), ("--n-classes", "2"), ("--validation-fraction", "0")],
+    ids=lambda options: options[0],
+)
+def test_every_way_of_running_ends_with_finite_latents(made: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    run = tmp_path / "run"
+    assert main(["field", *_inputs(made / "set"), "--out", str(run), *BRIEF, *options]) == 0
+    with np.load(run / "latents.npz") as latents:
+        assert np.isfinite(latents["mean"]).all()
+        assert (latents["std"] > 0).all()
+    assert (run / "validation").exists() == ("--validation-fraction" not in options)
+
+
+def test_stopped_in_the_second_half_set_and_continued_equals_uninterrupted(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["field", *_inputs(made / "set"), "--out", str(tmp_path / "run"), *BRIEF]
+    lines = []
+
+    def stop_at_third_epoch(metrics: dict[str, float], _: int) -> str:
+        lines.append(metrics)
+        if len(lines) == 3:  # two passes of half set 1, one of half set 2
+            raise KeyboardInterrupt
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kinesphere.inference.job._epoch_line", stop_at_third_epoch)
+        assert main(command) == 130
+    assert not (tmp_path / "run" / "latents.npz").exists()
+    assert main(command) == 0
+    for name in ("latents.npz", "validation/displacement_errors.npz"):
+        with np.load(made / "run" / name) as expected, np.load(tmp_path / "run" / name) as found:
+            for key in expected:
+                assert np.array_equal(expected[key], found[key]), f"{name}: {key}"
