@@ -9,8 +9,9 @@ import kinesphere
 
 
 def contents(folder: Path) -> set[Path]:
-    """List the files below a folder, compiled ones aside."""
-    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    """List the files below a folder, aside from what Python and numba keep there once they have run."""
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {path for path in files if "__pycache__" not in path.parts}
 
 
 source = Path(sys.argv[1]).resolve()
