@@ -1,18 +1,23 @@
-"""How many images a second are trained on, on one thread: sizes of molecule and image × ways of inferring latents.
+"""How many images a CPU-second are trained on, on one thread: methods × sizes of molecule and image × inference.
 
     OMP_NUM_THREADS=1 python benchmarks/throughput.py
 
-Trains on random images of a random chain: what a step costs does not depend on what the images show. Writes
-results/throughput.csv and .md; cryoSPHERE's figures are those that were measured on the same kind of machine.
+Trains on random images of a random chain, or of random pseudo-atoms: what a step costs does not depend on what the
+images show. Writes results/throughput.csv and .md. `reference` is what cryoSPHERE 0.6.1 (segments) and DynaMight
+(field) were measured to reach on the same kind of machine, or, with --cryosphere, what that program reaches now.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import resource
+import subprocess
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,97 +27,136 @@ from bench import RESULTS, Row, markdown, write_csv
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.inference.config import LatentsConfig, SegmentsRunConfig, TrainingConfig
-from kinesphere.inference.methods import make_forward, make_model, make_reference
+from kinesphere.inference.config import (
+    FieldRunConfig,
+    FieldTrainingConfig,
+    LatentsConfig,
+    SegmentsRunConfig,
+    TrainingConfig,
+)
+from kinesphere.inference.methods import RunConfig, make_forward, make_model, make_reference
 from kinesphere.inference.observations import Observations
-from kinesphere.inference.schedule import Schedule, ScheduleConfig
+from kinesphere.inference.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
 from kinesphere.inference.trainer import Trainer
 from kinesphere.io.structure import AtomicModel
+from kinesphere.motion.pseudo_atoms import PseudoAtoms
+from kinesphere.motion.reference import Reference, reference_of_pseudo_atoms
 from kinesphere.motion.segments import SegmentsConfig
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes of one measurement; `reference` is what cryoSPHERE 0.6.1 reaches on them, images/s on one thread."""
+    """Sizes of one measurement; `reference` is what the reference program reaches on them, images/s on one thread."""
 
-    residues: int
+    method: Literal["segments", "field"]
+    points: int
     box: int
-    segments: int
     batch: int
     pixel_size: float
     reference: float | None = None
+    segments: int | None = None
 
 
 CASES = (
-    Case(214, 64, 10, 64, 1.5, 211.0),
-    Case(1000, 128, 25, 32, 1.5, 25.0),
-    Case(1300, 64, 30, 64, 4.0),
-    Case(14000, 256, 30, 16, 1.5),
+    Case("segments", 214, 64, 64, 1.5, 211.0, segments=10),
+    Case("segments", 1000, 128, 32, 1.5, 25.0, segments=25),
+    Case("segments", 1300, 64, 64, 4.0, segments=30),
+    Case("segments", 14000, 256, 16, 1.5, segments=30),
+    Case("field", 500, 64, 64, 1.5, 499.0),
+    Case("field", 3000, 128, 64, 1.5, 105.0),
 )
-COLUMNS = ("residues", "box", "segments", "batch", "shells", "method", "images_per_second", "times_cryosphere")
+COLUMNS = ("method", "points", "box", "batch", "shells", "inference", "images_per_second", "reference", "times")
 
 
 @dataclass(frozen=True)
 class Options:
     """What to measure."""
 
-    cases: tuple[int, ...] = (0, 1, 2)
-    """Which of the four cases: 214, 1,000, 1,300 and 14,000 residues."""
+    cases: tuple[int, ...] = (0, 1, 2, 4, 5)
+    """Which of the cases: segments of 214, 1,000, 1,300 and 14,000 residues; fields of 500 and 3,000 pseudo-atoms."""
     epochs: int = 4
     """Passes; the first is not counted."""
     batches: int = 12
     """Batches a pass."""
     resolution_angstrom: tuple[float, ...] = (5.0, 0.0)
-    """Finest resolution used: the default, and all of the image as cryoSPHERE does (0)."""
+    """Finest resolution used: the default, and all of the image as the reference programs do (0)."""
     latent_dim: int = 2
     """Latent dimensions."""
+    cryosphere: tuple[str, ...] = ()
+    """Command that measures cryoSPHERE in its own environment and prints one JSON object a case."""
     name: str = "throughput"
     """Name of the tables."""
 
 
 def main(options: Options) -> None:
-    """Measure every case, both methods, at every resolution."""
+    """Measure every case, both ways of inference, at every resolution."""
     torch.set_num_threads(1)
+    cases = with_peer(options.cryosphere)
     rows: list[Row] = []
     for number in options.cases:
         for resolution in options.resolution_angstrom:
-            rows += measure(CASES[number], resolution, options)
+            rows += measure(cases[number], resolution, options)
             write_csv(RESULTS / f"{options.name}.csv", rows)
-    table = f"{platform.processor() or platform.machine()}, one thread.\n\n{markdown(rows, COLUMNS)}"
+    machine = platform.processor() or platform.machine()
+    table = f"{machine}, one thread, images a CPU-second.\n\n{markdown(rows, COLUMNS)}"
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
 
 
+def with_peer(command: tuple[str, ...]) -> list[Case]:
+    """Replace cryoSPHERE's recorded figures by fresh ones, where its environment is at hand."""
+    cases = list(CASES)
+    if not command:
+        return cases
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for found in map(json.loads, printed.splitlines()):
+        for number, case in enumerate(cases):
+            if (case.method, case.points, case.box) == ("segments", found["residues"], found["box"]):
+                cases[number] = replace(case, reference=found["images_per_cpu_second"])
+    return cases
+
+
 def measure(case: Case, resolution: float, options: Options) -> Iterator[Row]:
-    """Train on one case with either method; yields a row each."""
-    for method in ("marginal", "vae"):
-        latents = LatentsConfig(inference=method, latent_dim=options.latent_dim)
-        schedule = ScheduleConfig(epochs=options.epochs, coarse_epochs=0, patience=options.epochs)
-        training = TrainingConfig(latents=latents, schedule=schedule, batch_size=case.batch)
-        config = SegmentsRunConfig(
-            Path("none"), Path("none"), segments=SegmentsConfig(case.segments), training=training
-        )
-        trainer = make_trainer(case, resolution, config, options.batches * case.batch)
-        trainer.fit()
+    """Train on one case with either way of inference; yields a row each."""
+    for inference in ("marginal", "vae"):
+        latents = LatentsConfig(inference=inference, latent_dim=options.latent_dim)
+        trainer = make_trainer(case, resolution, make_config(case, latents, options), options.batches * case.batch)
+        marks = [time.process_time()]
+        trainer.fit(report=lambda _, marks=marks: marks.append(time.process_time()))
         # the fastest pass: in the others, something else was running too
-        speed = max(row["images_per_second"] for row in trainer.progress.history[1:])
+        seconds = min(np.diff(marks)[1:])
+        speed = options.batches * case.batch / seconds
         yield {
-            "residues": case.residues,
+            "method": case.method,
+            "points": case.points,
             "box": case.box,
-            "segments": case.segments,
             "batch": case.batch,
             "shells": trainer.observations.band.n_shells,
-            "method": method,
+            "inference": inference,
             "images_per_second": speed,
-            "times_cryosphere": speed / case.reference if case.reference else None,
+            "reference": case.reference,
+            "times": speed / case.reference if case.reference else None,
             "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         }
 
 
-def make_trainer(case: Case, resolution: float, config: SegmentsRunConfig, n_images: int) -> Trainer:
+def make_config(case: Case, latents: LatentsConfig, options: Options) -> RunConfig:
+    """Configure a run of one case, at full resolution from the start."""
+    pace = {"epochs": options.epochs, "coarse_epochs": 0, "patience": options.epochs}
+    none = Path("none")
+    if case.method == "field":
+        field_schedule = FieldScheduleConfig(**pace, reference_epochs=0, replace_reference_every=0)
+        training = FieldTrainingConfig(latents=latents, schedule=field_schedule, batch_size=case.batch)
+        return FieldRunConfig(none, none, training=training)
+    schedule = ScheduleConfig(**pace)
+    of_segments = TrainingConfig(latents=latents, schedule=schedule, batch_size=case.batch)
+    return SegmentsRunConfig(none, none, segments=SegmentsConfig(case.segments), training=of_segments)
+
+
+def make_trainer(case: Case, resolution: float, config: RunConfig, n_images: int) -> Trainer:
     """Prepare training on random images."""
     torch.manual_seed(0)
-    reference = make_reference(config, random_chain(case), np.zeros(3))
+    reference = random_reference(case, config)
     extent = case.box * case.pixel_size
     band = FourierBand.of_grid(RenderGrid(case.box, case.pixel_size), int(extent / resolution) if resolution else None)
     observations = random_images(band, n_images)
@@ -120,6 +164,16 @@ def make_trainer(case: Case, resolution: float, config: SegmentsRunConfig, n_ima
     forward = make_forward(config, reference, band, torch.device("cpu"))
     model = make_model(config, reference, band)
     return Trainer(model, observations, forward, schedule, batch_size=case.batch)
+
+
+def random_reference(case: Case, config: RunConfig) -> Reference:
+    """Make a random chain, or random pseudo-atoms."""
+    chain = random_chain(case)
+    if isinstance(config, SegmentsRunConfig):
+        return make_reference(config, chain, np.zeros(3))
+    positions = torch.from_numpy(chain.positions_angstrom).float()
+    amplitude, width = torch.ones(1, case.points), torch.tensor([4.0])
+    return reference_of_pseudo_atoms(PseudoAtoms(positions, amplitude, width, torch.zeros(0, 2, dtype=torch.int64)))
 
 
 def random_images(band: FourierBand, n: int) -> Observations:
@@ -135,10 +189,10 @@ def random_images(band: FourierBand, n: int) -> Observations:
 def random_chain(case: Case) -> AtomicModel:
     """Residues of one atom each, at random in a ball of a protein's density that fits into the box."""
     rng = np.random.default_rng(0)
-    radius = min(2.9 * case.residues ** (1 / 3), 0.4 * case.box * case.pixel_size)
-    direction = rng.normal(size=(case.residues, 3))
+    radius = min(2.9 * case.points ** (1 / 3), 0.4 * case.box * case.pixel_size)
+    direction = rng.normal(size=(case.points, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    n, rows = case.residues, np.arange(case.residues)
+    n, rows = case.points, np.arange(case.points)
     text = np.full(n, "")
     return AtomicModel(
         positions_angstrom=radius * direction * rng.random((n, 1)) ** (1 / 3),

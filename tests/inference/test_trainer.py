@@ -70,7 +70,7 @@ def test_priors_are_weighted_as_the_evidence_bound_has_them(toy: Any) -> None:
     latent = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(proposal.divergence, latent)
     expected = latent.mean() + trainer.motion.divergence() / len(trainer.observations)
-    torch.testing.assert_close(trainer._prior(proposal), expected)
+    torch.testing.assert_close(trainer._prior(proposal, trainer.motion(proposal.z)), expected)
 
 
 def test_log_likelihood_rises_and_noise_is_found(make_toy: MakeToy) -> None:

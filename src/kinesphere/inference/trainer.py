@@ -28,6 +28,7 @@ from kinesphere.runtime import Interrupts
 _IMAGES_PER_NOISE_UPDATE = 4096
 _BAD_STEPS_ALLOWED = 10
 _STRUCTURES_RESTRAINED = 16
+_STRUCTURES_STRAINED = 4
 _SECONDS_BETWEEN_CHECKPOINTS = 600.0
 _IMAGES_FOR_REFERENCE = 100
 _LARGEST_CHANGE_OF_BALANCE = 10.0
@@ -57,6 +58,23 @@ class Model:
     reference: Reference
     objective: Objective
     restraints: Restraint
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a step has compared.
+
+    Parameters
+    ----------
+    positions
+        (k, n_beads, 3) the proposed structures, differentiable.
+    log_likelihood, factor
+        (q,) and (q, m) of the pairs of an image and a structure: log-likelihoods, and structure factors without CTF.
+    """
+
+    positions: Tensor
+    log_likelihood: Tensor
+    factor: Tensor
 
 
 class Trainer:
@@ -255,37 +273,39 @@ class Trainer:
             group["lr"] = group["peak"] * factor_of_rate if networks_learn or not group["is_network"] else 0.0
         self.motion.resample(self.generator)
         prepared = likelihood.prepare(batch)
-        proposal, data_term, (log_likelihood, factor) = self._compare(prepared, likelihood)
-        loss = data_term + self._prior(proposal)
+        proposal, data_term, compared = self._compare(prepared, likelihood)
+        loss = data_term + self._prior(proposal, compared.positions)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._gradients_are_finite(loss):
             self.optimizer.step()
             # what is not finite must not reach the noise estimate either, which all later batches are scored with
-            self._account(prepared, proposal, log_likelihood.detach(), factor.detach())
+            self._account(prepared, proposal, compared)
         self.progress.step += 1
 
-    def _compare(
-        self, prepared: PreparedBatch, likelihood: Likelihood
-    ) -> tuple[Proposal, Tensor, tuple[Tensor, Tensor]]:
-        """Propose conformations for a batch; the data term, and log-likelihoods and structure factors of the pairs."""
+    def _compare(self, prepared: PreparedBatch, likelihood: Likelihood) -> tuple[Proposal, Tensor, Compared]:
+        """Propose conformations for a batch, and compare: the data term, and what it was made from."""
         beads = self.beads
         scorer = Scorer(likelihood, prepared, self.motion, beads, self.bead_owner)
         proposal = self.latents.propose(scorer, self.generator)
         positions = self.motion.move(proposal.z, beads, self.bead_owner)
         log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
-        return proposal, -(proposal.weight * log_likelihood).sum() / len(prepared.batch), (log_likelihood, factor)
+        data_term = -(proposal.weight * log_likelihood).sum() / len(prepared.batch)
+        return proposal, data_term, Compared(positions, log_likelihood.detach(), factor.detach())
 
-    def _prior(self, proposal: Proposal) -> Tensor:
+    def _prior(self, proposal: Proposal, positions: Tensor) -> Tensor:
         """KL terms and restraints, per image: a global parameter's KL is shared by all images of the set."""
         weight = self.schedule.divergence_weight(self.progress.step)
         total = weight * proposal.divergence.mean() + self.motion.divergence() / len(self.observations)
         if self.model.restraints.active:
             # a few structures at random: the mean's expectation at a fraction of its cost
             some = torch.randperm(len(proposal.z), generator=self.generator)[:_STRUCTURES_RESTRAINED]
-            z = proposal.z[some.to(self.device)]
-            total = total + self.model.restraints.energy(self.motion(z)).mean()
-            strain = self.motion.strain(z, self.generator)
+            some = some.to(self.device)
+            z = proposal.z[some]
+            # where y⁰ is what is rendered, the structures are there already
+            structures = positions[some] if self.motion.learns_reference else self.motion(z)
+            total = total + self.model.restraints.energy(structures).mean()
+            strain = self.motion.strain(z[:_STRUCTURES_STRAINED], self.generator)
             total = total if strain is None else total + strain.mean()
         return total
 
@@ -302,13 +322,13 @@ class Trainer:
         return False
 
     @torch.no_grad()
-    def _account(self, prepared: PreparedBatch, proposal: Proposal, log_likelihood: Tensor, factor: Tensor) -> None:
+    def _account(self, prepared: PreparedBatch, proposal: Proposal, compared: Compared) -> None:
         """Add a step to the epoch's sums: what is reported, and what signal and noise are estimated from."""
         batch = prepared.batch
         if proposal.log_evidence is not None:
             evidence = proposal.log_evidence.sum()
         else:
-            evidence = (proposal.weight * log_likelihood).sum() - proposal.divergence.sum()
+            evidence = (proposal.weight * compared.log_likelihood).sum() - proposal.divergence.sum()
         constant = (prepared.log_constant - 0.5 * prepared.norm).sum() if self.model.objective.whitened else 0.0
         sums = {
             "images": float(len(batch)),
@@ -321,7 +341,7 @@ class Trainer:
             self.progress.totals[key] += value
         image = proposal.image
         self.statistics.add_data(batch.group, batch.data)
-        model = prepared.transfer[image] * factor
+        model = prepared.transfer[image] * compared.factor
         self.statistics.add_model(batch.group[image], batch.data[image], model, proposal.weight)
 
     def _update_signal(self, likelihood: Likelihood) -> None:

@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from kinesphere.motion.pairs import pair_distances
+
 _HUBER_ANGSTROM = 0.3
 _LONGEST_BOND_ANGSTROM = 9.0
 
@@ -72,7 +74,7 @@ class Restraints(Restraint):
     ) -> None:
         self.continuity, self.clash, self.clash_distance = continuity, clash, clash_distance_angstrom
         self._bonds = _bonds(reference, chain)
-        self._bond_length = _distance(reference, self._bonds)
+        self._bond_length = pair_distances(reference[None], self._bonds)[0]
         near = _neighbours(reference, clash_distance_angstrom)
         # what is that close in the nominal model is not a clash that motion made
         self._never = {tuple(pair) for pair in near.tolist()} | {tuple(pair) for pair in self._bonds.tolist()}
@@ -97,7 +99,7 @@ class Restraints(Restraint):
         Quadratic up to 0.3 Å and linear beyond: strays that images hardly resolve are held back, at a price for real
         distortions of the chain that stays small.
         """
-        change = (_distance(positions, self._bonds) - self._bond_length.to(positions.device)).abs()
+        change = (pair_distances(positions, self._bonds) - self._bond_length.to(positions.device)).abs()
         return _huber(change).sum(-1)
 
     def clash_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
@@ -106,7 +108,7 @@ class Restraints(Restraint):
         for structure in positions:
             pairs = _neighbours(structure.detach(), self.clash_distance)
             pairs = torch.tensor([p for p in pairs.tolist() if tuple(p) not in self._never], dtype=torch.int64)
-            overlap = self.clash_distance - _distance(structure, pairs.reshape(-1, 2))
+            overlap = self.clash_distance - pair_distances(structure[None], pairs.reshape(-1, 2))[0]
             energies.append((overlap.clamp_min(0.0) ** 2).sum())
         return torch.stack(energies)
 
@@ -155,7 +157,7 @@ class NeighbourRestraints(Restraint):
             self.edges, self.closest = neighbour_graph(points)
         else:
             self.edges, self.closest = self._given.to(points.device), 0.0
-        self.length = _distance(points, self.edges)
+        self.length = pair_distances(points[None], self.edges)[0]
 
     def rescale(self, factor: float) -> None:
         """Multiply the weight."""
@@ -183,7 +185,7 @@ class NeighbourRestraints(Restraint):
         errors without the mean fall by 3% and 10%.
         """
         edges, kept = self.edges.to(positions.device), self.length.to(positions.device)
-        length = _distance(positions, edges)
+        length = pair_distances(positions, edges)
         change = _huber((length - kept).abs())
         if self.repulsion:
             # of pairs that the reference has closer than τ only the approach counts, or it would pull at the reference
@@ -212,7 +214,7 @@ def _bonds(reference: Tensor, chain: Tensor) -> Tensor:
     """Pairs of neighbours in a chain; a gap in the model is no bond."""
     first = torch.nonzero(chain[1:] == chain[:-1])[:, 0]
     pairs = torch.stack([first, first + 1], dim=1)
-    return pairs[_distance(reference, pairs) < _LONGEST_BOND_ANGSTROM]
+    return pairs[pair_distances(reference[None], pairs)[0] < _LONGEST_BOND_ANGSTROM]
 
 
 def _neighbours(points: Tensor, radius: float) -> Tensor:
@@ -223,8 +225,3 @@ def _neighbours(points: Tensor, radius: float) -> Tensor:
 def _huber(change: Tensor) -> Tensor:
     core = change.clamp_max(_HUBER_ANGSTROM)
     return core * (2.0 * change - core)
-
-
-def _distance(points: Tensor, pairs: Tensor) -> Tensor:
-    offset = points[..., pairs[:, 0], :] - points[..., pairs[:, 1], :]
-    return torch.sqrt((offset**2).sum(-1) + 1e-12)

@@ -1,0 +1,35 @@
+"""Compiled pair distances equal their reference in value and gradient, and are finite where points coincide."""
+
+from __future__ import annotations
+
+import torch
+
+from kinesphere.motion.pairs import pair_distances, pair_distances_reference
+
+
+def structures() -> tuple[torch.Tensor, torch.Tensor]:
+    points = 10.0 * torch.randn(3, 40, 3, dtype=torch.float64)
+    pairs = torch.randint(40, (200, 2))
+    return points, pairs[pairs[:, 0] != pairs[:, 1]]
+
+
+def test_values_and_gradients_are_those_of_the_reference() -> None:
+    points, pairs = structures()
+    found, wanted = points.clone().requires_grad_(), points.clone().requires_grad_()
+    by_length = torch.randn(3, len(pairs), dtype=torch.float64)
+    fast, slow = pair_distances(found, pairs), pair_distances_reference(wanted, pairs)
+    torch.testing.assert_close(fast, slow)
+    (by_length * fast).sum().backward()
+    (by_length * slow).sum().backward()
+    torch.testing.assert_close(found.grad, wanted.grad)
+
+
+def test_coinciding_points_have_a_finite_gradient() -> None:
+    points = torch.zeros(1, 2, 3, requires_grad=True)
+    pair_distances(points, torch.tensor([[0, 1]])).sum().backward()
+    assert points.grad is not None
+    assert torch.isfinite(points.grad).all()
+
+
+def test_no_pairs_are_no_distances() -> None:
+    assert pair_distances(torch.zeros(2, 5, 3), torch.zeros(0, 2, dtype=torch.int64)).shape == (2, 0)
