@@ -1,15 +1,16 @@
 """What the motion brings to a map, how that compares with the truth, and how fast it is: data folders × ways.
 
-    OMP_NUM_THREADS=1 python benchmarks/reconstruction.py ../shared/data/igg --work /tmp/reconstruction
+    OMP_NUM_THREADS=1 python benchmarks/reconstruction.py ../shared/data/igg --runs RUN --work /tmp/reconstruction
 
-With the true motion (the oracle), and with that of finished runs where `--runs` names any (each for the data folder of
-the same place in the list): FSC of the maps to the true map of the state that is reconstructed, and what the half maps
-claim. Then images a CPU-second of deformed backprojection on one thread, on the same folders and at 128 px.
-Writes results/reconstruction.csv and .md.
+With the motion of finished runs (each on the data folder of the same place in the list) and with the true motion (the
+oracle) from the same reference state: FSC of the maps to the true map of that state, what part of the gap between
+consensus and oracle is closed, and what the half maps claim. Then images a CPU-second of deformed backprojection on one
+thread, on the same folders and at 128 px. Writes results/reconstruction.csv and .md.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,19 @@ from kinesphere.simulate.scattering import potential_map
 from kinesphere.validation.ideal import carry_along
 from kinesphere.validation.truth import Truth, read_truth
 
-COLUMNS = ("data", "map", "moving", "moving_third", "moving_half", "whole", "claimed", "half_to_truth", "resolution")
+COLUMNS = (
+    "data",
+    "run",
+    "map",
+    "moving",
+    "gap_closed",
+    "moving_third",
+    "moving_half",
+    "whole",
+    "claimed",
+    "half_to_truth",
+    "resolution",
+)
 SPEED_COLUMNS = ("data", "box", "voxels", "nodes", "images_per_second", "milliseconds_motion", "milliseconds_pull")
 B_FACTOR_ANGSTROM2 = 60.0
 _STATES_TRIED = 24
@@ -54,7 +67,11 @@ class Options:
     work: Path
     """Where reconstructions are kept; finished ones are not repeated."""
     runs: tuple[Path, ...] = ()
-    """Finished runs on the same folders, in the same order: their motion is used, too. A folder may be named twice."""
+    """Finished runs on the same folders, in the same order. A folder may be named twice."""
+    atoms: tuple[Path, ...] = ()
+    """For these folders, in the same order: .npz files with the atoms of every true state, `positions` (n_states,
+    n_atoms, 3) in the frame of the truth and `atomic_number`; where none is given, the model's atoms are carried along
+    with the true CA traces, and side chains differ from the truth's."""
     iterations: int = 10
     """Conjugate-gradient iterations of the least-squares maps."""
     speed_images: int = 512
@@ -111,6 +128,8 @@ class Case:
         What it holds; the truth matched to the model.
     nominal
         (n_residues, 3) Å, CA of the model for the truth's residues.
+    atoms
+        Positions and atomic numbers of all atoms in every true state, where they are known.
     """
 
     folder: Path
@@ -120,29 +139,40 @@ class Case:
     rows: np.ndarray
     consensus: DensityMap
     particles: ParticleSet
+    atoms: dict[str, np.ndarray] | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> Case:
+    def read(cls, folder: Path, atoms: Path | None = None) -> Case:
         """Read a folder."""
         model = read_model(next(path for path in (folder / "model.pdb", folder / "model.cif") if path.exists()))
         truth, rows = read_truth(folder / "truth.npz").match(model)
         particles = ParticleSet.read(folder / "particles.star")
-        return cls(
-            folder, model, truth, model.centres_angstrom[rows], rows, read_map(folder / "consensus.mrc"), particles
-        )
+        consensus, known = read_map(folder / "consensus.mrc"), None if atoms is None else dict(np.load(atoms))
+        return cls(folder, model, truth, model.centres_angstrom[rows], rows, consensus, particles, known)
 
     @property
     def nearest_state(self) -> int:
         """State that the nominal model is nearest to."""
         return int(((self.truth.ca_states - self.nominal) ** 2).sum((1, 2)).argmin())
 
-    def known_run(self, state: int) -> KnownRun:
-        """Pretend a run that found the truth."""
+    def known_run(self, reference: np.ndarray) -> KnownRun:
+        """Pretend a run that found the truth, from a given reference state."""
         centre, states = self.consensus.centre_angstrom, self.truth.ca_states
         config = {"map": str(self.folder / "consensus.mrc")}
-        return KnownRun(self.folder, self.particles, centre, states, states[state], self.truth.state, config)
+        return KnownRun(self.folder, self.particles, centre, states, reference, self.truth.state, config)
 
-    def atoms_in(self, ca: np.ndarray) -> np.ndarray:
+    def judge_of_state(self, state: int) -> Judge:
+        """Judge by a state of the truth."""
+        ca = self.truth.ca_states[state]
+        if self.atoms is not None:
+            return Judge.of_state(self, ca, self.atoms["positions"][state].astype(float), self.atoms["atomic_number"])
+        return Judge.of_state(self, ca, self.carried_to(ca), self.model.atomic_number)
+
+    def judge_of_model(self) -> Judge:
+        """Judge by the nominal model."""
+        return Judge.of_state(self, self.nominal, self.model.positions_angstrom, self.model.atomic_number)
+
+    def carried_to(self, ca: np.ndarray) -> np.ndarray:
         """Atoms of the model carried to other CA positions, (n_atoms, 3) Å in the frame of the model."""
         row_of_residue = np.full(self.model.n_residues, -1)
         row_of_residue[self.rows] = np.arange(len(self.rows))
@@ -158,29 +188,31 @@ class Judge:
 
     Attributes
     ----------
+    ca
+        (n_residues, 3) Å, the state.
     true_map, moving, whole
         (n, n, n).
     """
 
+    ca: np.ndarray
     true_map: np.ndarray
     moving: np.ndarray
     whole: np.ndarray
 
     @classmethod
-    def of_state(cls, case: Case, ca: np.ndarray, atoms: np.ndarray) -> Judge:
+    def of_state(cls, case: Case, ca: np.ndarray, atoms: np.ndarray, atomic_number: np.ndarray) -> Judge:
         """Prepare for a state given by its CA and all its atoms, in the frame of the model."""
         grid = RenderGrid(case.consensus.box_px, case.consensus.pixel_size_angstrom)
         centre = case.consensus.centre_angstrom
-        true_map = potential_map(
-            atoms - centre, case.model.atomic_number, grid.box, grid.pixel_size_angstrom, B_FACTOR_ANGSTROM2
-        )
+        step = grid.pixel_size_angstrom
+        true_map = potential_map(atoms - centre, atomic_number, grid.box, step, B_FACTOR_ANGSTROM2)
         travel = np.sqrt(((case.truth.ca_states[case.truth.state] - ca) ** 2).sum(2).mean(0))
-        edge = edge_px(grid.pixel_size_angstrom)
+        edge = edge_px(step)
         moving, whole = (
             soft_edge(near_points(points - centre, grid, 4.0), 0.0, edge)
             for points in (ca[travel >= 0.5 * travel.max()], ca)
         )
-        return cls(true_map, moving, whole)
+        return cls(ca, true_map, moving, whole)
 
     def score(self, density: np.ndarray) -> Row:
         """FSC to the truth: means over shells up to 0.9 of Nyquist, and at one third and one half of it."""
@@ -201,64 +233,76 @@ def main(options: Options) -> None:
     """Score every map, measure the speed, and rewrite the tables."""
     torch.set_num_threads(1)
     rows: list[Row] = []
-    seen: set[Path] = set()
-    for number, folder in enumerate(options.data):
-        case = Case.read(folder)
-        state = case.truth.ca_states[case.nearest_state]
-        judge = Judge.of_state(case, state, case.atoms_in(state))
-        if folder not in seen:
-            rows.append({"data": folder.name, "map": "consensus.mrc", **judge.score(case.consensus.data)})
-            rows += scores(case.known_run(case.nearest_state), folder.name, "oracle", judge, options)
-        if number < len(options.runs):
-            run = load(options.runs[number])
-            rows += scores(run, folder.name, run.method, judge_of(case, run, options.work), options)
-        seen.add(folder)
+    atoms = dict(zip(options.data, options.atoms, strict=False))
+    for folder, path in zip(options.data, options.runs, strict=True):
+        case, run = Case.read(folder, atoms.get(folder)), load(path)
+        rows += scores(case, run, path.name, options.work / folder.name / path.name, options.iterations)
         write_csv(RESULTS / f"{options.name}.csv", rows)
-    speeds = [speed(Case.read(folder), options.speed_images) for folder in (*sorted(seen), large(options.work))]
+    speeds = [
+        speed(Case.read(folder), options.speed_images) for folder in (*sorted(set(options.data)), large(options.work))
+    ]
     write_csv(RESULTS / f"{options.name}_speed.csv", speeds)
     table = f"{markdown(rows, COLUMNS)}\nOne thread, CPU seconds.\n\n{markdown(speeds, SPEED_COLUMNS)}"
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
 
 
-def judge_of(case: Case, run: Run, work: Path) -> Judge:
-    """Judge a run's maps by the state they show best: the nominal model's for segments, one that a field has learnt."""
-    folder = work / case.folder.name / f"{run.method}-{run.method}"
-    reconstruct(run, ReconstructionSettings(), folder)
-    density = read_map(folder / "map.mrc").data
-    states = case.truth.ca_states[:: max(case.truth.n_states // _STATES_TRIED, 1)]
-    judges = [Judge.of_state(case, case.nominal, case.model.positions_angstrom)]
-    judges += [Judge.of_state(case, ca, case.atoms_in(ca)) for ca in states]
-    return max(judges, key=lambda judge: judge.score(density)["whole"])
-
-
-def scores(run: Any, data: str, motion: str, judge: Judge, options: Options) -> list[Row]:
-    """Reconstruct without motion, with it, and by least squares."""
-    ways = {
-        "homogeneous": ReconstructionSettings(homogeneous=True),
-        motion: ReconstructionSettings(),
-        f"{motion}, {options.iterations} iterations": ReconstructionSettings(iterations=options.iterations),
+def scores(case: Case, run: Run, name: str, work: Path, iterations: int) -> list[Row]:
+    """Score the consensus, and maps without motion, with the run's and with the true one: by sums and by iterations."""
+    solved = ReconstructionSettings(iterations=iterations)
+    folder = made(run, ReconstructionSettings(), work / "run")
+    judge = judge_of(case, read_map(folder / "map.mrc").data, fixed=run.method == "segments")
+    known: Any = case.known_run(judge.ca)
+    maps = {
+        "homogeneous": made(run, ReconstructionSettings(homogeneous=True), work / "homogeneous"),
+        "run": folder,
+        f"run, {iterations} iterations": made(run, solved, work / "run-solved"),
+        "oracle": made(known, ReconstructionSettings(), work / "oracle"),
+        f"oracle, {iterations} iterations": made(known, solved, work / "oracle-solved"),
     }
-    rows = []
-    for name, settings in ways.items():
-        folder = options.work / data / f"{motion}-{name}".replace(", ", "-").replace(" ", "-")
-        summary = reconstruct(run, settings, folder)
-        mask = read_map(folder / "mask.mrc").data
-        claimed = np.genfromtxt(folder / "fsc.csv", delimiter=",", names=True)["corrected"]
-        half = fourier_shell_correlation(read_map(folder / "half1.mrc").data * mask, judge.true_map * mask)[1:]
-        until = slice(0, round(0.9 * len(half)))
-        rows.append(
-            {
-                "data": data,
-                "map": name,
-                **judge.score(read_map(folder / "map.mrc").data),
-                # √FSC of the halves is what a half map's FSC to the truth is, where the halves share no error
-                "claimed": float(np.sqrt(np.clip(claimed[until], 0.0, 1.0)).mean()),
-                "half_to_truth": float(np.clip(half[until], 0.0, 1.0).mean()),
-                "resolution": summary["resolution_angstrom"],
-            }
-        )
+    label = {"data": case.folder.name, "run": name}
+    rows = [{**label, "map": "consensus.mrc", **judge.score(case.consensus.data)}]
+    rows += [{**label, "map": key, **score_of(where, judge)} for key, where in maps.items()]
+    least = rows[0]["moving"]
+    most = next(row["moving"] for row in rows if row["map"] == "oracle")
+    for row in rows:
+        row["gap_closed"] = (row["moving"] - least) / (most - least)
     return rows
+
+
+def made(run: Any, settings: ReconstructionSettings, folder: Path) -> Path:
+    """Reconstruct, unless that is done already."""
+    reconstruct(run, settings, folder)
+    return folder
+
+
+def judge_of(case: Case, density: np.ndarray, *, fixed: bool) -> Judge:
+    """Judge a map by the state it shows: the nominal model's, or the true state that it agrees with best."""
+    if fixed:
+        return case.judge_of_model()
+    step = max(case.truth.n_states // _STATES_TRIED, 1)
+    found: dict[int, float] = {}
+    for candidates in (range(0, case.truth.n_states, step), range(-step + 1, step)):
+        start = max(found, key=found.__getitem__) if found else 0
+        for state in {min(max(start + offset, 0), case.truth.n_states - 1) for offset in candidates}:
+            found[state] = case.judge_of_state(state).score(density)["whole"]
+    return case.judge_of_state(max(found, key=found.__getitem__))
+
+
+def score_of(folder: Path, judge: Judge) -> Row:
+    """Score the map of a reconstruction, and what its half maps claim against what they are."""
+    mask = read_map(folder / "mask.mrc").data
+    claimed = np.genfromtxt(folder / "fsc.csv", delimiter=",", names=True)["corrected"]
+    halves = [read_map(folder / f"half{number}.mrc").data * mask for number in (1, 2)]
+    to_truth = [fourier_shell_correlation(half, judge.true_map * mask)[1:] for half in halves]
+    until = slice(0, round(0.9 * len(claimed)))
+    return {
+        **judge.score(read_map(folder / "map.mrc").data),
+        # √FSC of the halves is what a half map's FSC to the truth is, where the halves share no error
+        "claimed": float(np.sqrt(np.clip(claimed[until], 0.0, 1.0)).mean()),
+        "half_to_truth": float(np.clip(np.mean(to_truth, axis=0)[until], 0.0, 1.0).mean()),
+        "resolution": json.loads((folder / "summary.json").read_text())["resolution_angstrom"],
+    }
 
 
 def large(work: Path) -> Path:
@@ -271,7 +315,7 @@ def large(work: Path) -> Path:
 
 def speed(case: Case, n_images: int) -> Row:
     """Time deformed backprojection with the known motion, reading and slice insertion included; fastest of three."""
-    problem = pose_problem(case.known_run(case.nearest_state), ReconstructionSettings())
+    problem = pose_problem(case.known_run(case.truth.ca_states[case.nearest_state]), ReconstructionSettings())
     rows = np.arange(min(n_images, len(case.particles)))
     power = noise_power(problem.particles, problem.loader, rows, 64)
     images = WeightedImages(problem.particles, problem.loader, power)

@@ -42,9 +42,11 @@ def test_classes_of_width_add_up(projected_chain: Projector) -> None:
     found = forward.structure_factor(points)
     assert float((found - exact).norm() / exact.norm()) < 2e-3
     gain, data = torch.rand(3, len(BAND)), torch.randn(3, len(BAND), dtype=torch.complex64)
-    cross, power = forward.inner_products(points[:, None], gain, data)
-    torch.testing.assert_close(cross[:, 0], (data.conj() * gain * exact).real.sum(1), rtol=1e-2, atol=1.0)
-    torch.testing.assert_close(power[:, 0], (gain * exact).abs().square().sum(1), rtol=1e-2, atol=0)
+    states = torch.cat([points, 10.0 * torch.randn(3, 200, 1)], dim=2)
+    cross, power = forward.inner_products(states, torch.eye(3).expand(3, 3, 3), gain, data)
+    model = gain[:, None] * exact  # images × structures
+    torch.testing.assert_close(cross, (data.conj()[:, None] * model).real.sum(2), rtol=1e-2, atol=1.0)
+    torch.testing.assert_close(power, model.abs().square().sum(2), rtol=1e-2, atol=0)
 
 
 def test_large_batches_are_rendered_as_small_ones(projected_chain: Projector) -> None:

@@ -14,6 +14,8 @@ from kinesphere.imaging.spreading import (
     gather_gradient_reference,
     spread,
     spread_reference,
+    spread_states,
+    spread_states_reference,
 )
 
 SIZE = 20
@@ -40,6 +42,17 @@ def test_compiled_spreading_equals_its_reference(dtype: torch.dtype) -> None:
     where, amplitude = points(dtype), torch.linspace(0.5, 2.0, 40, dtype=dtype)
     found, expected = spread(where, amplitude, SIZE), spread_reference(where, amplitude, SIZE)
     assert (found - expected).abs().max() < TOLERANCE[dtype]
+    torch.testing.assert_close(found.sum((1, 2)), amplitude.sum().expand(3))
+
+
+@pytest.mark.parametrize(("rows", "radius_px"), [(SIZE, 15.0), (12, 3.9)])
+def test_structures_are_projected_and_spread_onto_the_rows_they_reach(rows: int, radius_px: float) -> None:
+    """In the middle of the grid, and across its edges where all rows are asked for."""
+    states = radius_px * torch.nn.functional.normalize(torch.randn(3, 150, 3, dtype=torch.float64), dim=2)
+    frame = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q[:, :2]
+    amplitude = torch.linspace(0.5, 2.0, 150, dtype=torch.float64)
+    found = spread_states(states, frame, amplitude, SIZE, rows)
+    torch.testing.assert_close(found, spread_states_reference(states, frame, amplitude, SIZE, rows))
     torch.testing.assert_close(found.sum((1, 2)), amplitude.sum().expand(3))
 
 

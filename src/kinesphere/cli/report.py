@@ -9,6 +9,7 @@ import tyro
 
 from kinesphere import load
 from kinesphere.analysis.half_view import one_latent_space
+from kinesphere.analysis.second_opinion import compare_runs
 from kinesphere.analysis.summary import AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
 from kinesphere.report.page import write_report
@@ -21,6 +22,8 @@ class ReportOptions:
 
     run: tyro.conf.Positional[Path]
     """Folder of a finished run."""
+    beside: Path | None = None
+    """Folder of another run on the same particles, as by the other method: shown is how far the two agree."""
     settings: tyro.conf.OmitArgPrefixes[AnalysisSettings] = field(default_factory=AnalysisSettings)
     """How finely to analyse; RUN/analysis is written anew, so that the page and the tables agree."""
 
@@ -30,5 +33,9 @@ def run(options: ReportOptions) -> None:
     finished = one_latent_space(load(options.run))
     analysis = analyse(finished, options.settings)
     write_analysis(finished, analysis, options.run / "analysis")
-    path = write_report(finished, analysis, options.run / "report.html")
+    opinion = None
+    if options.beside is not None:
+        other = load(options.beside)
+        opinion = compare_runs(finished, analysis, other, other.carrying)
+    path = write_report(finished, analysis, options.run / "report.html", opinion)
     console.print(f"Open {path} in a browser.", highlight=False)

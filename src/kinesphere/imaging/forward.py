@@ -9,6 +9,7 @@ from torch import Tensor
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters, evaluate_ctf_at
 from kinesphere.imaging.gaussians import RenderPlan, gaussian_envelope, inner_products, render_coefficients
+from kinesphere.imaging.pose import project_states
 
 
 class ForwardModel:
@@ -50,14 +51,18 @@ class ForwardModel:
         return total
 
     def inner_products(
-        self, points_xy: Float[Tensor, "b k p 2"], gain: Float[Tensor, "b m"], data: Complex[Tensor, "b m"]
+        self,
+        states: Float[Tensor, "k p 3"],
+        rotation: Float[Tensor, "b 3 3"],
+        gain: Float[Tensor, "b m"],
+        data: Complex[Tensor, "b m"],
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Re⟨data, gain · structure factor⟩ and ⟨the latter, itself⟩ of k structures for each image; no gradient."""
+        """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose; no gradient."""
         if len(self._classes) == 1:
             (amplitude, plan), *_ = self._classes
-            return inner_products(points_xy, amplitude, plan, gain, data)
-        n_images, n_states = points_xy.shape[:2]
-        factor = self.structure_factor(points_xy.flatten(0, 1)).reshape(n_images, n_states, -1)
+            return inner_products(states, rotation, amplitude, plan, gain, data)
+        points = project_states(states, rotation)
+        factor = self.structure_factor(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
         model, template = factor * gain[:, None], data[:, None]
         cross = (template.real * model.real + template.imag * model.imag).sum(2)
         return cross, (model.real**2 + model.imag**2).sum(2)

@@ -20,7 +20,14 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from kinesphere.fourier import fourier_grid
-from kinesphere.imaging.spreading import compare, gather_gradient, kernel_transform, spread
+from kinesphere.imaging.spreading import (
+    KERNEL_WIDTH,
+    compare,
+    gather_gradient,
+    kernel_transform,
+    spread,
+    spread_states,
+)
 
 _OVERSAMPLING = 1.5
 _LARGEST_FAVOURED_POWER = 128
@@ -184,18 +191,21 @@ def render_coefficients(
 
 @torch.no_grad()
 def inner_products(
-    points_xy: Float[Tensor, "b k p 2"],
+    states: Float[Tensor, "k p 3"],
+    rotation: Float[Tensor, "b 3 3"],
     amplitude: Float[Tensor, " p"],
     plan: RenderPlan,
     gain: Float[Tensor, "b m"],
     data: Complex[Tensor, "b m"],
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-    """Compare images with renderings of k structures each, none of which is kept; no gradient.
+    """Compare every image with the renderings of k shared structures, none of which is kept; no gradient.
 
     Parameters
     ----------
-    points_xy
-        (n_images, n_structures, n_points, 2) xy in Å, image centre at zero.
+    states
+        (n_states, n_points, 3) xyz in Å, the centre of the box at zero.
+    rotation
+        (n_images, 3, 3) R of each image.
     amplitude
         (n_points,) integrated intensity of each point.
     plan
@@ -208,20 +218,33 @@ def inner_products(
     Returns
     -------
     tuple
-        Re⟨data, model⟩ and ⟨model, model⟩, each (n_images, n_structures).
+        Re⟨data, model⟩ and ⟨model, model⟩, each (n_images, n_states).
     """
-    points_px = points_xy / plan.grid.spread_pixel_angstrom
-    amplitude, total = amplitude.to(points_px), (gain * plan.factor.to(gain.dtype))
-    template = total * data
+    states_px = states / plan.grid.spread_pixel_angstrom
+    amplitude, total = amplitude.to(states_px), (gain * plan.factor.to(gain.dtype))
+    template, rows = total * data, _rows_reached(states_px, plan.grid.spread_box)
+    pages = _blocks(states_px, plan.grid.spread_box)
     cross, power = zip(
         *(
-            compare(_transform(page, amplitude, plan).flatten(1), plan.index, template[row], total[row] ** 2)
-            for row, image in enumerate(points_px)
-            for page in _blocks(image, plan.grid.spread_box)
+            compare(
+                _transform_rows(spread_states(page, frame, amplitude, plan.grid.spread_box, rows), plan).flatten(1),
+                plan.index,
+                template[image],
+                total[image] ** 2,
+            )
+            for image, frame in enumerate(rotation[:, :, :2].to(states_px))
+            for page in pages
         ),
         strict=True,
     )
-    return torch.cat(cross).reshape(points_px.shape[:2]), torch.cat(power).reshape(points_px.shape[:2])
+    shape = (len(rotation), len(states))
+    return torch.cat(cross).reshape(shape), torch.cat(power).reshape(shape)
+
+
+def _rows_reached(states_px: Tensor, size: int) -> int:
+    """Even number of rows of the grid that structures reach, however they are turned; not more than there are."""
+    radius = float(states_px.square().sum(-1).max().sqrt()) if states_px.numel() else 0.0
+    return min(2 * (math.ceil(radius) + KERNEL_WIDTH // 2 + 1), size) if math.isfinite(radius) else size
 
 
 @functools.lru_cache(maxsize=16)
@@ -284,6 +307,15 @@ def _transform(points_px: Tensor, amplitude: Tensor, plan: RenderPlan) -> Tensor
     """Transform of spread points (b, n_columns, size), indexed [kx, ky]; the spline's transform is still on it."""
     rows = torch.fft.rfft(spread(points_px, amplitude, plan.grid.spread_box))[..., : plan.n_columns]
     return torch.fft.fft(rows.transpose(1, 2).contiguous())  # contiguous is 3 times quicker
+
+
+def _transform_rows(rows: Tensor, plan: RenderPlan) -> Tensor:
+    """`_transform` of grids of which only the rows about y = 0 are not empty, y = −rows / 2 first."""
+    half, size = rows.shape[1] // 2, plan.grid.spread_box
+    found = torch.fft.rfft(rows)[..., : plan.n_columns].transpose(1, 2)
+    columns = found.new_zeros(len(rows), plan.n_columns, size)
+    columns[..., :half], columns[..., size - half :] = found[..., half:], found[..., :half]
+    return torch.fft.fft(columns)
 
 
 def _adjoint_transform(gradient: Tensor, plan: RenderPlan) -> Tensor:

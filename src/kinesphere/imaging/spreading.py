@@ -1,7 +1,9 @@
 """Spreading points onto grids with a cubic B-spline, and the gradient of that: the renderer's inner loops.
 
-Each exists twice: in torch, on any device, as the reference; and compiled for the CPU, where a point's sixteen weights
-are never written to memory.
+Each exists twice: in torch, on any device, as the reference; and compiled for the CPU. There, points are worked through
+in chunks: their weights come from loops that the compiler turns into vector instructions, and only adding them to the
+grid goes point by point. The grid has a margin as wide as the kernel, which is folded back at the end, so that no point
+has to ask whether it is near an edge.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch import Tensor
 from kinesphere.compiled import compiled, over_rows
 
 KERNEL_WIDTH = 4
+_CHUNK = 64
 
 
 def spread(
@@ -42,10 +45,57 @@ def spread(
     """
     if points_px.device.type != "cpu":
         return spread_reference(points_px, amplitude, size)
-    grid = points_px.new_zeros(len(points_px), size, size)
+    grid = points_px.new_empty(len(points_px), size, size)
     points, values, found = _contiguous(points_px), _contiguous(amplitude), grid.numpy()
     over_rows(lambda rows: _spread(points[rows], values, found[rows]), *points.shape[:2])
     return grid
+
+
+def spread_states(
+    states_px: Float[Tensor, "k p 3"], frame: Float[Tensor, "3 2"], amplitude: Float[Tensor, " p"], size: int, rows: int
+) -> Float[Tensor, "k rows size"]:
+    """Project structures into one image and spread them onto the part of the grid that they reach.
+
+    Parameters
+    ----------
+    states_px
+        (n_states, n_points, 3) xyz in pixels of the grid, the centre of the box at zero.
+    frame
+        (3, 2) the image's axes: the first two columns of R.
+    amplitude
+        (n_points,) what each point adds up to on the grid.
+    size
+        Size of the grid along x.
+    rows
+        Even number of its rows to be filled, y = −rows / 2 … rows / 2 − 1; what is beyond wraps around.
+
+    Returns
+    -------
+    Tensor
+        (n_states, rows, size); y = −rows / 2 comes first, x = 0 comes first.
+    """
+    if states_px.device.type != "cpu":
+        return spread_states_reference(states_px, frame, amplitude, size, rows)
+    grid = states_px.new_empty(len(states_px), rows, size)
+    states, axes, values, found = (
+        _contiguous(states_px),
+        _contiguous(frame),
+        _contiguous(amplitude),
+        grid.numpy(),
+    )
+    over_rows(lambda part: _spread_states(states[part], axes, values, found[part]), *states.shape[:2])
+    return grid
+
+
+def spread_states_reference(
+    states_px: Tensor, frame: Tensor, amplitude: Tensor, size: int, rows: int
+) -> Float[Tensor, "k rows size"]:
+    """`spread_states` in torch, by way of the whole grid."""
+    points = states_px @ frame
+    if rows < size:
+        middle = torch.arange(-(rows // 2), rows // 2, device=points.device)
+        return spread_reference(points, amplitude, size)[:, torch.remainder(middle, size)]
+    return spread_reference(points, amplitude, size).roll(rows // 2, 1)
 
 
 def gather_gradient(
@@ -199,36 +249,109 @@ def _slopes(t, one):  # noqa: ANN001, ANN202
 
 @compiled
 @no_type_check
+def _scatter(x, y, amplitude, margin, n_rows, size, weights, at):  # noqa: ANN001, ANN202
+    """Add a chunk of points to a grid with a margin, (n_rows + 3, size + 3) flattened; its [1, 1] is the point zero."""
+    one = x.dtype.type(1)
+    zero, sixth = 0 * one, one / 6
+    width = size + 3
+    long, high = one * size, one * n_rows
+    per_long, per_high = one / long, one / high
+    last_x, last_y = long - one, high - one
+    for j in range(x.shape[0]):
+        px = x[j] - long * np.floor(x[j] * per_long)
+        py = y[j] - high * np.floor(y[j] * per_high)
+        fx, fy = np.floor(px), np.floor(py)
+        # what is no number compares as false: its cell is one of the grid's, its weights stay no numbers
+        fx = max(zero, fx)
+        fy = max(zero, fy)
+        fx = min(last_x, fx)
+        fy = min(last_y, fy)
+        t = px - fx
+        u = one - t
+        w0, w3 = u * u * u * sixth, t * t * t * sixth
+        w1 = (3 * t * t * (t - 2) + 4) * sixth
+        weights[0, j], weights[1, j], weights[2, j], weights[3, j] = w0, w1, one - w0 - w1 - w3, w3
+        t = py - fy
+        u = one - t
+        a = amplitude[j]
+        w0, w3 = u * u * u * sixth, t * t * t * sixth
+        w1 = (3 * t * t * (t - 2) + 4) * sixth
+        weights[4, j], weights[5, j], weights[6, j], weights[7, j] = a * w0, a * w1, a * (one - w0 - w1 - w3), a * w3
+        at[j] = np.int32(fy) * width + np.int32(fx)
+    for j in range(x.shape[0]):
+        w0, w1, w2, w3 = weights[0, j], weights[1, j], weights[2, j], weights[3, j]
+        first = at[j]
+        for row in range(4):
+            v = weights[4 + row, j]
+            margin[first] += v * w0
+            margin[first + 1] += v * w1
+            margin[first + 2] += v * w2
+            margin[first + 3] += v * w3
+            first += width
+
+
+@compiled
+@no_type_check
+def _fold(margin, page):  # noqa: ANN001, ANN202
+    """Bring the margin back to the other side of the grid."""
+    n_rows, size = page.shape
+    width = size + 3
+    for row in range(n_rows):
+        start = (row + 1) * width
+        for x in range(size):
+            page[row, x] = margin[start + 1 + x]
+        page[row, size - 1] += margin[start]
+        page[row, 0] += margin[start + size + 1]
+        page[row, 1] += margin[start + size + 2]
+    for outside in range(3):
+        start = (0 if outside == 0 else n_rows + outside) * width
+        row = n_rows - 1 if outside == 0 else outside - 1
+        for x in range(size):
+            page[row, x] += margin[start + 1 + x]
+        page[row, size - 1] += margin[start]
+        page[row, 0] += margin[start + size + 1]
+        page[row, 1] += margin[start + size + 2]
+
+
+@compiled
+@no_type_check
 def _spread(points, amplitude, grid):  # noqa: ANN001, ANN202
-    one = points.dtype.type(1)
-    size = grid.shape[1]
+    kind = points.dtype
+    n_points, n_rows, size = points.shape[1], grid.shape[1], grid.shape[2]
+    margin = np.empty((n_rows + 3) * (size + 3), kind)
+    x, y = np.empty(_CHUNK, kind), np.empty(_CHUNK, kind)
+    weights, at = np.empty((8, _CHUNK), kind), np.empty(_CHUNK, np.int32)
     for b in range(points.shape[0]):
-        page = grid[b]
-        for p in range(points.shape[1]):
-            x, y = points[b, p, 0], points[b, p, 1]
-            floor_x, floor_y = np.floor(x), np.floor(y)
-            wx0, wx1, wx2, wx3 = _weights(x - floor_x, one)
-            weights_y = _weights(y - floor_y, one)
-            x0 = (np.int64(floor_x) - 1) % size
-            row = (np.int64(floor_y) - 1) % size
-            inside = x0 + 3 < size
-            a = amplitude[p]
-            for j in range(4):
-                v = a * weights_y[j]
-                line = page[row]
-                if inside:
-                    line[x0] += v * wx0
-                    line[x0 + 1] += v * wx1
-                    line[x0 + 2] += v * wx2
-                    line[x0 + 3] += v * wx3
-                else:
-                    line[x0] += v * wx0
-                    line[(x0 + 1) % size] += v * wx1
-                    line[(x0 + 2) % size] += v * wx2
-                    line[(x0 + 3) % size] += v * wx3
-                row += 1
-                if row == size:
-                    row = 0
+        margin[:] = 0
+        for first in range(0, n_points, _CHUNK):
+            n = min(_CHUNK, n_points - first)
+            for j in range(n):
+                x[j], y[j] = points[b, first + j, 0], points[b, first + j, 1]
+            _scatter(x[:n], y[:n], amplitude[first : first + n], margin, n_rows, size, weights, at)
+        _fold(margin, grid[b])
+
+
+@compiled
+@no_type_check
+def _spread_states(states, frame, amplitude, grid):  # noqa: ANN001, ANN202
+    kind = states.dtype
+    n_points, n_rows, size = states.shape[1], grid.shape[1], grid.shape[2]
+    margin = np.empty((n_rows + 3) * (size + 3), kind)
+    x, y = np.empty(_CHUNK, kind), np.empty(_CHUNK, kind)
+    weights, at = np.empty((8, _CHUNK), kind), np.empty(_CHUNK, np.int32)
+    lift = kind.type(n_rows // 2)
+    x0, x1, x2 = frame[0, 0], frame[1, 0], frame[2, 0]
+    y0, y1, y2 = frame[0, 1], frame[1, 1], frame[2, 1]
+    for k in range(states.shape[0]):
+        margin[:] = 0
+        for first in range(0, n_points, _CHUNK):
+            n = min(_CHUNK, n_points - first)
+            for j in range(n):
+                p0, p1, p2 = states[k, first + j, 0], states[k, first + j, 1], states[k, first + j, 2]
+                x[j] = x0 * p0 + x1 * p1 + x2 * p2
+                y[j] = y0 * p0 + y1 * p1 + y2 * p2 + lift
+            _scatter(x[:n], y[:n], amplitude[first : first + n], margin, n_rows, size, weights, at)
+        _fold(margin, grid[k])
 
 
 @compiled

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kinesphere.imaging.forward import ForwardModel, shell_values
 from kinesphere.imaging.noise import SignalAndNoise
-from kinesphere.imaging.pose import project_points, project_states
+from kinesphere.imaging.pose import project_points
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import ParticleBatch
 from kinesphere.motion.base import Motion
@@ -119,8 +119,8 @@ class Likelihood:
         return torch.cat([self._block(prepared, positions, block) for block in rows])
 
     def _block(self, prepared: PreparedBatch, positions: Tensor, block: Tensor) -> Tensor:
-        points = project_states(positions, prepared.batch.rotation[block])
-        cross, power = self.forward.inner_products(points, prepared.gain[block], prepared.data[block])
+        rotation = prepared.batch.rotation[block]
+        cross, power = self.forward.inner_products(positions, rotation, prepared.gain[block], prepared.data[block])
         return self.objective.log_likelihood(cross, power, prepared.norm[block, None], self.n_values)
 
 

@@ -10,6 +10,7 @@ from string import Template
 from typing import Any
 
 from kinesphere.analysis.finished_run import FinishedRun
+from kinesphere.analysis.second_opinion import SecondOpinion
 from kinesphere.analysis.summary import Analysis
 from kinesphere.report.payload import payload
 from kinesphere.report.sections import (
@@ -30,11 +31,12 @@ SCRIPTS = (
     "scatter.js",
     "histogram.js",
     "sequence.js",
+    "evidence.js",
     "training.js",
 )
 
 
-def write_report(run: FinishedRun, analysis: Analysis, path: Path) -> Path:
+def write_report(run: FinishedRun, analysis: Analysis, path: Path, opinion: SecondOpinion | None = None) -> Path:
     """Write the page.
 
     Parameters
@@ -45,6 +47,8 @@ def write_report(run: FinishedRun, analysis: Analysis, path: Path) -> Path:
         Of the same run.
     path
         The HTML file, replaced as a whole.
+    opinion
+        What another run on the same particles finds, if there is one.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def write_report(run: FinishedRun, analysis: Analysis, path: Path) -> Path:
         The file.
     """
     with atomic_write(path) as temporary:
-        temporary.write_text(assemble(payload(run, analysis)), encoding="utf-8")
+        temporary.write_text(assemble(payload(run, analysis, opinion)), encoding="utf-8")
     return path
 
 
@@ -71,6 +75,8 @@ def assemble(document: dict[str, Any]) -> str:
         bodies_table=group_table(document["bodies"], "Body"),
         segments_table=group_table(document["segments"], "Segment"),
         n_segments=len(document["segments"]),
+        sharpness=escape(document["sharpness"]["sentence"] if document["sharpness"] else ""),
+        opinion=escape(document["opinion"]["sentence"] if document["opinion"] else ""),
         files_table=pairs_table(document["files"], "path", "note-cell"),
         caveats=caveat_items(document["caveats"]),
         provenance_table=pairs_table(document["provenance"], "key", "value"),

@@ -13,12 +13,14 @@ from kinesphere.analysis.bodies import GroupMotion
 from kinesphere.analysis.ensemble import chunks, decode_in_chunks, sample_images
 from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.analysis.residues import residue_number_label
+from kinesphere.analysis.second_opinion import SecondOpinion
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
 from kinesphere.report.display import Basis, DisplayAtoms, basis_of_run, choose_atoms, drawing_names
 from kinesphere.report.encode import encode_array, encode_scaled
 from kinesphere.report.provenance import caveats, files_to_open, provenance_rows, settings_rows
 from kinesphere.report.secondary_structure import breaks_after, secondary_structure
+from kinesphere.report.sharpness import sharpness
 from kinesphere.report.training import training_curves
 
 SHOWN_PARTICLES = 3000
@@ -30,7 +32,7 @@ GAP_IN_NUMBERING = 10
 Document = dict[str, Any]
 
 
-def payload(run: FinishedRun, analysis: Analysis) -> Document:
+def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None = None) -> Document:
     """Gather the page's content.
 
     Parameters
@@ -39,6 +41,8 @@ def payload(run: FinishedRun, analysis: Analysis) -> Document:
         The finished run.
     analysis
         Of the same run.
+    opinion
+        What another run on the same particles finds, if there is one.
 
     Returns
     -------
@@ -68,6 +72,8 @@ def payload(run: FinishedRun, analysis: Analysis) -> Document:
         "distances": _distances(analysis),
         "tolerance": analysis.bodies.tolerance_angstrom,
         "clashes": {"mean": float(analysis.ensemble.clashes.mean()), "model": analysis.ensemble.model_clashes},
+        "sharpness": sharpness(run.path / "reconstruction"),
+        "opinion": None if opinion is None else _opinion(opinion),
         "training": training_curves(run.metrics),
         "files": files_to_open(run, analysis),
         "provenance": provenance_rows(run, analysis),
@@ -220,6 +226,23 @@ def _distances(analysis: Analysis) -> list[Document]:
     values, pairs = analysis.bodies.distances_angstrom, analysis.bodies.pairs
     order = np.argsort(-values.std(axis=0))[:SHOWN_DISTANCES] if len(pairs) else np.zeros(0, int)
     return [{"bodies": [pairs[p][0] + 1, pairs[p][1] + 1], "values": encode_array(values[:, p])} for p in order]
+
+
+def _opinion(opinion: SecondOpinion) -> Document:
+    """Give what another run finds in the same images, and a sentence on it."""
+    agreement = f"correlate with r = {opinion.correlation:.3f}"
+    if not np.isfinite(opinion.correlation):
+        agreement = "cannot be correlated: one of the runs finds no motion"
+    return {
+        "method": opinion.method,
+        "first": encode_array(opinion.first_angstrom),
+        "second": encode_array(opinion.second_angstrom),
+        "sentence": (
+            f"A run of kinesphere {opinion.method} on the same particles moves the same atoms. Where the two see each "
+            f"image along the main motion, {agreement} (one dot an image); their structures differ by "
+            f"{opinion.difference_angstrom:.1f} Å RMS (median), each counted from its mean. Both read the same noise."
+        ),
+    }
 
 
 def _finite(value: float) -> float | None:

@@ -103,7 +103,7 @@ const K = (() => {
   };
 
   return {
-    data, model, particles, onShow, announce, stateOnPath, stateOfParticle, stateOfCluster,
+    data, model, particles, decode, onShow, announce, stateOnPath, stateOfParticle, stateOfCluster,
     css, groupColour, rampColour, percentile, axisName: AXIS_NAMES, mix,
     amplitudeTop: Math.max(percentile(model.amplitude, 0.98), 0.1),
     onTheme: (listener) => matchMedia("(prefers-color-scheme: dark)").addEventListener("change", listener),
