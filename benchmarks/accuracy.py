@@ -1,17 +1,20 @@
-"""How near the default settings come to the truth, and to the ideal observer: data folders × seeds.
+"""How near the default settings come to the truth, and to the ideal observer: data folders × methods × seeds.
 
     python benchmarks/accuracy.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work /tmp/accuracy
 
-Writes results/accuracy.csv with every score and results/accuracy.md with the worst seed of every folder.
+Writes results/accuracy.csv with every score and results/accuracy.md with the worst seed of every folder and method.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
-from bench import RESULTS, Row, evaluate, markdown, segments, write_csv
+from bench import RESULTS, Row, evaluate, field, markdown, segments, write_csv
+
+Method = Literal["segments", "field"]
 
 # What else is known of the sets: domains of adenylate kinase, hinge of the antibody.
 CORE = "A:1-29,A:60-121,A:160-214"
@@ -21,15 +24,18 @@ KNOWN = {
 }
 COLUMNS = (
     "data",
+    "method",
     "seed",
-    "seconds",
+    "cpu_seconds",
     "ca_rmsd_median",
     "rmsd_ratio",
     "r_main_motion",
+    "amplitude_main_motion",
     "ideal_r_main_motion",
     "fraction_of_ideal",
     "distance1_r",
     "distance1_ideal_r",
+    "distance1_amplitude",
     "distance2_r",
     "distance2_ideal_r",
     "hinge_nearest_boundary",
@@ -47,10 +53,12 @@ class Options:
     """Folders with particles.star, model.pdb or model.cif, consensus.mrc and truth.npz."""
     work: Path
     """Where runs are kept; finished ones are not repeated."""
+    methods: tuple[Method, ...] = ("segments", "field")
+    """Ways of recovering the motion."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs."""
-    segments: str = ""
-    """More options of `kinesphere segments` for every run, as in --segments="--epochs 2"."""
+    train: str = ""
+    """More options of the training commands for every run, as in --train="--epochs 2"."""
     evaluate: str = ""
     """More options of `kinesphere evaluate` for every run, as in --evaluate="--threads 1"."""
     name: str = "accuracy"
@@ -61,18 +69,21 @@ def main(options: Options) -> None:
     """Run, score, and rewrite the tables after every run."""
     rows: list[Row] = []
     for data in options.data:
-        limits: Row = {}  # the ideal observer does not depend on the seed
-        for seed in options.seeds:
-            run = options.work / f"{data.name}-seed{seed}"
-            seconds = segments(data, run, ["--seed", str(seed), *options.segments.split()])
-            without_ideal = ("--no-ideal",) if limits else ()
-            scores = evaluate(data, run, [*KNOWN.get(data.name, ()), *options.evaluate.split(), *without_ideal])
-            limits = limits or {key: value for key, value in scores.items() if "ideal_" in key}
-            scores |= limits
-            scores["fraction_of_ideal"] = fraction(scores)
-            rows.append({"data": data.name, "seed": seed, "seconds": seconds, **scores})
-            write_csv(RESULTS / f"{options.name}.csv", rows)
-    worst = [max(found, key=lambda row: row["ca_rmsd_median"]) for found in by_data(rows).values()]
+        limits: Row = {}  # the ideal observer depends neither on the seed nor on the method
+        for method in options.methods:
+            for seed in options.seeds:
+                run = options.work / f"{data.name}-{method}-seed{seed}"
+                train = {"segments": segments, "field": field}[method]
+                seconds = train(data, run, ["--seed", str(seed), *options.train.split()])
+                more = [*KNOWN.get(data.name, ()), *options.evaluate.split(), *(("--no-ideal",) if limits else ())]
+                scores = evaluate(data, run, more, model=method == "field")
+                limits = limits or {key: value for key, value in scores.items() if "ideal_" in key}
+                scores |= limits
+                scores["fraction_of_ideal"] = fraction(scores)
+                label = {"data": data.name, "method": method, "seed": seed}
+                rows.append({**label, "cpu_seconds": seconds, **scores})
+                write_csv(RESULTS / f"{options.name}.csv", rows)
+    worst = [max(found, key=lambda row: row["ca_rmsd_median"]) for found in by_case(rows).values()]
     table = f"Worst of seeds {', '.join(map(str, options.seeds))}.\n\n{markdown(worst, COLUMNS)}"
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
@@ -84,11 +95,11 @@ def fraction(scores: Row) -> float | None:
     return found / limit if found is not None and limit else None
 
 
-def by_data(rows: list[Row]) -> dict[str, list[Row]]:
-    """Group rows by data folder."""
-    groups: dict[str, list[Row]] = {}
+def by_case(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Group rows by data folder and method."""
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault(row["data"], []).append(row)
+        groups.setdefault((row["data"], row["method"]), []).append(row)
     return groups
 
 

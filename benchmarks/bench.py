@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def kinesphere(*arguments: str | Path) -> tuple[str, float]:
     Returns
     -------
     tuple
-        What it printed on standard output, and the wall time in seconds.
+        What it printed on standard output, and the CPU time it took in seconds.
 
     Raises
     ------
@@ -36,25 +36,44 @@ def kinesphere(*arguments: str | Path) -> tuple[str, float]:
         If it fails; its message has gone to standard error.
     """
     command = [sys.executable, "-m", "kinesphere", *map(str, arguments)]
-    started = time.monotonic()
+    started = _cpu_seconds_of_children()
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if finished.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {finished.returncode}")
-    return finished.stdout, time.monotonic() - started
+    return finished.stdout, _cpu_seconds_of_children() - started
+
+
+def _cpu_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def model_of(data: Path) -> Path:
+    """Atomic model of a folder of particles."""
+    return next(path for path in (data / "model.pdb", data / "model.cif") if path.exists())
 
 
 def segments(data: Path, run: Path, options: Sequence[str]) -> float:
-    """Train on a folder of particles; return the wall time in seconds, NaN for a run that was there already."""
-    model = next(path for path in (data / "model.pdb", data / "model.cif") if path.exists())
-    inputs = [data / "particles.star", "--model", model, "--map", data / "consensus.mrc"]
+    """Train segments on a folder of particles; return the CPU time, NaN for a run that was there already."""
+    inputs = [data / "particles.star", "--model", model_of(data), "--map", data / "consensus.mrc"]
+    return _train("segments", inputs, run, options)
+
+
+def field(data: Path, run: Path, options: Sequence[str]) -> float:
+    """Train a field; otherwise as `segments`."""
+    return _train("field", [data / "particles.star", "--map", data / "consensus.mrc"], run, options)
+
+
+def _train(command: str, inputs: Sequence[str | Path], run: Path, options: Sequence[str]) -> float:
     done = (run / "latents.npz").exists()
-    _, seconds = kinesphere("segments", *inputs, "--out", run, *options)
+    _, seconds = kinesphere(command, *inputs, "--out", run, *options)
     return float("nan") if done else seconds
 
 
-def evaluate(data: Path, run: Path, options: Sequence[str] = ()) -> Row:
-    """Score a run against the truth in its data folder; members of lists become keys of their own."""
-    printed, _ = kinesphere("evaluate", run, "--truth", data / "truth.npz", *options)
+def evaluate(data: Path, run: Path, options: Sequence[str] = (), *, model: bool = False) -> Row:
+    """Score a run against the truth in its folder; members of lists become keys of their own."""
+    aboard = ("--model", model_of(data)) if model else ()
+    printed, _ = kinesphere("evaluate", run, "--truth", data / "truth.npz", *aboard, *options)
     scores: Row = json.loads(printed)
     for number, distance in enumerate(scores.pop("distances"), start=1):
         name = distance.pop("distance")

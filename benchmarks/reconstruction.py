@@ -233,7 +233,7 @@ def main(options: Options) -> None:
     """Score every map, measure the speed, and rewrite the tables."""
     torch.set_num_threads(1)
     rows: list[Row] = []
-    atoms = dict(zip(options.data, options.atoms, strict=False))
+    atoms = dict(zip(dict.fromkeys(options.data), options.atoms, strict=False))
     for folder, path in zip(options.data, options.runs, strict=True):
         case, run = Case.read(folder, atoms.get(folder)), load(path)
         rows += scores(case, run, path.name, options.work / folder.name / path.name, options.iterations)

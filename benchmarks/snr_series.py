@@ -27,7 +27,7 @@ COLUMNS = (
     "n",
     "method",
     "seed",
-    "seconds",
+    "cpu_seconds",
     "r_main_motion",
     "ideal_r_main_motion",
     "fraction_of_ideal",
@@ -74,7 +74,7 @@ def main(options: Options) -> None:
                 arguments = ["--inference", method, "--seed", str(seed), *options.segments.split()]
                 seconds = segments(data, run, arguments)
                 scores = evaluate(data, run, options.evaluate.split())
-                rows.append({"snr": snr, "method": method, "seed": seed, "seconds": seconds, **scores})
+                rows.append({"snr": snr, "method": method, "seed": seed, "cpu_seconds": seconds, **scores})
                 write_csv(RESULTS / f"{options.name}.csv", rows)
     table = markdown(rows, COLUMNS)
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")

@@ -17,6 +17,9 @@ class GaussianScorer(Scorer):
     def __init__(self, measured: torch.Tensor, noise: float) -> None:
         self.measured, self.noise = measured, noise
 
+    def subset(self, rows: torch.Tensor) -> GaussianScorer:
+        return GaussianScorer(self.measured[rows], self.noise)
+
     def shared(self, z: torch.Tensor) -> torch.Tensor:
         return -0.5 * ((z[None] - self.measured[:, None]) / self.noise).square().sum(-1)
 
@@ -29,6 +32,9 @@ class RidgeScorer(Scorer):
 
     def __init__(self, measured: torch.Tensor, noise: float, direction: torch.Tensor) -> None:
         self.measured, self.noise, self.direction = measured, noise, direction
+
+    def subset(self, rows: torch.Tensor) -> RidgeScorer:
+        return RidgeScorer(self.measured[rows], self.noise, self.direction)
 
     def shared(self, z: torch.Tensor) -> torch.Tensor:
         return -0.5 * (((z @ self.direction)[None] - self.measured[:, None]) / self.noise).square()

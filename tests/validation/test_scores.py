@@ -28,12 +28,14 @@ def test_a_run_that_finds_the_truth_has_no_error_and_full_correlation(
     assert scores["ca_rmsd_median"] < 1e-4
     assert scores["rmsd_ratio"] < 1e-4
     assert scores["r_main_motion"] == pytest.approx(1.0)
+    assert scores["amplitude_main_motion"] == pytest.approx(1.0, abs=1e-4)
     assert scores["spearman_main_motion"] == pytest.approx(1.0)
     assert scores["r_coordinate"] == pytest.approx([1.0])
     assert scores["latent_r2_coordinate"][0] > 0.99
     assert scores["coverage_68"] == 1.0  # no error, whatever error is claimed
     assert scores["distances"][0]["r"] == pytest.approx(1.0)
     assert scores["distances"][0]["rms_error_angstrom"] < 1e-4
+    assert scores["distances"][0]["amplitude"] == pytest.approx(1.0, abs=1e-4)
     assert scores["moved_median"] == pytest.approx(scores["still_rmsd_median"], rel=1e-4)
     assert "ideal_r_main_motion" not in scores
 

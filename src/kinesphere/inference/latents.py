@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from kinesphere.inference.likelihood import Scorer
 
+_SETTLED = 0.1  # of a posterior's standard deviation
+_SMALLEST_STD = 1e-6
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
 
@@ -59,7 +61,7 @@ class Posterior:
     @property
     def std(self) -> Float[Tensor, "b d"]:
         """Standard deviation of each dimension."""
-        return self.covariance.diagonal(dim1=1, dim2=2).sqrt()
+        return _std(self.covariance)
 
 
 class LatentModel(nn.Module, ABC):
@@ -91,7 +93,8 @@ class MarginalLatents(LatentModel):
         Nodes drawn from each image's posterior for the gradient (systematic resampling: unbiased, and no more pairs
         than the posterior has support).
     refinements
-        Rounds of local sampling around each image's posterior when latents are inferred after training.
+        Rounds of local sampling around each image's posterior when latents are inferred after training, at most: an
+        image whose posterior has settled takes no more of them.
     """
 
     nodes: Tensor
@@ -123,13 +126,23 @@ class MarginalLatents(LatentModel):
         """
         node_score = scorer.shared(self.nodes)
         weight = torch.softmax(node_score, dim=1)
-        mean = weight @ self.nodes
-        posterior = Posterior(mean, _covariance(weight, self.nodes[None] - mean[:, None]))
-        width = torch.maximum(posterior.std, 0.5 * (weight @ self.spacing)[:, None])
+        mean, spacing = weight @ self.nodes, (weight @ self.spacing)[:, None]
+        covariance = _covariance(weight, self.nodes[None] - mean[:, None])
+        width = torch.maximum(_std(covariance), 0.5 * spacing)
+        open_rows = torch.arange(len(mean), device=mean.device)
         for _ in range(self.refinements):
-            posterior = self._refine(scorer, node_score, posterior.mean, width)
-            width = torch.maximum(1.2 * posterior.std, 0.1 * (weight @ self.spacing)[:, None])
-        return posterior
+            found = self._refine(scorer.subset(open_rows), node_score[open_rows], mean[open_rows], width[open_rows])
+            moved = ((found.mean - mean[open_rows]).abs() / found.std.clamp_min(_SMALLEST_STD)).amax(1)
+            mean = mean.index_copy(0, open_rows, found.mean)
+            covariance = covariance.index_copy(0, open_rows, found.covariance)
+            narrower = torch.maximum(1.2 * found.std, 0.1 * spacing[open_rows])
+            # done where the mean has settled, and the samples have come down to the posterior's own width
+            still = (moved > _SETTLED) | (narrower < 0.7 * width[open_rows]).any(1)
+            width = width.index_copy(0, open_rows, narrower)
+            open_rows = open_rows[still]
+            if len(open_rows) == 0:
+                break
+        return Posterior(mean, covariance)
 
     def _refine(self, scorer: Scorer, node_score: Tensor, mean: Tensor, width: Tensor) -> Posterior:
         local = mean[:, None] + width[:, None] * self._offsets()[None]  # (b, s, d)
@@ -205,3 +218,7 @@ def systematic_resample(
 
 def _covariance(weight: Tensor, deviation: Tensor) -> Tensor:
     return (weight[..., None] * deviation).mT @ deviation
+
+
+def _std(covariance: Tensor) -> Tensor:
+    return covariance.diagonal(dim1=1, dim2=2).sqrt()

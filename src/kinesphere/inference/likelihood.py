@@ -45,6 +45,11 @@ class PreparedBatch:
     norm: Float[Tensor, " b"]
     log_constant: Float[Tensor, " b"]
 
+    def subset(self, rows: Int[Tensor, " k"]) -> PreparedBatch:
+        """Return some of its images."""
+        values = (self.data, self.transfer, self.gain, self.norm, self.log_constant)
+        return PreparedBatch(self.batch.subset(rows), *(value[rows] for value in values))
+
 
 class Likelihood:
     """p(images | structures) under a forward model, a data term, and the current estimate of signal scale and noise.
@@ -147,6 +152,12 @@ class Scorer:
     def batch(self) -> ParticleBatch:
         """The images that are scored."""
         return self.prepared.batch
+
+    def subset(self, rows: Int[Tensor, " k"]) -> Scorer:
+        """Return the scorer of some of the images."""
+        if len(rows) == len(self.batch):
+            return self
+        return Scorer(self.likelihood, self.prepared.subset(rows), self.motion, self.beads, self.bead_owner)
 
     @torch.no_grad()
     def shared(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:

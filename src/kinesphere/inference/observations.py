@@ -40,6 +40,10 @@ class ParticleBatch:
         """Return the number of images."""
         return int(self.index.shape[0])
 
+    def subset(self, rows: Int[Tensor, " k"]) -> ParticleBatch:
+        """Return some of the images."""
+        return ParticleBatch(self.index[rows], self.data[rows], self.rotation[rows], self.ctf[rows], self.group[rows])
+
 
 @dataclass(frozen=True)
 class Observations:

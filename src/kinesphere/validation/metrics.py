@@ -79,6 +79,12 @@ def rms(values: Float[np.ndarray, " m"]) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
+def amplitude(found: Float[np.ndarray, " m"], true: Float[np.ndarray, " m"]) -> float:
+    """Standard deviation of what was found over that of the truth; NaN where the truth does not vary."""
+    spread = float(true.std())
+    return float(found.std()) / spread if spread > _LEAST_MOTION_ANGSTROM else float("nan")
+
+
 @dataclass(frozen=True)
 class MainMotion:
     """The first principal direction of the true states; a position along it is in Å RMS of the molecule.

@@ -139,6 +139,7 @@ def _motion_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
     return {
         "r_main_motion": pearson(predictions.main_motion, true),
         "spearman_main_motion": spearman(predictions.main_motion, true),
+        "amplitude_main_motion": amplitude(predictions.main_motion, true),
         "r_coordinate": [pearson(found, true) for found, true in pairs],
         "spearman_coordinate": [spearman(found, true) for found, true in pairs],
         **_coverage_scores(case),
@@ -190,6 +191,7 @@ def _distance_scores(
         {
             **({} if prefix else {"distance": distance.text}),
             f"{prefix}r": pearson(found[:, column], true[:, column]),
+            f"{prefix}amplitude": amplitude(found[:, column], true[:, column]),
             f"{prefix}rms_error_angstrom": rms(found[:, column] - true[:, column]),
         }
         for column, distance in enumerate(distances)
