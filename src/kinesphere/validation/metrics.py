@@ -80,7 +80,7 @@ def rms(values: Float[np.ndarray, " m"]) -> float:
 
 
 def amplitude(found: Float[np.ndarray, " m"], true: Float[np.ndarray, " m"]) -> float:
-    """Standard deviation of what was found over that of the truth; NaN where the truth does not vary."""
+    """Divide the standard deviation of what was found by that of the truth; NaN where the truth does not vary."""
     spread = float(true.std())
     return float(found.std()) / spread if spread > _LEAST_MOTION_ANGSTROM else float("nan")
 

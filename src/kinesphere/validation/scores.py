@@ -18,7 +18,7 @@ from kinesphere.motion.reference import BeadPlacement
 from kinesphere.validation.boundaries import boundary_distances
 from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
 from kinesphere.validation.groups import Distance, measure_all, parse_distance
-from kinesphere.validation.metrics import MainMotion, coverage, pearson, rms, rmsd, spearman
+from kinesphere.validation.metrics import MainMotion, amplitude, coverage, pearson, rms, rmsd, spearman
 from kinesphere.validation.observer import IdealObserver, observe_ideally
 from kinesphere.validation.predictions import Predictions, main_motion_samples, predict
 from kinesphere.validation.truth import Truth
