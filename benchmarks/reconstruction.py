@@ -51,6 +51,7 @@ COLUMNS = (
     "whole",
     "claimed",
     "half_to_truth",
+    "excess",
     "resolution",
 )
 SPEED_COLUMNS = ("data", "box", "voxels", "nodes", "images_per_second", "milliseconds_motion", "milliseconds_pull")
@@ -294,13 +295,15 @@ def score_of(folder: Path, judge: Judge) -> Row:
     mask = read_map(folder / "mask.mrc").data
     claimed = np.genfromtxt(folder / "fsc.csv", delimiter=",", names=True)["corrected"]
     halves = [read_map(folder / f"half{number}.mrc").data * mask for number in (1, 2)]
-    to_truth = [fourier_shell_correlation(half, judge.true_map * mask)[1:] for half in halves]
+    to_truth = np.mean([fourier_shell_correlation(half, judge.true_map * mask)[1:] for half in halves], axis=0)
     until = slice(0, round(0.9 * len(claimed)))
     return {
         **judge.score(read_map(folder / "map.mrc").data),
         # √FSC of the halves is what a half map's FSC to the truth is, where the halves share no error
         "claimed": float(np.sqrt(np.clip(claimed[until], 0.0, 1.0)).mean()),
-        "half_to_truth": float(np.clip(np.mean(to_truth, axis=0)[until], 0.0, 1.0).mean()),
+        "half_to_truth": float(np.clip(to_truth[until], 0.0, 1.0).mean()),
+        # a half map's FSC to the other half above its FSC to the truth: what both have in common and is wrong
+        "excess": float((claimed - to_truth)[until].max()),
         "resolution": json.loads((folder / "summary.json").read_text())["resolution_angstrom"],
     }
 

@@ -17,22 +17,30 @@ def test_ends_with_a_report_and_scores(tmp_path: Path, capsys: pytest.CaptureFix
     for part in (
         "kinesphere simulate",
         "kinesphere segments",
+        "kinesphere field",
+        "kinesphere reconstruct",
         "kinesphere evaluate",
         "kinesphere report",
-        "Å if nothing",
+        "ideal observer",
     ):
         assert part in told
     assert str(tmp_path / "demo" / "report.html") in told.replace("\n", "")
     assert "<html" in (tmp_path / "demo" / "report.html").read_text()[:200]
     scores = json.loads((tmp_path / "demo" / "scores.json").read_text())
-    assert scores["n"] == 80
-    assert scores["still_rmsd_median"] > 3.0
+    assert list(scores) == ["segments", "field"]
+    for found in scores.values():
+        assert found["n"] == 80
+        assert found["still_rmsd_median"] > 3.0
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "A run of kinesphere field on the same particles" in page
+    assert "Each image was put back along its own motion" in page
 
     particles = tmp_path / "demo" / "data" / "particles.mrcs"
-    checkpoint = tmp_path / "demo" / "segments" / "checkpoints" / "latest"
-    before = particles.stat().st_mtime_ns, checkpoint.stat().st_mtime_ns
+    run = tmp_path / "demo" / "segments" / "checkpoints" / "latest"
+    density = tmp_path / "demo" / "field" / "reconstruction" / "map.mrc"
+    before = [path.stat().st_mtime_ns for path in (particles, run, density)]
     assert main(command) == 0
-    assert (particles.stat().st_mtime_ns, checkpoint.stat().st_mtime_ns) == before
+    assert [path.stat().st_mtime_ns for path in (particles, run, density)] == before
     assert "there already" in capsys.readouterr().err
 
     assert main([*command[:-2], "--seed", "1"]) == 2

@@ -142,6 +142,8 @@ def test_reports_and_analysis_open_a_field_run(made: Path, tmp_path: Path) -> No
     copy = Path(shutil.copytree(made / "run", tmp_path / "run"))
     assert main(["analyze", str(copy), "--clusters", "2"]) == 0
     assert (copy / "analysis").is_dir()
+    assert main(["report", str(copy), "--clusters", "2", "--beside", str(made / "run")]) == 0
+    assert "A run of kinesphere field on the same particles" in (copy / "report.html").read_text()
 
 
 def test_bonds_of_a_model_are_used_with_a_warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,7 +25,7 @@ class SecondOpinion:
 
     Parameters
     ----------
-    method
+    path, method
         Of the other run.
     images
         (m,) rows of the particle set.
@@ -37,6 +38,7 @@ class SecondOpinion:
         disagree about the motion, wherever they have the molecule on average.
     """
 
+    path: Path
     method: str
     images: Int[np.ndarray, " m"]
     first_angstrom: Float[np.ndarray, " m"]
@@ -73,7 +75,8 @@ def compare_runs(
     rows = analysis.ensemble.images[:: max(len(analysis.ensemble.images) // _IMAGES, 1)]
     images = np.asarray(run.latents.index)[rows]
     motions = analysis.ensemble.motions
-    kept = np.flatnonzero(run.model.is_polymer)
+    polymer = np.flatnonzero(run.model.is_polymer)
+    kept = polymer if len(polymer) else np.arange(run.model.n_residues)
     places, shapes = [], []
     for source, chosen in ((run, rows), (second, images)):
         found = np.concatenate([_centres(source, part) for part in chunks(chosen, run.model.n_atoms)])
@@ -81,6 +84,7 @@ def compare_runs(
         shapes.append(found[:, kept] - found[:, kept].mean(0))
     difference = np.sqrt(((shapes[0] - shapes[1]) ** 2).sum(2).mean(1))
     return SecondOpinion(
+        path=other.path,
         method=str(other.provenance.get("method", "other")),
         images=images,
         first_angstrom=places[0],

@@ -1,4 +1,4 @@
-"""Make images of a moving enzyme, recover its motion, compare with the truth, and show the result; takes minutes."""
+"""Make images of a moving enzyme, recover its motion twice, compare with the truth, show the result; takes minutes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from rich.table import Table
 
 from kinesphere import load
 from kinesphere.analysis.half_view import one_latent_space
+from kinesphere.analysis.second_opinion import compare_runs
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
-from kinesphere.cli import evaluate, segments, simulate
+from kinesphere.cli import evaluate, field, reconstruct, segments, simulate
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
-from kinesphere.inference.config import TrainingConfig
-from kinesphere.inference.schedule import ScheduleConfig
+from kinesphere.inference.config import FieldTrainingConfig, TrainingConfig
+from kinesphere.inference.schedule import FieldScheduleConfig, ScheduleConfig
+from kinesphere.io.structure import read_model
 from kinesphere.report.page import write_report
 from kinesphere.runtime import atomic_write, console, set_threads
 from kinesphere.simulate.recipe import Recipe
@@ -29,6 +31,7 @@ from kinesphere.validation.scores import ScoreSettings, score
 from kinesphere.validation.truth import read_truth
 
 _IDEAL_IMAGES = 500  # as many as two digits need
+SEGMENTS, FIELD = "segments", "field"
 OPTIONS_FILE, REPORT_FILE, SCORES_FILE = "demo.yaml", "report.html", "scores.json"
 
 
@@ -37,13 +40,13 @@ class DemoOptions:
     """Options of `kinesphere demo`."""
 
     out: Path = Path("demo")
-    """Folder for the particles, the run and report.html; the same command continues what was interrupted."""
+    """Folder for the particles, the runs and report.html; the same command continues what was interrupted."""
     images: int = 2000
     """Number of images to make."""
     epochs: int = 10
     """Passes over the images."""
     seed: int = 0
-    """Seed of the images and of the run."""
+    """Seed of the images and of the runs."""
     threads: int | None = None
     """CPU threads; none: all."""
 
@@ -60,11 +63,14 @@ class Method:
         What it does, in a sentence.
     run
         Does it.
+    needs_model
+        Whether its structures are those of a model that has to be given.
     """
 
     name: str
     idea: str
     run: Callable[[DemoOptions, Path], None]
+    needs_model: bool
 
 
 def run(options: DemoOptions) -> None:
@@ -77,14 +83,17 @@ def run(options: DemoOptions) -> None:
     for method in METHODS:
         with _step(method.idea):
             method.run(options, data)
-    run_folder = options.out / METHODS[0].name
+    with _step("Putting every image back along its motion: the map that was blurred"):
+        _reconstruct(options, options.out / FIELD)
     with _step("Comparing what was found with what the images were made from"):
-        scores = _evaluate(run_folder, data / "truth.npz", options.out / SCORES_FILE)
+        scores = {method.name: _evaluate(options.out, method, data) for method in METHODS}
+        with atomic_write(options.out / SCORES_FILE) as temporary:
+            temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     with _step("Describing the motion, and writing the report"):
-        _report(run_folder, options.out / REPORT_FILE)
+        _report(options.out)
     console.print(_scores_table(scores))
     _say(f"Done in {time.monotonic() - started:.0f} s. Open in a browser: {options.out / REPORT_FILE}", bold=True)
-    _say(f"In ChimeraX: open {run_folder / 'analysis' / 'open_in_chimerax.cxc'}")
+    _say(f"In ChimeraX: open {options.out / SEGMENTS / 'analysis' / 'open_in_chimerax.cxc'}")
 
 
 def _start(options: DemoOptions) -> None:
@@ -125,45 +134,65 @@ def _simulate(options: DemoOptions, data: Path) -> None:
 def _segments(options: DemoOptions, data: Path) -> None:
     star, model, density = data / "particles.star", data / "model.cif", data / "consensus.mrc"
     _say(
-        f"  kinesphere segments {star} --model {model} --map {density} --out {options.out / 'segments'}"
+        f"  kinesphere segments {star} --model {model} --map {density} --out {options.out / SEGMENTS}"
         f" --epochs {options.epochs}"
     )
     schedule = ScheduleConfig(epochs=options.epochs)
     training = TrainingConfig(schedule=schedule, seed=options.seed, threads=options.threads)
-    out = options.out / "segments"
+    out = options.out / SEGMENTS
     segments.run(segments.SegmentsOptions(particles=star, model=model, map=density, out=out, training=training))
 
 
+def _field(options: DemoOptions, data: Path) -> None:
+    star, density, out = data / "particles.star", data / "consensus.mrc", options.out / FIELD
+    _say(f"  kinesphere field {star} --map {density} --out {out} --epochs {options.epochs}")
+    schedule = FieldScheduleConfig(epochs=options.epochs)
+    training = FieldTrainingConfig(schedule=schedule, seed=options.seed, threads=options.threads)
+    field.run(field.FieldOptions(particles=star, map=density, out=out, training=training))
+
+
 METHODS = (
-    Method("segments", "Recovering the conformation in every image, from the closed structure alone", _segments),
+    Method(SEGMENTS, "Recovering the conformation in every image, from the closed structure alone", _segments, False),
+    Method(FIELD, "Recovering it again without any structure: from the blurred map, in two half sets", _field, True),
 )
 
 
-def _evaluate(folder: Path, truth: Path, path: Path) -> dict[str, Any]:
-    _say(f"  kinesphere evaluate {folder} --truth {truth}")
-    scores = evaluate.plain(score(load(folder), read_truth(truth), ScoreSettings(ideal_images=_IDEAL_IMAGES)))
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    return scores
+def _reconstruct(options: DemoOptions, folder: Path) -> None:
+    _say(f"  kinesphere reconstruct {folder}")
+    reconstruct.run(reconstruct.ReconstructOptions(run=folder, threads=options.threads))
 
 
-def _report(folder: Path, path: Path) -> None:
-    _say(f"  kinesphere report {folder}")
-    finished = one_latent_space(load(folder))
+def _evaluate(folder: Path, method: Method, data: Path) -> dict[str, Any]:
+    run, model = load(folder / method.name), data / "model.cif"
+    aboard = f" --model {model}" if method.needs_model else ""
+    _say(f"  kinesphere evaluate {folder / method.name} --truth {data / 'truth.npz'}{aboard}")
+    if method.needs_model:
+        run = run.carrying(read_model(model))
+    settings = ScoreSettings(ideal=not method.needs_model, ideal_images=_IDEAL_IMAGES)
+    return evaluate.plain(score(run, read_truth(data / "truth.npz"), settings))
+
+
+def _report(folder: Path) -> None:
+    main, beside = folder / SEGMENTS, folder / FIELD
+    _say(f"  kinesphere report {main} --beside {beside}")
+    finished = one_latent_space(load(main))
     analysis = analyse(finished, AnalysisSettings())
-    write_analysis(finished, analysis, folder / "analysis")
-    write_report(finished, analysis, path)
+    write_analysis(finished, analysis, main / "analysis")
+    other = load(beside)
+    write_report(finished, analysis, folder / REPORT_FILE, compare_runs(finished, analysis, other, other.carrying))
     _say(f"  {state(analysis).headline}")
 
 
-def _scores_table(scores: dict[str, Any]) -> Table:
-    table = Table(title="How well the truth was recovered", title_justify="left", box=None, padding=(0, 2))
-    for heading in ("", "this run", "for comparison"):
-        table.add_column(heading)
-    found, still, ideal = (scores[f"{name}_rmsd_median"] for name in ("ca", "still", "ideal_ca"))
-    observer = "for an observer who knows every state there is"
-    table.add_row("Error of an image's structure (Cα, median)", f"{found:.2f} Å", f"{still:.2f} Å if nothing moved")
-    table.add_row("", "", f"{ideal:.2f} Å {observer}")
-    r, limit = scores["r_main_motion"], scores["ideal_r_main_motion"]
-    table.add_row("Correlation with the true motion, image by image", f"{r:.3f}", f"{limit:.3f} {observer}")
+def _scores_table(scores: dict[str, dict[str, Any]]) -> Table:
+    """One column a method, then what they compare with."""
+    caption = "The ideal observer knows every state there is, and nothing but the noise is in its way."
+    table = Table(title="How well the truth was recovered", caption=caption, box=None, padding=(0, 1, 0, 1))
+    table.title_justify = table.caption_justify = "left"
+    for heading in ("", *scores, "unmoved", "ideal observer"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    first = next(iter(scores.values()))
+    errors = (*(found["ca_rmsd_median"] for found in scores.values()), first["still_rmsd_median"])
+    table.add_row("Cα error, median", *(f"{e:.2f} Å" for e in (*errors, first["ideal_ca_rmsd_median"])))
+    r = [f"{found['r_main_motion']:.3f}" for found in scores.values()]
+    table.add_row("r along the true motion", *r, "–", f"{first['ideal_r_main_motion']:.3f}")
     return table

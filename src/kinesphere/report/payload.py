@@ -72,7 +72,7 @@ def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None 
         "distances": _distances(analysis),
         "tolerance": analysis.bodies.tolerance_angstrom,
         "clashes": {"mean": float(analysis.ensemble.clashes.mean()), "model": analysis.ensemble.model_clashes},
-        "sharpness": sharpness(run.path / "reconstruction"),
+        "sharpness": _sharpness(run, opinion),
         "opinion": None if opinion is None else _opinion(opinion),
         "training": training_curves(run.metrics),
         "files": files_to_open(run, analysis),
@@ -228,19 +228,25 @@ def _distances(analysis: Analysis) -> list[Document]:
     return [{"bodies": [pairs[p][0] + 1, pairs[p][1] + 1], "values": encode_array(values[:, p])} for p in order]
 
 
+def _sharpness(run: FinishedRun, opinion: SecondOpinion | None) -> Document | None:
+    """Describe the map of the run, else that of the run beside it, if either was reconstructed."""
+    own = sharpness(run.path, str(run.provenance.get("method", "")))
+    return own if own or opinion is None else sharpness(opinion.path, opinion.method)
+
+
 def _opinion(opinion: SecondOpinion) -> Document:
     """Give what another run finds in the same images, and a sentence on it."""
-    agreement = f"correlate with r = {opinion.correlation:.3f}"
+    agreement = f"places along the main motion correlate with r = {opinion.correlation:.3f}"
     if not np.isfinite(opinion.correlation):
-        agreement = "cannot be correlated: one of the runs finds no motion"
+        agreement = "places along the main motion do not correlate: one of the runs finds no motion"
     return {
         "method": opinion.method,
         "first": encode_array(opinion.first_angstrom),
         "second": encode_array(opinion.second_angstrom),
         "sentence": (
-            f"A run of kinesphere {opinion.method} on the same particles moves the same atoms. Where the two see each "
-            f"image along the main motion, {agreement} (one dot an image); their structures differ by "
-            f"{opinion.difference_angstrom:.1f} Å RMS (median), each counted from its mean. Both read the same noise."
+            f"A run of kinesphere {opinion.method} on the same particles moves the same atoms. One dot an image: "
+            f"{agreement}. The structures differ by {opinion.difference_angstrom:.1f} Å RMS (median), each counted "
+            "from its mean. Both runs read the same noise."
         ),
     }
 

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 
-def sharpness(folder: Path) -> dict[str, Any] | None:
+def sharpness(run: Path, method: str) -> dict[str, Any] | None:
     """Read the FSC curves of a finished reconstruction.
 
     Parameters
     ----------
-    folder
-        RUN/reconstruction.
+    run
+        The run folder.
+    method
+        What found the motion.
 
     Returns
     -------
@@ -23,6 +25,7 @@ def sharpness(folder: Path) -> dict[str, Any] | None:
         Spatial frequencies (1/Å), curves with and without motion, and a sentence; nothing where there is no
         reconstruction, or one that left the motion out.
     """
+    folder = run / "reconstruction"
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         table = np.genfromtxt(folder / "fsc.csv", delimiter=",", names=True)
@@ -34,11 +37,11 @@ def sharpness(folder: Path) -> dict[str, Any] | None:
         "frequency": (1.0 / table["resolution_angstrom"]).tolist(),
         "still": table["corrected_without_motion"].tolist(),
         "moved": table["corrected"].tolist(),
-        "sentence": _sentence(summary),
+        "sentence": _sentence(summary, method),
     }
 
 
-def _sentence(summary: dict[str, Any]) -> str:
+def _sentence(summary: dict[str, Any], method: str) -> str:
     nyquist = 2.0 * summary["pixel_size_angstrom"]
 
     def resolution(name: str) -> str:
@@ -54,6 +57,6 @@ def _sentence(summary: dict[str, Any]) -> str:
     )
     fsc = f"mean FSC {summary['mean_fsc_without_motion']:.2f} and {summary['mean_fsc']:.2f}"
     return (
-        f"Each image was put back along its own motion ({how}). Resolution where the half maps agree to FSC 0.143: "
-        f"{before} without the motion, {after} with it; {fsc}.{shared}"
+        f"Each image was put back along its own motion, as {method} found it ({how}). Resolution where the half maps "
+        f"agree to FSC 0.143: {before} without the motion, {after} with it; {fsc}.{shared}"
     )
