@@ -87,6 +87,18 @@ def test_the_motion_brings_back_what_moves(done: Path, data: Any) -> None:
     assert solved > moved + 0.005
 
 
+def test_a_few_views_give_what_they_give_without_motion(data: Any, tmp_path: Path) -> None:
+    """Most of Fourier space is not sampled then: what the support's edge puts there must not be made large."""
+    run = helper.KnownRun(data, tmp_path)
+    run.latents.half = np.where(np.arange(len(run.particles)) < 12, 1, 2)
+    problem = pose_problem(run, ReconstructionSettings(homogeneous=True))
+    checkpoints = half_module.HalfCheckpoints(tmp_path / "checkpoints", problem.fingerprint)
+    maps = half_module.reconstruct_half(problem, 1, checkpoints, Interrupts(), lambda *_: None)
+    inside = problem.support.inside
+    assert np.corrcoef(maps.moved[inside], maps.homogeneous[inside])[0, 1] > 0.95
+    assert maps.moved[inside].std() < 1.1 * maps.homogeneous[inside].std()
+
+
 def test_half_map_fsc_claims_no_more_than_the_truth_gives(done: Path, data: Any) -> None:
     # FSC of a half map with the truth is √FSC of two half maps whose errors are independent
     mask = read_map(done / "moved" / "mask.mrc").data

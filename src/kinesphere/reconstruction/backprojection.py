@@ -26,6 +26,7 @@ from kinesphere.reconstruction.support import Support
 _OVERSAMPLED_PIXELS_AT_ONCE = 1 << 20
 _NODES_A_MOTION_CALL = 1 << 21
 _BLEND_PX = 2.0
+_LEAST_SAMPLED = 0.1
 _SPHERE_EDGE_PX = 3.0
 
 
@@ -142,6 +143,9 @@ def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]
     without motion takes its place, so that the filter, whose response reaches far, finds no edge there, and the map's
     solvent is as noisy as it should be for what judges half maps by it.
 
+    Motion and the limits of the support carry signal to where no slice lies. The filter is therefore bounded to ten
+    times that of the shell: with a few views only, dividing by the sampling as it is would make noise of that signal.
+
     Parameters
     ----------
     sums
@@ -160,5 +164,5 @@ def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]
     pulled = support.embed(sums.pulled.astype(np.float32)) * apodisation_of_box(box)
     weight = blend_weight(support)
     backprojected[index] = weight * pulled + (1.0 - weight) * backprojected[index]
-    density = deconvolve(backprojected, homogeneous_filter(sums.volume.sampling(), box), box)
+    density = deconvolve(backprojected, homogeneous_filter(sums.volume.sampling(), box, _LEAST_SAMPLED), box)
     return density * sphere_mask(box, box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX)
