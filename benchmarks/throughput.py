@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ class Options:
     """Finest resolution used: the default, and all of the image as the reference programs do (0)."""
     latent_dim: int = 2
     """Latent dimensions."""
-    cryosphere: tuple[str, ...] = ()
+    cryosphere: str | None = None
     """Command that measures cryoSPHERE in its own environment and prints one JSON object a case."""
     name: str = "throughput"
     """Name of the tables."""
@@ -103,12 +104,12 @@ def main(options: Options) -> None:
     print(table)
 
 
-def with_peer(command: tuple[str, ...]) -> list[Case]:
+def with_peer(command: str | None) -> list[Case]:
     """Replace cryoSPHERE's recorded figures by fresh ones, where its environment is at hand."""
     cases = list(CASES)
-    if not command:
+    if command is None:
         return cases
-    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    printed = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, text=True, check=True).stdout
     for found in map(json.loads, printed.splitlines()):
         for number, case in enumerate(cases):
             if (case.method, case.points, case.box) == ("segments", found["residues"], found["box"]):

@@ -16,8 +16,9 @@ _LARGEST_LOG_STD = 2.0
 class VariationalLatents(LatentModel):
     """Gaussian posterior N(μ(image), σ²(image)) from a fully connected network; one sample a training step.
 
-    The network sees a small, centred, phase-flipped, whitened image: what it cannot use (the shift, the sign of the
-    CTF) is taken out beforehand.
+    The network sees a centred, phase-flipped, whitened image: what it cannot use (the shift, the sign of the CTF) is
+    taken out beforehand. It sees it as Fourier coefficients: a fully connected layer can do with them what it can
+    do with pixels, the transform being a rotation, and there are a third fewer of them within the shells used.
 
     Parameters
     ----------
@@ -31,12 +32,11 @@ class VariationalLatents(LatentModel):
         Width of its two hidden layers.
     """
 
-    def __init__(self, latent_dim: int, band: FourierBand, n_shells: int = 15, hidden: int = 512) -> None:
+    def __init__(self, latent_dim: int, band: FourierBand, n_shells: int = 15, hidden: int = 256) -> None:
         super().__init__(latent_dim)
-        self.band = band.coarser(min(n_shells, band.n_shells))
-        self.box = self.band.smallest_grid().box
+        self.n_coefficients = len(band.coarser(min(n_shells, band.n_shells)))
         self.network = nn.Sequential(
-            nn.Linear(self.box**2, hidden),
+            nn.Linear(2 * self.n_coefficients, hidden),
             nn.LeakyReLU(),
             nn.Linear(hidden, hidden),
             nn.LeakyReLU(),
@@ -58,19 +58,13 @@ class VariationalLatents(LatentModel):
         return Posterior(mean, torch.diag_embed((2.0 * log_std).exp()))
 
     def _infer(self, prepared: PreparedBatch) -> tuple[Tensor, Tensor]:
-        output = self.network(self._image(prepared).flatten(1))
-        mean, log_std = output.chunk(2, dim=1)
+        mean, log_std = self.network(self._features(prepared)).chunk(2, dim=1)
         return mean, _LARGEST_LOG_STD * torch.tanh(log_std / _LARGEST_LOG_STD)
 
-    def _image(self, prepared: PreparedBatch) -> Float[Tensor, "b n n"]:
-        """Phase-flipped image of the encoder's band, unit variance, centred."""
-        # a coarse training stage may have fewer shells than the encoder sees later
-        band = self.band.coarser_to(min(len(self.band), prepared.data.shape[1]))
-        flipped = prepared.data[:, : len(band)] * torch.sign(prepared.transfer[:, : len(band)])
-        # the likelihood's √multiplicity is no part of the image
-        flipped = flipped / band.multiplicity.to(flipped.device).sqrt()
-        half_plane = flipped.new_zeros(len(flipped), self.box * (self.box // 2 + 1))
-        half_plane[:, band.flat_index(self.box).to(flipped.device)] = flipped
-        image = torch.fft.irfft2(half_plane.reshape(-1, self.box, self.box // 2 + 1), s=(self.box, self.box))
-        image = torch.fft.fftshift(image, dim=(-2, -1))
-        return image / image.std(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    def _features(self, prepared: PreparedBatch) -> Float[Tensor, "b m"]:
+        """Phase-flipped coefficients, real and imaginary parts, of unit mean square; zero where a stage has fewer."""
+        seen = slice(self.n_coefficients)
+        flipped = torch.view_as_real(prepared.data[:, seen] * torch.sign(prepared.transfer[:, seen])).flatten(1)
+        missing = 2 * self.n_coefficients - flipped.shape[1]
+        features = nn.functional.pad(flipped, (0, missing)) if missing else flipped
+        return features / features.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)

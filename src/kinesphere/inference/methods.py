@@ -70,7 +70,8 @@ def resolve(config: RunConfig, n_points: int, n_images: int) -> RunConfig:
     """
     training = config.training
     n_nodes = training.latents.n_nodes or default_n_nodes(training.latents.latent_dim)
-    epochs = training.schedule.epochs or default_epochs(n_images)
+    encoder = training.latents.inference == "vae"
+    epochs = training.schedule.epochs or default_epochs(n_images, encoder=encoder)
     latents = replace(training.latents, n_nodes=n_nodes)
     if isinstance(config, FieldRunConfig):
         n_parts = config.field.n_parts or default_n_parts(n_points)

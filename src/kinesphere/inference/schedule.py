@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+PASSES_OF_AN_ENCODER = 4
 _FEWEST_SHELLS = 6
 _REPLACED_AT_LATEST = 0.6  # of a run: the rest is left to mend what moving the reference has bent
 
@@ -15,7 +16,8 @@ class PaceConfig:
     """How long to train, and how resolution and learning rate change on the way."""
 
     epochs: int | None = None
-    """Passes over the images; none: enough for 32,000 images, at least 5 and at most 24 passes."""
+    """Passes over the images; none: enough for 32,000 images, at least 5 and at most 24 passes; with an encoder, which
+    learns slower, four times as many."""
     coarse_epochs: int = 2
     """First passes at low resolution: cheap, and without the local minima of high resolution."""
     coarse_fraction: float = 0.4
@@ -118,9 +120,13 @@ class FieldScheduleConfig(PaceConfig):
         return 0 < self.largest_falls <= falls
 
 
-def default_epochs(n_images: int) -> int:
-    """Return the passes over the images unless the user says: enough for 32,000 images, 5 to 24."""
-    return min(max(round(32_000 / max(n_images, 1)), 5), 24)
+def default_epochs(n_images: int, *, encoder: bool = False) -> int:
+    """Return the passes over the images unless the user says: enough for 32,000 images, 5 to 24.
+
+    An encoder has to learn what the exact posterior knows, and takes `PASSES_OF_AN_ENCODER` times as many.
+    """
+    passes = min(max(round(32_000 / max(n_images, 1)), 5), 24)
+    return PASSES_OF_AN_ENCODER * passes if encoder else passes
 
 
 class Schedule:
