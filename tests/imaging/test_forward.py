@@ -49,6 +49,21 @@ def test_classes_of_width_add_up(projected_chain: Projector) -> None:
     torch.testing.assert_close(power, model.abs().square().sum(2), rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("classes", [1, 2])
+def test_weights_multiply_amplitudes_and_carry_gradients(projected_chain: Projector, classes: int) -> None:
+    points, amplitude = projected_chain(2, 50, 96.0).double(), torch.rand(classes, 50).double() + 0.5
+    width = (2.5, 4.0)[:classes]
+    weight = (torch.rand(50).double() + 0.5).requires_grad_()
+    plain = ForwardModel(BAND, amplitude, width)
+    found = plain.weighted(weight).structure_factor(points)
+    torch.testing.assert_close(found, ForwardModel(BAND, amplitude * weight.detach(), width).structure_factor(points))
+    target = torch.randn(found.shape, dtype=found.dtype)
+    assert torch.autograd.gradcheck(
+        lambda w: (plain.weighted(w).structure_factor(points) * target.conj()).real.sum(), (weight,), atol=1e-4
+    )
+    assert plain.weighted(None) is plain
+
+
 def test_large_batches_are_rendered_as_small_ones(projected_chain: Projector) -> None:
     """Rendering in chunks is bookkeeping: 60 images of 300 points are two chunks."""
     points, amplitude = projected_chain(60, 300, 96.0), torch.rand(300)

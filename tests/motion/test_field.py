@@ -115,12 +115,20 @@ def test_a_predicted_state_can_become_the_reference(decoder: str) -> None:
     assert float(wrong) < 0.4 * float(moved)  # the field was defined in another reference: right to first order
 
 
-def test_reference_positions_are_learnt_at_their_own_rate() -> None:
+def test_reference_positions_and_weights_are_learnt_at_their_own_rate() -> None:
     field = moving("separable")
-    structural = list(field.structural_parameters())
-    assert [p is field.reference for p in structural] == [True]
+    assert {id(p) for p in field.structural_parameters()} == {id(field.reference), id(field.log_weight)}
     field(torch.randn(2, LATENT_DIM)).square().sum().backward()
     assert field.reference.grad is not None
+
+
+def test_weights_start_as_given_and_are_charged_for_leaving() -> None:
+    field = moving("separable")
+    torch.testing.assert_close(field.bead_weight(), torch.ones(len(field.reference)))
+    assert float(field.divergence().detach()) == 0
+    field.log_weight.data[:2] = torch.tensor([1.0, -2.0])
+    torch.testing.assert_close(field.bead_weight()[:2].log(), torch.tensor([0.15, -0.30]))
+    assert float(field.divergence().detach()) == pytest.approx(0.5 * (1.0 + 4.0))
 
 
 @pytest.mark.parametrize("form", [SeparableField, CoordinateField])

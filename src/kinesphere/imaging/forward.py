@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
@@ -31,7 +33,7 @@ class ForwardModel:
         self.band, self.amplitude, self.width_angstrom = band, amplitude, width_angstrom
         self.grid = band.smallest_grid()
         widths = width_angstrom if isinstance(width_angstrom, tuple) else (width_angstrom,)
-        self._classes = tuple(zip(amplitude.reshape(len(widths), -1), map(self._make_plan, widths), strict=True))
+        self._plans = tuple(map(self._make_plan, widths))
         self._sx, self._sy = band.frequencies()
 
     def _make_plan(self, width_angstrom: float) -> RenderPlan:
@@ -42,11 +44,19 @@ class ForwardModel:
         """Return the same model on a band of fewer shells, rendered in a smaller box."""
         return ForwardModel(self.band.coarser(n_shells), self.amplitude, self.width_angstrom)
 
+    def weighted(self, weight: Float[Tensor, " p"] | None) -> ForwardModel:
+        """Return the same model with the amplitude of each point times a factor; none: 1."""
+        if weight is None:
+            return self
+        other = copy.copy(self)
+        other.amplitude = self.amplitude * weight
+        return other
+
     def structure_factor(self, points_xy: Float[Tensor, "b p 2"]) -> Complex[Tensor, "b m"]:
         """Fourier coefficients of projected points (n_images, n_points, 2) in Å, envelope included, CTF not."""
-        (amplitude, plan), *others = self._classes
-        total = render_coefficients(points_xy, amplitude, plan)
-        for amplitude, plan in others:
+        of_class = self.amplitude.reshape(len(self._plans), -1)
+        total = render_coefficients(points_xy, of_class[0], self._plans[0])
+        for amplitude, plan in zip(of_class[1:], self._plans[1:], strict=True):
             total = total + render_coefficients(points_xy, amplitude, plan)
         return total
 
@@ -58,9 +68,9 @@ class ForwardModel:
         data: Complex[Tensor, "b m"],
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose; no gradient."""
-        if len(self._classes) == 1:
-            (amplitude, plan), *_ = self._classes
-            return inner_products(states, rotation, amplitude, plan, gain, data)
+        if len(self._plans) == 1:
+            amplitude = self.amplitude.detach().flatten()
+            return inner_products(states, rotation, amplitude, self._plans[0], gain, data)
         points = project_states(states, rotation)
         factor = self.structure_factor(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
         model, template = factor * gain[:, None], data[:, None]

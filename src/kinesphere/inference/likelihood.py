@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,14 @@ class Likelihood:
         multiplicity = forward.band.multiplicity
         self._root_multiplicity = multiplicity.sqrt()
         self.n_values = float(multiplicity.sum())
+
+    def weighted(self, weight: Float[Tensor, " p"] | None) -> Likelihood:
+        """Return the same likelihood with the amplitude of each point times a factor; none: 1."""
+        if weight is None:
+            return self
+        other = copy.copy(self)
+        other.forward = self.forward.weighted(weight)
+        return other
 
     def prepare(self, batch: ParticleBatch) -> PreparedBatch:
         """Whiten a batch (where the objective asks for it) and work out its gain."""

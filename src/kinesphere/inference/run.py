@@ -122,6 +122,8 @@ class Run:
                 rows = np.flatnonzero((self.latents.half == half) | (half == ALL_IMAGES))
                 candidates = self.latents.mean[rows].astype(np.float64)
                 weight = self.reference.amplitude.reshape(-1, len(self.reference.beads)).sum(0)
+                learnt = motion.bead_weight()
+                weight = weight if learnt is None else weight * learnt.detach()
                 atoms[half], states[half] = take_aboard(motion, weight, candidates, model, self.centre_angstrom)
         other = copy.copy(self)
         vars(other).update(passenger=Passenger(model, atoms, owner, states), model=model)

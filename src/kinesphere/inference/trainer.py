@@ -285,7 +285,7 @@ class Trainer:
 
     def _compare(self, prepared: PreparedBatch, likelihood: Likelihood) -> tuple[Proposal, Tensor, Compared]:
         """Propose conformations for a batch, and compare: the data term, and what it was made from."""
-        beads = self.beads
+        beads, likelihood = self.beads, likelihood.weighted(self.motion.bead_weight())
         scorer = Scorer(likelihood, prepared, self.motion, beads, self.bead_owner)
         proposal = self.latents.propose(scorer, self.generator)
         positions = self.motion.move(proposal.z, beads, self.bead_owner)
@@ -373,7 +373,7 @@ class Trainer:
         observations = observations or self.observations
         self.motion.eval()
         self.latents.eval()
-        likelihood = Likelihood(self.forward, self.model.objective, self.signal)
+        likelihood = Likelihood(self.forward.weighted(self.motion.bead_weight()), self.model.objective, self.signal)
         found = []
         for rows in torch.arange(len(observations)).split(self.batch_size):
             prepared = likelihood.prepare(observations.batch(rows, device=self.device))

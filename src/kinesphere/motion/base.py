@@ -66,6 +66,10 @@ class Motion(nn.Module, ABC):
         """Where the rendered Gaussians are in the reference state: as given, or y⁰ itself where it is learnt."""
         return self.reference if self.learns_reference else beads
 
+    def bead_weight(self) -> Float[Tensor, " g"] | None:
+        """Factor on the amplitude of each Gaussian; none where the amplitudes given are right."""
+        return None
+
     def replace_reference(self, z: Float[Tensor, " d"]) -> None:
         """Make the state at z the reference state; nothing where y⁰ is given."""
 

@@ -35,6 +35,7 @@ _PLACES_WATCHED = 64
 _WATCHED_DISTANCE_ANGSTROM = 2.0
 _PROBE_ANGSTROM = 1.0
 _LARGEST_COMPRESSION = 0.2
+_LOG_WEIGHT_STD = 0.15
 _SHORTEST_WAVE_ANGSTROM = 16.0  # no shorter than what neighbouring side chains share: finer motion is noise
 _LONGEST_WAVE_ANGSTROM = 256.0
 
@@ -63,7 +64,11 @@ def default_n_parts(n_points: int) -> int:
 
 
 class FieldMotion(Motion):
-    """Γ_z(x) = x + δ(z, x) − δ(anchor, x), with pseudo-atoms whose reference positions are learnt as well.
+    """Γ_z(x) = x + δ(z, x) − δ(anchor, x), with pseudo-atoms whose reference positions and weights are learnt as well.
+
+    What moves is blurred in the consensus, and part of it lies below the threshold: pseudo-atoms drawn from the map
+    have too little weight there, and would have to move too far to explain the images. So the weights are learnt, as
+    in the paper, from a log-normal prior about those given (15 % wide).
 
     Parameters
     ----------
@@ -81,6 +86,7 @@ class FieldMotion(Motion):
         super().__init__(reference, latent_dim, learns_reference=True)
         self.fold_weight = fold_weight
         self.register_buffer("anchor", torch.zeros(latent_dim))
+        self.log_weight = nn.Parameter(torch.zeros(len(reference)))  # in standard deviations of its prior
 
     @abstractmethod
     def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
@@ -108,6 +114,14 @@ class FieldMotion(Motion):
         missing = (_LARGEST_COMPRESSION - volume).clamp_min(0.0)
         return self.fold_weight * len(self.reference) * missing.square().mean(1)
 
+    def bead_weight(self) -> Float[Tensor, " p"]:
+        """Factor on the amplitude of each pseudo-atom."""
+        return torch.exp(_LOG_WEIGHT_STD * self.log_weight)
+
+    def divergence(self) -> Float[Tensor, ""]:
+        """Negative log-density of the weights under their prior, but for a constant."""
+        return 0.5 * self.log_weight.square().sum()
+
     @torch.no_grad()
     def replace_reference(self, z: Float[Tensor, " d"]) -> None:
         """Make the state at z the reference: its positions become y⁰, and the field vanishes at z from now on."""
@@ -115,8 +129,8 @@ class FieldMotion(Motion):
         self.anchor.copy_(z)
 
     def structural_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the reference positions."""
-        yield from (p for name, p in self.named_parameters() if name == "reference")
+        """Return reference positions and weights."""
+        yield from (p for name, p in self.named_parameters() if name in {"reference", "log_weight"})
 
     @abstractmethod
     def memberships(self) -> Float[Tensor, "p m"]:
