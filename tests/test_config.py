@@ -77,6 +77,13 @@ def test_round_trip_of_any_value(
     assert load_yaml(Settings, path) == settings
 
 
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029", "\n", "\t"])
+def test_text_keeps_its_line_breaks(tmp_path: Path, character: str) -> None:
+    settings = Settings(Path(f"a{character}b"), title=character)
+    save_yaml(settings, tmp_path / "run.yaml")
+    assert load_yaml(Settings, tmp_path / "run.yaml") == settings
+
+
 def test_extras_stand_beside_the_configuration(tmp_path: Path) -> None:
     extras = {"seed": np.int64(3), "loss": np.float32(0.5), "versions": {"torch": "2"}, "inputs": [Path("a")]}
     save_yaml(Settings(Path("p")), tmp_path / "run.yaml", **extras)

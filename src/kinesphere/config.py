@@ -15,6 +15,7 @@ from kinesphere.errors import InputError
 from kinesphere.runtime import atomic_write
 
 CONFIG_KEY = "config"
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 ConfigT = TypeVar("ConfigT")
 
@@ -25,6 +26,17 @@ class _MismatchError(ValueError):
     def __init__(self, field: str, problem: str, remedy: str) -> None:
         super().__init__(problem)
         self.field, self.problem, self.remedy = field, problem, remedy
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text with Unicode's line breaks so that they are escaped: unescaped, reading folds them into spaces."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if _LINE_BREAKS.intersection(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def save_yaml(config: Any, path: Path, **extras: Any) -> None:
@@ -42,7 +54,7 @@ def save_yaml(config: Any, path: Path, **extras: Any) -> None:
     """
     document = {CONFIG_KEY: to_plain(config), **{key: to_plain(value) for key, value in extras.items()}}
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        yaml.safe_dump(document, file, sort_keys=False, allow_unicode=True, width=120)
+        yaml.dump(document, file, _Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def load_yaml(cls: type[ConfigT], path: Path) -> ConfigT:
