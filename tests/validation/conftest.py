@@ -12,6 +12,7 @@ import pytest
 from kinesphere.inference.run import Run
 from kinesphere.inference.run_folder import LatentTable
 from kinesphere.io.structure import AtomicModel
+from kinesphere.motion.base import Unmodelled
 from kinesphere.particles import ParticleSet
 from kinesphere.simulate.ensembles import Ensemble, adenylate_kinase
 from kinesphere.validation.truth import Truth
@@ -28,6 +29,10 @@ class GivenRun(Run):
         self.centre_angstrom = np.zeros(3)
         self.config: dict[str, Any] = {"training": {"images": {}}}
         self.error = np.zeros(3)
+
+    @property
+    def unmodelled(self) -> Unmodelled:
+        return Unmodelled()
 
     def decode(self, z: np.ndarray, half: int | None = None) -> np.ndarray:  # noqa: ARG002 - one model for all images
         place = np.clip(z[:, 0], 0.0, 1.0) * (len(self.states) - 1)

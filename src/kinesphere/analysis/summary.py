@@ -37,6 +37,7 @@ from kinesphere.analysis.latent import (
     traverse,
     umap_embedding,
 )
+from kinesphere.analysis.populations import MainPopulation, along_axis, deconvolve
 from kinesphere.errors import InputError
 
 ERROR_SAMPLE = 1000
@@ -136,6 +137,7 @@ class Analysis:
     clusters: Clusters
     ensemble: Ensemble
     bodies: Bodies
+    population: MainPopulation
     umap: Float[np.ndarray, "n 2"] | None
 
 
@@ -165,13 +167,15 @@ def analyse(run: FinishedRun, settings: AnalysisSettings) -> Analysis:
     components = follow_components(run, mean, covariance, settings)
     along_first = components.positions[0, -1] - components.positions[0, 0]
     ensemble = sample_ensemble(run, mean, covariance, settings.seed, along_first)
+    clusters = cluster(components.latent, settings.clusters, settings.seed)
     return Analysis(
         settings=settings,
         n_particles=len(mean),
         components=components,
-        clusters=cluster(components.latent, settings.clusters, settings.seed),
+        clusters=clusters,
         ensemble=ensemble,
         bodies=find_bodies(run, mean, ensemble.positions, settings.tolerance_angstrom),
+        population=find_population(run, mean, ensemble, clusters, settings.seed),
         umap=embedding,
     )
 
@@ -229,6 +233,19 @@ def sample_ensemble(
         clashes=count_clashes(positions[clash_rows], model),
         model_clashes=int(count_clashes(model.centres_angstrom[None], model)[0]),
     )
+
+
+def find_population(
+    run: FinishedRun, mean: Float[np.ndarray, "n d"], ensemble: Ensemble, clusters: Clusters, seed: int
+) -> MainPopulation:
+    """Find how the molecules spread over the main motion and the clusters, without the noise of single images."""
+    population = deconvolve(run.latents, seed)
+    decoded = decode_in_chunks(run.decode, population.nodes, run.model.n_residues)
+    centres = np.stack([mean[clusters.label == k].mean(axis=0) for k in range(len(clusters.size))])
+    nearest = np.linalg.norm(population.nodes[:, None] - centres, axis=2).argmin(axis=1)
+    shares = tuple(population.share(nearest == k, size / len(mean)) for k, size in enumerate(clusters.size))
+    motions = ensemble.motions
+    return along_axis(population, motions.project(decoded)[:, 0], motions.scores_angstrom[:, 0], shares)
 
 
 def find_bodies(

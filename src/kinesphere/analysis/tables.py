@@ -44,6 +44,7 @@ def write_analysis(run: FinishedRun, analysis: Analysis, folder: Path) -> Path:
     write_csv(folder / "segments.csv", [group_row(group, "segment") for group in bodies.segments])
     write_csv(folder / "bodies.csv", [group_row(group, "body") for group in bodies.bodies])
     write_csv(folder / "clusters.csv", cluster_rows(run, analysis))
+    write_csv(folder / "population.csv", population_rows(analysis))
     write_csv(folder / "distances.csv", distance_rows(analysis), DISTANCE_FIELDS)
     write_csv(folder / "residues.csv", residue_rows(run, analysis))
     write_csv(folder / "particles.csv", particle_rows(run, analysis))
@@ -122,19 +123,34 @@ def group_row(group: GroupMotion, kind: str) -> Row:
 
 
 def cluster_rows(run: FinishedRun, analysis: Analysis) -> list[Row]:
-    """One row a cluster; `particle` is the row of its representative in the particle file, from 0."""
-    clusters, scores = analysis.clusters, analysis.components.latent.scores
+    """One row a cluster: the part of the images in it, and of the molecules (noise taken out, 90 % interval).
+
+    `particle` is the row of its representative in the particle file, from 0.
+    """
+    clusters, scores, shares = analysis.clusters, analysis.components.latent.scores, analysis.population.clusters
     index = np.asarray(run.latents.index)
     return [
         {
             "cluster": k + 1,
             "size": int(size),
             "fraction": _number(size / analysis.n_particles),
+            "population": _number(shares[k].value),
+            "population_low": _number(shares[k].low),
+            "population_high": _number(shares[k].high),
             "particle": int(index[representative]),
             **{f"pc{c + 1}": _number(value) for c, value in enumerate(scores[representative])},
         }
         for k, (size, representative) in enumerate(zip(clusters.size, clusters.representative, strict=True))
     ]
+
+
+def population_rows(analysis: Analysis) -> list[Row]:
+    """One row a bin of the main motion: part of the images counted there, and of the molecules with its interval."""
+    population = analysis.population
+    edges = population.edges_angstrom
+    names = ("from_angstrom", "to_angstrom", "counted", "population", "population_low", "population_high")
+    columns = (edges[:-1], edges[1:], population.counted, population.value, population.low, population.high)
+    return [dict(zip(names, map(_number, values), strict=True)) for values in zip(*columns, strict=True)]
 
 
 DISTANCE_FIELDS = (

@@ -14,6 +14,7 @@ from kinesphere.inference.observations import Observations
 from kinesphere.inference.trainer import Trainer
 from kinesphere.runtime import atomic_write
 
+DISPLACEMENT_ERRORS_FILE = Path("validation") / "displacement_errors.npz"
 _IMAGES_AT_ONCE = 256
 
 

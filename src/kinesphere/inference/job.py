@@ -16,7 +16,7 @@ from torch import Tensor
 from kinesphere.errors import InputError
 from kinesphere.inference.config import FieldRunConfig, SegmentsRunConfig
 from kinesphere.inference.frame import require_best_placement, require_contrast, require_match
-from kinesphere.inference.half_errors import compare_half_models
+from kinesphere.inference.half_errors import DISPLACEMENT_ERRORS_FILE, compare_half_models
 from kinesphere.inference.methods import (
     RunConfig,
     make_forward,
@@ -254,7 +254,7 @@ def train(job: Job, trainers: Mapping[int, Trainer], observations: Observations,
 def _compare_halves(job: Job, trainers: Mapping[int, Trainer], observations: Observations) -> None:
     rows = np.flatnonzero(job.is_validation)
     errors = compare_half_models(trainers[1], trainers[2], observations.subset(_index(rows)), rows)
-    errors.save(job.folder / "validation" / "displacement_errors.npz")
+    errors.save(job.folder / DISPLACEMENT_ERRORS_FILE)
     console.print(errors.summary())
 
 

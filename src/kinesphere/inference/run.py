@@ -31,7 +31,7 @@ from kinesphere.inference.subject import Subject
 from kinesphere.io.checkpoint import load_checkpoint
 from kinesphere.io.mrc import DensityMap
 from kinesphere.io.structure import AtomicModel
-from kinesphere.motion.base import Motion
+from kinesphere.motion.base import Motion, Unmodelled
 from kinesphere.motion.pseudo_atoms import Solid
 from kinesphere.motion.reference import Reference
 from kinesphere.motion.segments import SegmentsMotion
@@ -159,6 +159,11 @@ class Run:
     def motion(self) -> Motion:
         """The motion model, of half set 1 where there are two."""
         return next(iter(self.motions.values()))
+
+    @property
+    def unmodelled(self) -> Unmodelled:
+        """How far molecules stray from the kind of motion that was fitted."""
+        return self.motion.unmodelled
 
     @property
     def memberships(self) -> Float[np.ndarray, "residues segments"]:

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Unmodelled:
+    """How far molecules stray from a motion model, which no run can see from within: standard deviations.
+
+    Each kind of motion has its own, fixed by simulation (docs/errors.md); a model that was never tested has none to
+    offer, and says nothing.
+    """
+
+    residue_fraction: float = 0.0
+    """Of the RMS displacement of a single residue."""
+    collective_fraction: float = 0.0
+    """Of the RMS amplitude of a motion of many residues, whose own errors average out."""
+    floor_angstrom: float = 0.0
+    """Of every residue, whether it moves or not."""
 
 
 class Motion(nn.Module, ABC):
@@ -26,6 +43,7 @@ class Motion(nn.Module, ABC):
     """
 
     reference: Tensor
+    unmodelled = Unmodelled()
 
     def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, *, learns_reference: bool = False) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from kinesphere.motion.base import Motion
+from kinesphere.motion.base import Motion, Unmodelled
 
 _POINTS_A_PART = 24
 _FEWEST_PARTS, _MOST_PARTS = 8, 32
@@ -81,6 +81,7 @@ class FieldMotion(Motion):
     """
 
     anchor: Tensor
+    unmodelled = Unmodelled(residue_fraction=0.15, floor_angstrom=0.1)
 
     def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float) -> None:
         super().__init__(reference, latent_dim, learns_reference=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kinesphere.motion.base import Motion
+from kinesphere.motion.base import Motion, Unmodelled
 from kinesphere.motion.composition import compose_two
 
 _SMALLEST_WIDTH = 0.05
@@ -116,6 +116,7 @@ class SegmentsMotion(Motion):
 
     pivots: Tensor
     radius: Tensor
+    unmodelled = Unmodelled(residue_fraction=0.2, collective_fraction=0.05, floor_angstrom=0.1)
 
     def __init__(
         self, reference: Float[Tensor, "p 3"], domains: Int[Tensor, " p"], latent_dim: int, config: SegmentsConfig

@@ -197,11 +197,13 @@ def _particles(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis:
 
 
 def _population(analysis: Analysis) -> Document:
-    ensemble = analysis.ensemble
+    ensemble, population = analysis.ensemble, analysis.population
     return {
         "values": encode_array(ensemble.motions.scores_angstrom[:, 0]),
         "error": ensemble.main_error_angstrom,
         "explained": float(ensemble.motions.variance_fraction[0]),
+        "edges": [float(x) for x in population.edges_angstrom],
+        "molecules": [[float(x) for x in row] for row in (population.value, population.low, population.high)],
     }
 
 

@@ -56,9 +56,10 @@ def caveats(
         "and a wrong starting model can all look like motion."
     )
     populations = (
-        f"The populations count particles where the noise puts them. Each is known to about ± {error:.1f} Å along "
-        "the main motion, so peaks are broader, and valleys shallower, than in the sample. Free energies should "
-        "not be read from them."
+        f"Bars count particles where the noise puts them, each known to about ± {error:.1f} Å along the main motion. "
+        "The line takes that noise out, down to details of about a third of it; narrower peaks stay broader, and what "
+        "the model of the motion gets wrong for all particles alike moves peaks. Free energies should not be read from "
+        "either."
     )
     time = (
         "The slider is not time. It orders structures by likeness, from the 5th to the 95th percentile of a component; "

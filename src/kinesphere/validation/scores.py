@@ -16,16 +16,16 @@ from kinesphere.analysis.ensemble import count_clashes, sample_images
 from kinesphere.inference.run import Run
 from kinesphere.motion.reference import BeadPlacement
 from kinesphere.validation.boundaries import boundary_distances
+from kinesphere.validation.calibration import calibration_scores
 from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
 from kinesphere.validation.groups import Distance, measure_all, parse_distance
-from kinesphere.validation.metrics import MainMotion, amplitude, coverage, pearson, rms, rmsd, spearman
+from kinesphere.validation.metrics import MainMotion, amplitude, pearson, rms, rmsd, spearman
 from kinesphere.validation.observer import IdealObserver, observe_ideally
-from kinesphere.validation.predictions import Predictions, main_motion_samples, predict
+from kinesphere.validation.predictions import Predictions, predict
+from kinesphere.validation.split import split_scores
 from kinesphere.validation.truth import Truth
 
 _IMAGES_FOR_CLASHES = 300
-_IMAGES_FOR_COVERAGE = 400
-_DRAWS_FOR_COVERAGE = 50
 _IMAGES_FOR_NEIGHBOURS = 1500
 _IMAGES_FOR_BOUNDARIES = 60
 
@@ -104,6 +104,7 @@ def score(
         "n_truth_residues": len(truth.chain),
         **_structure_scores(case, predictions),
         **_motion_scores(case, predictions),
+        **split_scores(run, shared, rows, case.motion, predictions.main_motion),
         **_latent_scores(case),
         **hinge,
         "distances": _distance_scores(case.distances, predictions.distances, case.true_distances()),
@@ -142,18 +143,8 @@ def _motion_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
         "amplitude_main_motion": amplitude(predictions.main_motion, true),
         "r_coordinate": [pearson(found, true) for found, true in pairs],
         "spearman_coordinate": [spearman(found, true) for found, true in pairs],
-        **_coverage_scores(case),
+        **calibration_scores(case.run, case.truth, case.rows, case.motion),
     }
-
-
-def _coverage_scores(case: _Case) -> dict[str, float]:
-    """Whether the latents' standard deviations are right, seen along the true main motion."""
-    true = case.true_main_motion()
-    if not case.motion.mode.any():
-        return {"coverage_68": float("nan"), "coverage_95": float("nan")}
-    images = sample_images(len(true), 1, seed=0, limit=_IMAGES_FOR_COVERAGE)
-    samples = main_motion_samples(case.run, case.rows, case.motion, images, _DRAWS_FOR_COVERAGE)
-    return {f"coverage_{percent}": coverage(samples, true[images], percent / 100) for percent in (68, 95)}
 
 
 def _latent_scores(case: _Case) -> dict[str, Any]:

@@ -24,11 +24,11 @@
 
   function population() {
     const values = data.population.values;
-    const low = K.percentile(values, 0.002), high = K.percentile(values, 0.998);
-    const pad = 0.05 * (high - low) || 0.5;
-    const from = low - pad, to = high + pad;
-    const count = bins(values, from, to, 36);
-    const top = Math.max(...count) * 1.16;
+    const edges = data.population.edges;
+    const from = edges[0], to = edges[edges.length - 1];
+    const count = bins(values, from, to, edges.length - 1);
+    const [molecules, fewest, most] = data.population.molecules.map((row) => row.map((share) => share * values.length));
+    const top = Math.max(...count, ...most) * 1.16;
     const share = (c) => `${svg.label(100 * c / values.length)}%`;
     let here = null;
     let x = null;
@@ -42,11 +42,10 @@
       svg.yAxis(root, (c) => y(c), 0, top, left, right, height / 70, share);
       bars(root, count, x, y, from, to, base);
       const step = (to - from) / count.length;
-      count.forEach((c, k) => {
-        if (!c) return;
-        const centre = x(from + (k + 0.5) * step), spread = Math.sqrt(c);
-        root.append(svg.make("line", { class: "whisker", x1: centre, x2: centre, y1: y(c + spread), y2: y(Math.max(c - spread, 0)) }));
-      });
+      const at = (k, c) => `${x(from + (k + 0.5) * step).toFixed(1)} ${y(c).toFixed(1)}`;
+      const upper = most.map((c, k) => at(k, c)), lower = fewest.map((c, k) => at(k, c)).reverse();
+      root.append(svg.make("path", { class: "interval", d: `M${[...upper, ...lower].join("L")}Z` }));
+      root.append(svg.make("path", { class: "molecules", d: `M${molecules.map((c, k) => at(k, c)).join("L")}` }));
       svg.xAxis(root, x, from, to, base, right - left, "main motion (Å RMS of the whole molecule)");
       errorBar(root, x, right);
       here = svg.make("g");
@@ -74,7 +73,7 @@
     svg.fill(document.getElementById("population"), draw);
     K.onShow(mark);
     const explained = Math.round(100 * data.population.explained);
-    document.getElementById("population-note").textContent = `The main motion accounts for ${explained}% of all displacement (squared). Whiskers are counting errors; the bar in the corner is how far noise alone moves one particle, which broadens every peak. The red line is the structure shown.`;
+    document.getElementById("population-note").textContent = `The main motion accounts for ${explained}% of all displacement (squared). Bars count images where their noise puts them; the line is the population with that noise taken out, the band its 90% interval. The bar in the corner is how far noise alone moves one particle. The red line is the structure shown.`;
   }
 
   function distances() {

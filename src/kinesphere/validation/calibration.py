@@ -1,0 +1,76 @@
+"""Whether errors are what they claim: how often the truth lies in their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from kinesphere.analysis.ensemble import sample_images
+from kinesphere.analysis.errors import displacement_errors
+from kinesphere.inference.run import Run
+from kinesphere.validation.metrics import MainMotion, coverage
+from kinesphere.validation.predictions import main_motion_samples
+from kinesphere.validation.truth import Truth
+
+MOVING_ANGSTROM = 1.0
+_IMAGES = 800
+_DRAWS = 50
+_PROBABILITIES = (0.68, 0.9, 0.95)
+
+
+def calibration_scores(
+    run: Run, truth: Truth, rows: Int[np.ndarray, " residues"], motion: MainMotion
+) -> dict[str, float]:
+    """Count how often 68, 90 and 95 % intervals hold the truth.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    truth
+        On the residues it shares with the run's model.
+    rows
+        (n_residues,) rows of those residues in the model.
+    motion
+        The true main motion.
+
+    Returns
+    -------
+    dict
+        `coverage_…` of intervals along the main motion, `posterior_coverage_90` of the latent posterior alone, and
+        `residue_coverage_90` of the displacements of single residues, `…_moving` of those that move; NaN where
+        nothing moves.
+    """
+    images = sample_images(len(truth.state), 1, seed=0, limit=_IMAGES)
+    names = [f"coverage_{round(100 * p)}" for p in _PROBABILITIES]
+    if not motion.mode.any():
+        undefined = (*names, "posterior_coverage_90", "residue_coverage_90", "residue_coverage_90_moving")
+        return dict.fromkeys(undefined, float("nan"))
+    true = motion.project(truth.ca_states)[truth.state[images]]
+    samples = main_motion_samples(run, rows, motion, images, _DRAWS)
+    widened = samples + _unmodelled_draws(samples, run.unmodelled.collective_fraction)
+    return {
+        **{name: coverage(widened, true, p) for name, p in zip(names, _PROBABILITIES, strict=True)},
+        "posterior_coverage_90": coverage(samples, true, 0.9),
+        **_residue_scores(run, truth, rows, images),
+    }
+
+
+def _unmodelled_draws(samples: Float[np.ndarray, "m draws"], fraction: float) -> Float[np.ndarray, "m draws"]:
+    amplitude = float(samples.mean(axis=1).std())
+    return fraction * amplitude * np.random.default_rng(1).standard_normal(samples.shape)
+
+
+def _residue_scores(
+    run: Run, truth: Truth, rows: Int[np.ndarray, " residues"], images: Int[np.ndarray, " m"]
+) -> dict[str, float]:
+    """Score each residue's displacement from the mean over all images, along its own main direction."""
+    errors = displacement_errors(run, images).of(rows)
+    mean = np.tensordot(truth.populations, truth.ca_states, axes=1)
+    of_state = np.einsum("srx,rx->sr", truth.ca_states - mean, errors.direction)
+    covered = errors.covered(of_state[truth.state[images]], 0.9)
+    moving = errors.amplitude > MOVING_ANGSTROM
+    return {
+        "residue_coverage_90": float(covered.mean()),
+        "residue_coverage_90_moving": float(covered[moving].mean()) if moving.any() else float("nan"),
+    }
