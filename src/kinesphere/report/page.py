@@ -21,6 +21,7 @@ from kinesphere.report.sections import (
     group_table,
     pairs_table,
 )
+from kinesphere.report.trust import trust_section
 from kinesphere.runtime import atomic_write
 
 SCRIPTS = (
@@ -76,6 +77,7 @@ def assemble(document: dict[str, Any]) -> str:
         segments_table=group_table(document["segments"], "Segment"),
         n_segments=len(document["segments"]),
         sharpness=escape(document["sharpness"]["sentence"] if document["sharpness"] else ""),
+        trust=trust_section(document["trust"], document["run"]),
         opinion=escape(document["opinion"]["sentence"] if document["opinion"] else ""),
         files_table=pairs_table(document["files"], "path", "note-cell"),
         caveats=caveat_items(document["caveats"]),

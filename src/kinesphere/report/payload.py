@@ -22,6 +22,7 @@ from kinesphere.report.provenance import caveats, files_to_open, provenance_rows
 from kinesphere.report.secondary_structure import breaks_after, secondary_structure
 from kinesphere.report.sharpness import sharpness
 from kinesphere.report.training import training_curves
+from kinesphere.report.trust import trust
 
 SHOWN_PARTICLES = 3000
 SHOWN_PARTICLES_LARGE = 800
@@ -74,6 +75,7 @@ def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None 
         "clashes": {"mean": float(analysis.ensemble.clashes.mean()), "model": analysis.ensemble.model_clashes},
         "sharpness": _sharpness(run, opinion),
         "opinion": None if opinion is None else _opinion(opinion),
+        "trust": trust(run.path),
         "training": training_curves(run.metrics),
         "files": files_to_open(run, analysis),
         "provenance": provenance_rows(run, analysis),

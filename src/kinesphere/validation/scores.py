@@ -20,9 +20,9 @@ from kinesphere.validation.calibration import calibration_scores
 from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
 from kinesphere.validation.groups import Distance, measure_all, parse_distance
 from kinesphere.validation.metrics import MainMotion, amplitude, pearson, rms, rmsd, spearman
+from kinesphere.validation.modes import mode_scores
 from kinesphere.validation.observer import IdealObserver, observe_ideally
 from kinesphere.validation.predictions import Predictions, predict
-from kinesphere.validation.split import split_scores
 from kinesphere.validation.truth import Truth
 
 _IMAGES_FOR_CLASHES = 300
@@ -104,7 +104,7 @@ def score(
         "n_truth_residues": len(truth.chain),
         **_structure_scores(case, predictions),
         **_motion_scores(case, predictions),
-        **split_scores(run, shared, rows, case.motion, predictions.main_motion),
+        **mode_scores(run, shared, rows, case.motion, predictions.main_motion),
         **_latent_scores(case),
         **hinge,
         "distances": _distance_scores(case.distances, predictions.distances, case.true_distances()),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kinesphere.validation.metrics import MainMotion
+from kinesphere.validation.modes import mode_scores, valley
 from kinesphere.validation.predictions import predict
-from kinesphere.validation.split import split_scores, valley
 from kinesphere.validation.truth import Truth
 
 
@@ -29,7 +29,7 @@ def test_a_run_that_finds_the_truth_finds_the_split(make_run: Callable[..., Any]
     run = make_run(mean=chosen[:, None] / 10.0)
     _, rows = two_modes.match(run.model)
     motion = MainMotion.of_states(two_modes.ca_states)
-    scores = split_scores(run, two_modes, rows, motion, predict(run, two_modes, rows, motion, ()).main_motion)
+    scores = mode_scores(run, two_modes, rows, motion, predict(run, two_modes, rows, motion, ()).main_motion)
     closed = motion.project(two_modes.ca_states[1:2])[0] < motion.project(two_modes.ca_states[9:])[0]
     assert scores["population_true"] == pytest.approx(0.75 if closed else 0.25)
     assert scores["population"] == pytest.approx(scores["population_true"], abs=1e-3)
@@ -40,5 +40,5 @@ def test_one_mode_has_no_split(make_run: Callable[..., Any], truth: Truth) -> No
     run = make_run()
     _, rows = truth.match(run.model)
     motion = MainMotion.of_states(truth.ca_states)
-    scores = split_scores(run, truth, rows, motion, np.zeros(len(truth.state)))
+    scores = mode_scores(run, truth, rows, motion, np.zeros(len(truth.state)))
     assert np.isnan(scores["population"])

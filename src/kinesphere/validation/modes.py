@@ -41,7 +41,7 @@ def valley(values: Float[np.ndarray, " n"]) -> float:
     return float(0.5 * (edges[middle] + edges[middle + 1])) if depth.min() < _DEEPEST_VALLEY else float("nan")
 
 
-def split_scores(
+def mode_scores(
     run: Run, truth: Truth, rows: Int[np.ndarray, " residues"], motion: MainMotion, found: Float[np.ndarray, " n"]
 ) -> dict[str, float | list[float]]:
     """Compare the part of the molecules below the valley of the true main motion.
