@@ -4,7 +4,7 @@ Counting images where their noise puts them broadens every peak and fills every 
 conformation is a likelihood L_i(z); the population that explains all images best maximises Σ_i log Σ_k w_k L_i(z_k)
 over weights w of nodes z_k (the nonparametric maximum likelihood of a mixing distribution; Kiefer & Wolfowitz 1956,
 Laird 1978), by expectation-maximisation. Left to itself that sharpens every population into spikes: each round
-therefore smooths the weights (Silverman et al. 1990, EMS) by 0.3 of the error of a typical image, which is the finest
+therefore smooths the weights (Silverman et al. 1990, EMS) by 0.4 of the error of a typical image, which is the finest
 detail shown. Intervals are those of resampled images.
 """
 
@@ -22,7 +22,7 @@ _BINS = 36
 _NODES = 400
 _IMAGES = 20_000
 _ROUNDS = 50
-_DETAIL = 0.3  # of the error of a typical image
+_DETAIL = 0.4  # of the error of a typical image
 _RESAMPLED = 40
 _INTERVAL_PERCENT = (5.0, 95.0)
 _LARGEST_EXPONENT = 80.0

@@ -57,7 +57,7 @@ def caveats(
     )
     populations = (
         f"Bars count particles where the noise puts them, each known to about ± {error:.1f} Å along the main motion. "
-        "The line takes that noise out, down to details of about a third of it; narrower peaks stay broader, and what "
+        "The line takes that noise out, down to details of about half of it; narrower peaks stay broader, and what "
         "the model of the motion gets wrong for all particles alike moves peaks. Free energies should not be read from "
         "either."
     )
