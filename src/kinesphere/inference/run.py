@@ -149,9 +149,7 @@ class Run:
         motion.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         return motion.eval()
 
-    def observations(
-        self, rows: Int[np.ndarray, " k"], advance: Callable[[int], None] | None = None
-    ) -> Observations:
+    def observations(self, rows: Int[np.ndarray, " k"], advance: Callable[[int], None] | None = None) -> Observations:
         """Prepare some of the images as they were for training; their order is that of `rows`."""
         return observe(self.particles[rows], self._config.training.images, self.path, advance)
 

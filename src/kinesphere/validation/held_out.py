@@ -4,8 +4,8 @@ A latent inferred from an image follows that image's noise too, and the image is
 anything moves. So each image's Fourier coefficients are split at random into sets A and B, whose noise is independent;
 the latent is inferred from A, and what it predicts is scored on B. With whitened coefficients X of B and a predicted
 projection M, and with one scale a for each resolution shell of all images, an image's log-likelihood is
-Σ_shells a·Re⟨X, M⟩ − ½a²⟨M, M⟩; the gain is its difference between the moved and the best still structure. What is known
-of the image from A only can raise it; noise fitted in A lowers it.
+Σ_shells a·Re⟨X, M⟩ − ½a²⟨M, M⟩; the gain is its difference between the moved and the best still structure. Only what A
+truly tells of the image can raise it; noise fitted in A lowers it.
 """
 
 from __future__ import annotations
@@ -88,10 +88,6 @@ class Judged:
         """Gaussians at latent positions."""
         return self.motion.move(z, self.beads, self.bead_owner)
 
-    def with_images(self, observations: Observations) -> Judged:
-        """Return the same model before other images."""
-        return replace(self, observations=observations)
-
 
 def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> list[Judged]:
     """Bring together the models of a run and the images each is to be asked about.
@@ -161,7 +157,7 @@ def _gain_of(
     every = torch.cat(latents)
     still = torch.stack([judged.decode(part).sum(0) for part in every.split(_IMAGES_AT_ONCE)]).sum(0) / len(every)
     others = every[torch.randperm(len(every), generator=generator)[:N_OTHERS]]
-    moved, unmoved, blurred, other = _products(judged, latents, sides, still, others)
+    moved, unmoved, blurred, other = _products(judged, latents, sides, still, others, each=n_permutations > 0)
     group = judged.observations.batch(torch.arange(n)).group
     gain, permuted = torch.zeros(n, dtype=torch.float64), torch.zeros(n_permutations, dtype=torch.float64)
     column = torch.randint(len(others), (n_permutations, n), generator=generator)
@@ -195,7 +191,7 @@ def _masked(prepared: PreparedBatch, side: Bool[Tensor, "b m"]) -> PreparedBatch
 
 @torch.no_grad()
 def _products(
-    judged: Judged, latents: list[Tensor], sides: tuple[Tensor, Tensor], still: Tensor, others: Tensor
+    judged: Judged, latents: list[Tensor], sides: tuple[Tensor, Tensor], still: Tensor, others: Tensor, *, each: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Re⟨X, M⟩ and ⟨M, M⟩ of every image, side and shell, for four predictions M.
 
@@ -203,7 +199,7 @@ def _products(
     -------
     tuple
         (n, 2, 2, shells), first product then side: moved as the *other* side says, the mean structure, the mean
-        density of other images' structures; and (n, k, 2, 2, shells): each of k other images' structures.
+        density of other images' structures; and (n, k, 2, 2, shells): each of k other images' structures, or of none.
     """
     likelihood, band = judged.likelihood, judged.likelihood.forward.band
     # the scale of each shell is fitted afterwards: here it is one
@@ -223,17 +219,22 @@ def _products(
         many = likelihood.forward.structure_factor(points.flatten(0, 1)).reshape(len(rows), len(others), -1)
         predictions = ((from_b, from_a), (factor(still.expand(len(rows), -1, -1)),) * 2, (many.mean(1),) * 2)
         for store, models in zip(found, predictions, strict=False):
-            store.append(torch.stack([_by_shell(prepared, m, k, band) for m, k in zip(models, masks, strict=True)], dim=2))
-        each = [
-            torch.stack([_by_shell(prepared, many[:, k], mask, band) for mask in masks], dim=2) for k in range(len(others))
-        ]
-        found[3].append(torch.stack(each, dim=1))
+            store.append(_of_sides(prepared, models, masks, band))
+        kept = many if each else many[:, :1]
+        found[3].append(torch.stack([_of_sides(prepared, (one, one), masks, band) for one in kept.unbind(1)], dim=1))
     moved, unmoved, blurred, other = (torch.cat(parts) for parts in found)
     return moved, unmoved, blurred, other
 
 
 def _batches(n_images: int, values_per_image: int) -> Iterator[Tensor]:
     yield from torch.arange(n_images).split(max(1, _VALUES_AT_ONCE // values_per_image))
+
+
+def _of_sides(
+    prepared: PreparedBatch, factors: tuple[Tensor, Tensor], masks: list[Tensor], band: FourierBand
+) -> Float[Tensor, "b 2 2 shells"]:
+    """Inner products of what is predicted for each side with its coefficients: product, then side."""
+    return torch.stack([_by_shell(prepared, f, mask, band) for f, mask in zip(factors, masks, strict=True)], dim=2)
 
 
 def _by_shell(prepared: PreparedBatch, factor: Tensor, mask: Tensor, band: FourierBand) -> Float[Tensor, "b 2 shells"]:
@@ -244,9 +245,7 @@ def _by_shell(prepared: PreparedBatch, factor: Tensor, mask: Tensor, band: Fouri
     return sums.double()
 
 
-def _fitted_score(
-    products: Float[Tensor, "n 2 shells"], group: Int[Tensor, " n"]
-) -> Float[Tensor, " n"]:
+def _fitted_score(products: Float[Tensor, "n 2 shells"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Log-likelihood of every image with the scale of each shell, shared by an optics group, that fits best.
 
     Every prediction has these same parameters, fitted to the same coefficients: what they fit to noise cancels.
