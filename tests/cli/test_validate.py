@@ -107,3 +107,18 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(
         assert error.count("\n") == 1, error
     assert main(["validate", str(tmp_path)]) == 2
     assert not any(tmp_path.iterdir())
+
+
+def test_a_wrong_model_is_trained_with_and_compared(moving: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--control", "wrong-model", "--domain", "A:122-159", *QUICK]
+    assert main(["validate", str(moving), *options]) == 0
+    by_name = {control.name: control for control in _record(moving).controls}
+    control = by_name["wrong-model"]
+    assert len(control.null) == 8
+    assert abs(control.value) < 1.0
+    assert "A:122-159" in control.verdict
+    folder = moving / "validation" / "wrong-model"
+    assert {path.name for path in folder.iterdir()} == {"wrong.cif", "run", "still", "moved"}
+    assert not [command for _, command in _record(moving).not_tested if "wrong-model" in command]
+    assert main(["validate", str(moving), "--control", "wrong-model", "--domain", "A:5-7", *QUICK]) == 2
+    assert "--domain" in capsys.readouterr().err

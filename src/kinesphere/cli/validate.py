@@ -1,4 +1,4 @@
-"""Test whether the motion is more than noise: held-out coefficients, random phases, shuffled poses, half-set errors."""
+"""Test whether the motion is more than noise, and whether a wrong model would have shown: controls and a verdict."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kinesphere.runtime import console, set_threads
 from kinesphere.validation.controls import CONTROLS, ControlName, NullSettings, run_controls
 from kinesphere.validation.record import RECORD_FILE, SUPPORTED, ControlResult, ValidationRecord, merged
 from kinesphere.validation.verdict import decide
+from kinesphere.validation.wrong_model import WrongModelSettings, wrong_model_control
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,12 @@ class ValidateOptions:
     run: tyro.conf.Positional[Path]
     """Folder of a finished run."""
     control: tuple[ControlName, ...] = CONTROLS
-    """Controls to run; the results of others, found earlier, are kept. The held-out gain is always measured."""
+    """Controls to run; the results of others, found earlier, are kept. The held-out gain is always measured.
+    `wrong-model` takes as long as the run did, and a reconstruction."""
     settings: tyro.conf.OmitArgPrefixes[NullSettings] = field(default_factory=NullSettings)
     """How the gain and its nulls are measured."""
+    wrong: tyro.conf.OmitArgPrefixes[WrongModelSettings] = field(default_factory=WrongModelSettings)
+    """What `wrong-model` replaces."""
     threads: int | None = None
     """CPU threads; none: all."""
 
@@ -45,6 +49,8 @@ def run(options: ValidateOptions) -> None:
             options.settings,
             lambda done, everything: progress.update(task, advance=done, total=everything),
         )
+    if "wrong-model" in options.control:
+        fresh.append(wrong_model_control(finished, options.wrong, options.settings.seed))
     record = decide(finished, merged(before, fresh))
     record.save(path)
     show(record)

@@ -22,6 +22,7 @@ from kinesphere.inference.job import ALL_IMAGES, checkpoint_folder
 from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.methods import (
     CONFIG_OF_METHOD,
+    RunConfig,
     consensus_of,
     load_subject,
     make_forward,
@@ -180,6 +181,11 @@ class Run:
         """Return the motion model of an image's half set, and the image's latent position."""
         half = int(self.latents.half[image]) if ALL_IMAGES not in self.motions else ALL_IMAGES
         return self.motions[half], _tensor(self.latents.mean[image])
+
+    @property
+    def settings(self) -> RunConfig:
+        """The resolved configuration, as the training job takes it."""
+        return self._config
 
     @property
     def motion(self) -> Motion:

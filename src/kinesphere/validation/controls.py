@@ -17,8 +17,8 @@ from kinesphere.validation.held_out import HeldOutGain, held_out_gain, judge
 from kinesphere.validation.record import ControlResult
 from kinesphere.validation.split import randomise_phases
 
-ControlName = Literal["held-out", "phase-randomised", "shuffled-poses", "half-sets"]
-CONTROLS: tuple[ControlName, ...] = ("held-out", "phase-randomised", "shuffled-poses", "half-sets")
+ControlName = Literal["held-out", "phase-randomised", "shuffled-poses", "half-sets", "wrong-model"]
+CONTROLS: tuple[ControlName, ...] = ("held-out", "phase-randomised", "shuffled-poses", "half-sets")  # take a minute
 STANDARD_ERRORS = 3.0
 _FEWEST_IMAGES = 20
 _STATISTIC, _UNIT = "log-likelihood gain over the best still structure, on coefficients held out", "nats per image"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kinesphere.inference.run import Run
-from kinesphere.validation.controls import CONTROLS
 from kinesphere.validation.record import NO_MOTION, SUPPORTED, UNDECIDED, ControlResult, ValidationRecord
 
 _WHAT = {
     "held-out": "the gain on coefficients held out",
     "phase-randomised": "images with random phases",
     "shuffled-poses": "images with the poses of others",
+    "wrong-model": "whether a wrong model would show in the map",
 }
 
 
@@ -44,9 +44,9 @@ def decide(run: Run, controls: Sequence[ControlResult]) -> ValidationRecord:
 def _not_tested(run: Run, controls: Sequence[ControlResult]) -> tuple[tuple[str, str], ...]:
     done = {control.name for control in controls}
     missing = [
-        (_WHAT[name], f"kinesphere validate {run.path} --control {name}")
-        for name in CONTROLS
-        if name in _WHAT and name not in done
+        (_WHAT[name], f"kinesphere validate {run.path} --control {name}{_more(run, name)}")
+        for name in _WHAT
+        if name not in done
     ]
     if len(run.motions) == 1:
         missing.append(
@@ -56,3 +56,8 @@ def _not_tested(run: Run, controls: Sequence[ControlResult]) -> tuple[tuple[str,
             )
         )
     return tuple(missing)
+
+
+def _more(run: Run, name: str) -> str:
+    needs_model = name == "wrong-model" and run.settings.model is None
+    return " --model MODEL" if needs_model else ""
