@@ -2,11 +2,12 @@
 
     python benchmarks/validation.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work /tmp/validation
 
-Writes results/validation.csv and results/validation.md.
+Writes results/validation.csv and results/validation.md, or tables of another --name.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ COLUMNS = (
     "displacement_error_angstrom",
     "cpu_seconds",
 )
+_LEGEND = "Gains and their nulls in nats per image, of each null the largest; RMS displacements and errors in Å."
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Options:
     """More options of the training commands for every run, as in --train="--epochs 2"."""
     validate: str = ""
     """More options of `kinesphere validate` for every run, as in --validate="--threads 1"."""
+    name: str = "validation"
+    """Name of the tables."""
 
 
 def main(options: Options) -> None:
@@ -63,10 +67,9 @@ def main(options: Options) -> None:
                 _, seconds = kinesphere("validate", run, *options.validate.split())
                 found = numbers(ValidationRecord.load(run / RECORD_FILE))
                 rows.append({"data": data.name, "method": method, "seed": seed, **found, "cpu_seconds": seconds})
-                write_csv(RESULTS / "validation.csv", rows)
-                command = f"`python {' '.join(sys.argv)}`; gains in nats per image."
-                text = f"{command}\n\n{markdown(rows, COLUMNS)}"
-                (RESULTS / "validation.md").write_text(text, encoding="utf-8")
+                write_csv(RESULTS / f"{options.name}.csv", rows)
+                text = f"Made by `{shlex.join(['python', *sys.argv])}`.\n\n{_LEGEND}\n\n{markdown(rows, COLUMNS)}"
+                (RESULTS / f"{options.name}.md").write_text(text, encoding="utf-8")
 
 
 def numbers(record: ValidationRecord) -> Row:

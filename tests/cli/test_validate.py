@@ -90,6 +90,17 @@ def test_images_are_judged_by_the_model_they_did_not_train(moving: Path) -> None
     assert len(gain.permuted) == 0
 
 
+def test_a_run_with_an_encoder_is_judged_by_the_same_posterior(moving: Path, tmp_path: Path) -> None:
+    inputs = [str(moving.parent / "set" / "particles.star"), "--model", str(moving.parent / "set" / "model.cif")]
+    options = ["--inference", "vae", *TRAINING, "--epochs", "2"]
+    assert main(["segments", *inputs, "--out", str(tmp_path / "run"), *options]) == 0
+    assert main(["validate", str(tmp_path / "run"), "--control", "held-out", *QUICK]) == 0
+    record = _record(tmp_path / "run")
+    assert np.isfinite(record.controls[0].value)
+    assert any("--halves" in command for _, command in record.not_tested)
+    assert "had seen these images" in record.reason
+
+
 def test_bad_input_ends_in_one_line_and_exit_code_2(
     moving: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
