@@ -7,8 +7,6 @@ Writes results/validation.csv and results/validation.md, or tables of another --
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,8 +66,17 @@ def main(options: Options) -> None:
                 found = numbers(ValidationRecord.load(run / RECORD_FILE))
                 rows.append({"data": data.name, "method": method, "seed": seed, **found, "cpu_seconds": seconds})
                 write_csv(RESULTS / f"{options.name}.csv", rows)
-                text = f"Made by `{shlex.join(['python', *sys.argv])}`.\n\n{_LEGEND}\n\n{markdown(rows, COLUMNS)}"
-                (RESULTS / f"{options.name}.md").write_text(text, encoding="utf-8")
+                write_markdown(rows, options)
+
+
+def write_markdown(rows: list[Row], options: Options) -> None:
+    """Write the table, with the command that made it."""
+    folders, seeds = " ".join(data.name for data in options.data), " ".join(map(str, options.seeds))
+    command = (
+        f"python benchmarks/validation.py {folders} --methods {' '.join(options.methods)} --seeds {seeds} --work WORK"
+    )
+    text = f"Made by `{command}`.\n\n{_LEGEND}\n\n{markdown(rows, COLUMNS)}"
+    (RESULTS / f"{options.name}.md").write_text(text, encoding="utf-8")
 
 
 def numbers(record: ValidationRecord) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -191,9 +192,14 @@ def _poses(gain: HeldOutGain, null: Sequence[float]) -> ControlResult:
     )
 
 
+def half_errors_file(run: Run) -> Path:
+    """Name the file in which training left the errors of its two half-set models; not every run has it."""
+    return run.path / "validation" / "displacement_errors.npz"
+
+
 def _half_sets(run: Run) -> ControlResult | None:
     """Compare displacements with their error where training left `displacement_errors.npz`."""
-    path = run.path / "validation" / "displacement_errors.npz"
+    path = half_errors_file(run)
     if not path.exists():
         return None
     try:

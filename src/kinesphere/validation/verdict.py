@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kinesphere.inference.run import Run
+from kinesphere.validation.controls import half_errors_file
 from kinesphere.validation.record import NO_MOTION, SUPPORTED, UNDECIDED, ControlResult, ValidationRecord
 
 _WHAT = {
     "held-out": "the gain on coefficients held out",
     "phase-randomised": "images with random phases",
     "shuffled-poses": "images with the poses of others",
+    "half-sets": "displacements against the difference of two models",
     "wrong-model": "whether a wrong model would show in the map",
 }
 
@@ -46,7 +48,7 @@ def _not_tested(run: Run, controls: Sequence[ControlResult]) -> tuple[tuple[str,
     missing = [
         (_WHAT[name], f"kinesphere validate {run.path} --control {name}{_more(run, name)}")
         for name in _WHAT
-        if name not in done
+        if name not in done and (name != "half-sets" or half_errors_file(run).exists())
     ]
     if len(run.motions) == 1:
         missing.append(
