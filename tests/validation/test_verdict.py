@@ -39,7 +39,7 @@ def run(make_run: Callable[..., Any]) -> Run:
     ],
 )
 def test_the_gain_decides_and_another_control_can_speak_against_it(
-    run: Run, gain: bool, poses: bool, verdict: str
+    run: Run, *, gain: bool, poses: bool, verdict: str
 ) -> None:
     record = decide(run, [_control("held-out", passed=gain), _control("shuffled-poses", passed=poses)])
     assert record.verdict == verdict
