@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from kinesphere.io.mrc import DensityMap
 from kinesphere.simulate.ensembles import Ensemble
 from kinesphere.simulate.hinges import select_residues
-from kinesphere.validation.wrong_model import with_wrong_domain
+from kinesphere.simulate.scattering import potential_map
+from kinesphere.validation.wrong_model import Compared, _beyond_right, with_wrong_domain
 
 
 def test_only_the_domain_is_replaced_and_its_chain_keeps_its_geometry(ensemble: Ensemble) -> None:
@@ -35,3 +39,25 @@ def test_models_differ_from_one_another_and_follow_from_the_seed(ensemble: Ensem
     assert np.abs(first - second).max() > 5.0
     again = with_wrong_domain(ensemble.model, domain, np.random.default_rng(2)).centres_angstrom
     assert np.array_equal(first, again)
+
+
+def test_what_resembles_the_right_model_does_not_count_as_resembling_the_wrong_one(ensemble: Ensemble) -> None:
+    model = ensemble.centred().model
+    model = replace(model, positions_angstrom=ensemble.centred().positions[0])
+    domain = select_residues("A:122-159", model)
+    wrong = with_wrong_domain(model, domain, np.random.default_rng(3))
+    compared = Compared(domain, finest_angstrom=6.0)
+    box, pixel = 48, 2.0
+    noise = np.random.default_rng(4).standard_normal((box, box, box))
+
+    def resemblance(share: float) -> float:
+        """Of a map in which the wrong domain has this share."""
+        parts = [potential_map(m.positions_angstrom, m.atomic_number, box, pixel, 60.0) for m in (model, wrong)]
+        data = (1.0 - share) * parts[0] + share * parts[1]
+        data = data + 0.05 * data.std() * noise
+        density = DensityMap(data.astype(np.float32), pixel, np.full(3, -pixel * (box // 2)))
+        return _beyond_right(density, wrong, model, compared)
+
+    assert abs(resemblance(0.0)) < 0.15
+    assert resemblance(0.5) > 0.5
+    assert resemblance(1.0) > resemblance(0.5)

@@ -264,7 +264,7 @@ def _beyond_right(density: DensityMap, wrong: AtomicModel, right: AtomicModel, c
     m = density.data * mask
     mw, mr, rw = (fourier_shell_correlation(a, b) for a, b in ((m, w), (m, r), (r, w)))
     partial = (mw - mr * rw) / np.sqrt(np.maximum((1.0 - mr**2) * (1.0 - rw**2), _TINY))
-    return float(partial[compared.shells(grid)].mean())
+    return float(partial.clip(-1.0, 1.0)[compared.shells(grid)].mean())
 
 
 def _similarity(density: DensityMap, model: AtomicModel, compared: Compared) -> float:
