@@ -1,10 +1,12 @@
 """How many images a CPU-second are trained on, on one thread: methods × sizes of molecule and image × inference.
 
     OMP_NUM_THREADS=1 python benchmarks/throughput.py
+    python benchmarks/throughput.py --device cuda --batch 512 --name throughput_gpu
 
 Trains on random images of a random chain, or of random pseudo-atoms: what a step costs does not depend on what the
 images show. Writes results/throughput.csv and .md. `reference` is what cryoSPHERE 0.6.1 (segments) and DynaMight
-(field) were measured to reach on the same kind of machine, or, with --cryosphere, what that program reaches now.
+(field) were measured to reach on the same kind of machine, or, with --cryosphere, what that program reaches now. On a
+GPU the clock on the wall counts, and no reference is given: those are of one CPU thread.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
 from kinesphere.motion.reference import Reference, reference_of_pseudo_atoms
 from kinesphere.motion.segments import SegmentsConfig
+from kinesphere.runtime import choose_device
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Options:
     """Latent dimensions."""
     cryosphere: str | None = None
     """Command that measures cryoSPHERE in its own environment and prints one JSON object a case."""
+    device: str = "cpu"
+    """`cpu`, on one thread, or `cuda`."""
+    batch: int | None = None
+    """Images a step; none: those the reference programs use."""
     name: str = "throughput"
     """Name of the tables."""
 
@@ -92,14 +99,18 @@ class Options:
 def main(options: Options) -> None:
     """Measure every case, both ways of inference, at every resolution."""
     torch.set_num_threads(1)
+    device = choose_device(options.device)
     cases = with_peer(options.cryosphere)
+    if options.batch is not None:
+        cases = [replace(case, batch=options.batch) for case in cases]
+    if device.type == "cuda":
+        cases = [replace(case, reference=None) for case in cases]
     rows: list[Row] = []
     for number in options.cases:
         for resolution in options.resolution_angstrom:
-            rows += measure(cases[number], resolution, options)
+            rows += measure(cases[number], resolution, options, device)
             write_csv(RESULTS / f"{options.name}.csv", rows)
-    machine = platform.processor() or platform.machine()
-    table = f"{machine}, one thread, images a CPU-second.\n\n{markdown(rows, COLUMNS)}"
+    table = f"{describe(device)}\n\n{markdown(rows, COLUMNS)}"
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
 
@@ -117,13 +128,36 @@ def with_peer(command: str | None) -> list[Case]:
     return cases
 
 
-def measure(case: Case, resolution: float, options: Options) -> Iterator[Row]:
+def describe(device: torch.device) -> str:
+    """Say what was timed, and by which clock."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}, images a second."
+    return f"{platform.processor() or platform.machine()}, one thread, images a CPU-second."
+
+
+def clock(device: torch.device) -> float:
+    """Read the time spent: on the wall once a GPU has done its work, else by this process."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Give the most memory used so far: of the GPU, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def measure(case: Case, resolution: float, options: Options, device: torch.device) -> Iterator[Row]:
     """Train on one case with either way of inference; yields a row each."""
     for inference in ("marginal", "vae"):
         latents = LatentsConfig(inference=inference, latent_dim=options.latent_dim)
-        trainer = make_trainer(case, resolution, make_config(case, latents, options), options.batches * case.batch)
-        marks = [time.process_time()]
-        trainer.fit(report=lambda _, marks=marks: marks.append(time.process_time()))
+        config = make_config(case, latents, options)
+        trainer = make_trainer(case, resolution, config, options.batches * case.batch, device)
+        marks = [clock(device)]
+        trainer.fit(report=lambda _, marks=marks: marks.append(clock(device)))
         # the fastest pass: in the others, something else was running too
         seconds = min(np.diff(marks)[1:])
         speed = options.batches * case.batch / seconds
@@ -137,7 +171,7 @@ def measure(case: Case, resolution: float, options: Options) -> Iterator[Row]:
             "images_per_second": speed,
             "reference": case.reference,
             "times": speed / case.reference if case.reference else None,
-            "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            "peak_memory_gb": peak_memory_gb(device),
         }
 
 
@@ -154,7 +188,7 @@ def make_config(case: Case, latents: LatentsConfig, options: Options) -> RunConf
     return SegmentsRunConfig(none, none, segments=SegmentsConfig(case.segments), training=of_segments)
 
 
-def make_trainer(case: Case, resolution: float, config: RunConfig, n_images: int) -> Trainer:
+def make_trainer(case: Case, resolution: float, config: RunConfig, n_images: int, device: torch.device) -> Trainer:
     """Prepare training on random images."""
     torch.manual_seed(0)
     reference = random_reference(case, config)
@@ -162,9 +196,9 @@ def make_trainer(case: Case, resolution: float, config: RunConfig, n_images: int
     band = FourierBand.of_grid(RenderGrid(case.box, case.pixel_size), int(extent / resolution) if resolution else None)
     observations = random_images(band, n_images)
     schedule = Schedule(config.training.schedule, n_images, band.n_shells, case.batch)
-    forward = make_forward(config, reference, band, torch.device("cpu"))
+    forward = make_forward(config, reference, band, device)
     model = make_model(config, reference, band)
-    return Trainer(model, observations, forward, schedule, batch_size=case.batch)
+    return Trainer(model, observations, forward, schedule, batch_size=case.batch, device=device)
 
 
 def random_reference(case: Case, config: RunConfig) -> Reference:

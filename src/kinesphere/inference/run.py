@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from kinesphere.config import load_document, load_yaml
 from kinesphere.errors import InputError
+from kinesphere.imaging.band import FourierBand
+from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.inference.job import ALL_IMAGES, checkpoint_folder
+from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.methods import (
     CONFIG_OF_METHOD,
+    RunConfig,
     consensus_of,
     load_subject,
+    make_forward,
     make_motion,
     memberships,
     method_of,
 )
+from kinesphere.inference.objective import GaussianLikelihood
+from kinesphere.inference.observations import Observations
+from kinesphere.inference.observe import observe
 from kinesphere.inference.passenger import Passenger, take_aboard
 from kinesphere.inference.run_folder import LatentTable, read_metrics
 from kinesphere.inference.subject import Subject
@@ -142,6 +150,25 @@ class Run:
         motion.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         return motion.eval()
 
+    def observations(self, rows: Int[np.ndarray, " k"], advance: Callable[[int], None] | None = None) -> Observations:
+        """Prepare some of the images as they were for training; their order is that of `rows`."""
+        return observe(self.particles[rows], self._config.training.images, self.path, advance)
+
+    def likelihood(self, half: int, band: FourierBand) -> Likelihood:
+        """Return the Gaussian likelihood of a trained model, with the signal scale and noise power it was left with.
+
+        Parameters
+        ----------
+        half
+            A key of `motions`.
+        band
+            The band of the images, as `observations` prepares them.
+        """
+        forward = make_forward(self._config, self.reference, band, torch.device("cpu"))
+        tensors, _ = load_checkpoint(checkpoint_folder(self.path, half))
+        signal = SignalAndNoise(tensors["signal.scale"], tensors["signal.variance"])
+        return Likelihood(forward.weighted(self.motions[half].bead_weight()), GaussianLikelihood(), signal)
+
     def consensus(self) -> tuple[DensityMap, Solid, Bool[np.ndarray, "n n n"]]:
         """Read the consensus map the run began with; also where it is molecule: coarsely, and on its own grid."""
         density, solid = consensus_of(self._config, self.path)
@@ -154,6 +181,11 @@ class Run:
         """Return the motion model of an image's half set, and the image's latent position."""
         half = int(self.latents.half[image]) if ALL_IMAGES not in self.motions else ALL_IMAGES
         return self.motions[half], _tensor(self.latents.mean[image])
+
+    @property
+    def settings(self) -> RunConfig:
+        """The resolved configuration, as the training job takes it."""
+        return self._config
 
     @property
     def motion(self) -> Motion:

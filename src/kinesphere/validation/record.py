@@ -89,7 +89,7 @@ class ValidationRecord:
             not_tested = tuple((what, command) for what, command in stored["not_tested"])
             return cls(stored["verdict"], stored["reason"], controls, not_tested)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(path, "holds no validation", "Run kinesphere validate on the run") from error
+            raise InputError(path, "holds no validation", "Remove it, and run kinesphere validate") from error
 
 
 def merged(before: Iterable[ControlResult], fresh: Iterable[ControlResult]) -> tuple[ControlResult, ...]:
