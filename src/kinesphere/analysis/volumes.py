@@ -159,9 +159,7 @@ def choose_targets(run: VolumeRun, problem: Problem, settings: VolumeSettings) -
     return {1: places, 2: places if is_shared else _in_second_space(run, problem, places)}
 
 
-def _in_second_space(
-    run: VolumeRun, problem: Problem, places: Float[np.ndarray, "m d"]
-) -> Float[np.ndarray, "m d"]:
+def _in_second_space(run: VolumeRun, problem: Problem, places: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
     first, second = problem.rows(1), problem.rows(2)
     mean = run.latents.mean
     spread = np.maximum(mean[first].std(0), np.finfo(np.float32).tiny)
@@ -189,9 +187,7 @@ def _parse(text: str, n_dimensions: int) -> Float[np.ndarray, "1 d"]:
     return values
 
 
-def _kernel(
-    run: VolumeRun, problem: Problem, half: int, target: Float[np.ndarray, " d"], fraction: float
-) -> Kernel:
+def _kernel(run: VolumeRun, problem: Problem, half: int, target: Float[np.ndarray, " d"], fraction: float) -> Kernel:
     rows = problem.rows(half)
     return fit_kernel(run.latents.mean[rows], run.latents.covariance[rows], target, fraction)
 

@@ -118,8 +118,8 @@ def fit_kernel(
 
 def kernel_map(
     images: WeightedImages,
-    rows: Int[np.ndarray, " n"],
-    weight: Float[np.ndarray, " n"],
+    rows: Int[np.ndarray, " images"],
+    weight: Float[np.ndarray, " images"],
     advance: Callable[[int], None] = lambda _: None,
 ) -> Float[np.ndarray, "n n n"]:
     """Backproject the weighted images of one half set, without motion; images of next to no weight are left out.
