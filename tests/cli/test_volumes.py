@@ -40,6 +40,8 @@ def test_volumes_overlay_the_consensus_and_are_not_made_twice(trained: Path) -> 
     before = (folder / "kernel_01.mrc").stat().st_mtime_ns
     assert main(command) == 0
     assert (folder / "kernel_01.mrc").stat().st_mtime_ns == before
+    assert main(["volumes", str(trained), "--at", "0", "--threads", "1"]) == 0
+    assert {path.name for path in folder.glob("*.mrc")} == {f"kernel_01{s}.mrc" for s in ("", "_half1", "_half2")}
 
 
 @pytest.mark.parametrize(

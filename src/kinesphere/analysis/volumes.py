@@ -112,6 +112,8 @@ def make_volumes(run: VolumeRun, settings: VolumeSettings, folder: Path) -> dict
         return known
     with claimed(folder), interrupts() as flag:
         (folder / _SUMMARY).unlink(missing_ok=True)
+        for stale in folder.glob("kernel_[0-9]*.mrc"):  # of other settings, perhaps more of them
+            stale.unlink()
         images = {half: _images(problem, half) for half in HALVES}
         rows = []
         for number in range(len(targets[1])):
