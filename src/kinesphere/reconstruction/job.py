@@ -116,7 +116,7 @@ def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstructi
     curves = half_map_fsc(first.moved, second.moved, mask, pixel, seed)
     before = half_map_fsc(first.homogeneous, second.homogeneous, mask, pixel, seed)
     local = local_resolution(first.moved, second.moved, mask, pixel)
-    return Reconstruction(_filter(mean, curves.corrected), mask, curves, before, local)
+    return Reconstruction(filter_by_fsc(mean, curves.corrected), mask, curves, before, local)
 
 
 def _mask(density: NDArray[np.float32], problem: Problem) -> NDArray[np.float32]:
@@ -132,7 +132,7 @@ def _mask(density: NDArray[np.float32], problem: Problem) -> NDArray[np.float32]
     return mask if is_sensible else support
 
 
-def _filter(density: NDArray[np.float32], fsc: NDArray[np.float64]) -> NDArray[np.float32]:
+def filter_by_fsc(density: NDArray[np.float32], fsc: NDArray[np.float64]) -> NDArray[np.float32]:
     """Filter by √(2C / (1 + C)); C counts as 0.1 where it is below, so that nothing is cut off for good."""
     box = density.shape[0]
     known = np.clip(fsc, _SMALLEST_FSC, 1.0)
