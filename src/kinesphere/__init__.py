@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kinesphere.inference.run import Run
+    from kinesphere.analysis.loaded_run import LoadedRun
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path) -> LoadedRun:
     """Load a finished run.
 
     Parameters
@@ -21,8 +21,8 @@ def load(path: str | Path) -> Run:
 
     Returns
     -------
-    Run
-        Offers `.latents`, `.structures(images)`, `.decode(z)`, `.displacements(points, images)` and more.
+    LoadedRun
+        Offers `.latents`, `.structures(images)`, `.decode(z)`, `.displacements(points, images)`, `.volume(z)` and more.
 
     Raises
     ------
@@ -30,6 +30,6 @@ def load(path: str | Path) -> Run:
         If the folder holds no finished run.
     """
     # PyTorch takes seconds to import; `kinesphere --help` does not need it
-    from kinesphere.inference.run import Run
+    from kinesphere.analysis.loaded_run import LoadedRun
 
-    return Run(path)
+    return LoadedRun(path)

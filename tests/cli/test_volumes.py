@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kinesphere
 from kinesphere.cli.main import main
+from kinesphere.errors import InputError
 from kinesphere.io.mrc import read_map
 
 TRAINING = ("--epochs", "2", "--latent-dim", "1", "--n-nodes", "8", "--batch-size", "32", "--threads", "1")
@@ -42,6 +44,16 @@ def test_volumes_overlay_the_consensus_and_are_not_made_twice(trained: Path) -> 
     assert (folder / "kernel_01.mrc").stat().st_mtime_ns == before
     assert main(["volumes", str(trained), "--at", "0", "--threads", "1"]) == 0
     assert {path.name for path in folder.glob("*.mrc")} == {f"kernel_01{s}.mrc" for s in ("", "_half1", "_half2")}
+
+
+def test_a_loaded_run_makes_the_volume_that_the_command_writes(trained: Path) -> None:
+    assert main(["volumes", str(trained), "--at", "0.3", "--threads", "1"]) == 0
+    written = read_map(trained / "volumes" / "kernel_01.mrc")
+    found = kinesphere.load(trained).volume([0.3])
+    np.testing.assert_allclose(found.data, written.data, atol=1e-5 * np.abs(written.data).max())
+    np.testing.assert_allclose(found.origin_angstrom, written.origin_angstrom, atol=1e-3)
+    with pytest.raises(InputError, match="no place of this latent space"):
+        kinesphere.load(trained).volume([0.1, 0.2])
 
 
 @pytest.mark.parametrize(

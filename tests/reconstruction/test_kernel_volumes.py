@@ -12,8 +12,15 @@ import pytest
 
 from kinesphere.reconstruction.backprojection import HalfSums, homogeneous_map
 from kinesphere.reconstruction.fourier_volume import FourierVolume
+from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.images import WeightedImages, noise_power
-from kinesphere.reconstruction.kernel_volumes import effective_number, fit_kernel, kernel_map, kernel_weights
+from kinesphere.reconstruction.kernel_volumes import (
+    effective_number,
+    fit_kernel,
+    kernel_map,
+    kernel_weights,
+    toward_consensus,
+)
 from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.scattering import potential_map
@@ -88,3 +95,22 @@ def test_uncertain_images_weigh_less_than_certain_ones_at_the_same_place() -> No
     weight = kernel_weights(mean, covariance, np.zeros(1), 0.05)
     assert weight[0] == 1.0
     assert weight[2] < weight[1] < 0.5
+
+
+def test_only_what_both_halves_agree_on_is_kept_of_a_difference() -> None:
+    draw = np.random.default_rng(0)
+    consensus, kernel = draw.standard_normal((2, 16, 16, 16))
+    nothing = toward_consensus(kernel, consensus, np.zeros(8))
+    np.testing.assert_allclose(nothing, consensus, atol=1e-6)
+    some = toward_consensus(kernel, consensus, np.where(np.arange(8) < 4, 1.0, -0.2))
+    low = fourier_shell_correlation(some, kernel), fourier_shell_correlation(some, consensus)
+    np.testing.assert_allclose(low[0][1:4], 1.0, atol=1e-6)
+    np.testing.assert_allclose(low[1][4:], 1.0, atol=1e-6)
+    half = toward_consensus(kernel, consensus, np.full(8, 1 / 3))  # W = 2F / (1 + F) = 1/2
+    spectrum = np.fft.fftn(half - 0.5 * (kernel + consensus))
+    assert np.abs(spectrum[shells_below(16, 7)]).max() < 1e-3
+
+
+def shells_below(box: int, shell: int) -> np.ndarray:
+    axis = np.fft.fftfreq(box) * box
+    return np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij"))) < shell

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +17,11 @@ from jaxtyping import Float
 from kinesphere.analysis.finished_run import LatentTable
 from kinesphere.analysis.latent import cluster, latent_components
 from kinesphere.errors import InputError
-from kinesphere.io.mrc import write_map
-from kinesphere.reconstruction.fsc import half_map_fsc
+from kinesphere.io.mrc import DensityMap, write_map
+from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.job import filter_by_fsc
-from kinesphere.reconstruction.kernel_volumes import Kernel, fit_kernel, kernel_map
+from kinesphere.reconstruction.kernel_volumes import Kernel, fit_kernel, kernel_map, toward_consensus
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.problem import (
     HALVES,
@@ -29,7 +30,7 @@ from kinesphere.reconstruction.problem import (
     ReconstructionSettings,
     pose_problem,
 )
-from kinesphere.runtime import Interrupts, atomic_write, claimed, console, interrupts
+from kinesphere.runtime import atomic_write, claimed, console, interrupts
 
 _SUMMARY = "volumes.json"
 _IMAGES_FOR_NOISE_AT_ONCE = 64
@@ -114,12 +115,14 @@ def make_volumes(run: VolumeRun, settings: VolumeSettings, folder: Path) -> dict
         (folder / _SUMMARY).unlink(missing_ok=True)
         for stale in folder.glob("kernel_[0-9]*.mrc"):  # of other settings, perhaps more of them
             stale.unlink()
-        images = {half: _images(problem, half) for half in HALVES}
+        maker = VolumeMaker(run, problem, lambda _: flag.raise_if_requested())
         rows = []
         for number in range(len(targets[1])):
-            kernels = {half: _kernel(run, problem, half, targets[half][number], settings.fraction) for half in HALVES}
-            row = _volume(problem, images, kernels, f"kernel_{number + 1:02d}", folder, flag)
-            rows.append({**row, "target": [targets[half][number].tolist() for half in HALVES]})
+            name = f"kernel_{number + 1:02d}"
+            console.print(f"Backprojecting {name}", highlight=False)
+            places = {half: targets[half][number] for half in HALVES}
+            row = _write_volume(maker.at(places, settings.fraction), name, folder, problem.frame)
+            rows.append({**row, "target": [places[half].tolist() for half in HALVES]})
         summary = {"volumes": rows, "settings": asdict(settings), "fingerprint": fingerprint}
         _write_table(folder / "volumes.csv", rows)
         with atomic_write(folder / _SUMMARY) as temporary:
@@ -158,10 +161,11 @@ def choose_targets(run: VolumeRun, problem: Problem, settings: VolumeSettings) -
         points[:, component] = np.quantile(components.scores[:, component], quantile)
         places = components.centre + points @ components.directions
     places = places.astype(np.float64)
-    return {1: places, 2: places if is_shared else _in_second_space(run, problem, places)}
+    return {1: places, 2: places if is_shared else in_second_space(run, problem, places)}
 
 
-def _in_second_space(run: VolumeRun, problem: Problem, places: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+def in_second_space(run: VolumeRun, problem: Problem, places: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+    """Find the places of half set 2's latent space that show what places of half set 1's do; see `choose_targets`."""
     first, second = problem.rows(1), problem.rows(2)
     mean = run.latents.mean
     spread = np.maximum(mean[first].std(0), np.finfo(np.float32).tiny)
@@ -189,9 +193,74 @@ def _parse(text: str, n_dimensions: int) -> Float[np.ndarray, "1 d"]:
     return values
 
 
-def _kernel(run: VolumeRun, problem: Problem, half: int, target: Float[np.ndarray, " d"], fraction: float) -> Kernel:
-    rows = problem.rows(half)
-    return fit_kernel(run.latents.mean[rows], run.latents.covariance[rows], target, fraction)
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One volume of the latent space: half maps from the images near it, and their sum drawn to the consensus."""
+
+    half_maps: tuple[Float[np.ndarray, "n n n"], Float[np.ndarray, "n n n"]]
+    merged: Float[np.ndarray, "n n n"]
+    curves: FscCurves
+    alone: FscCurves
+    differences: FscCurves
+    kernels: tuple[Kernel, Kernel]
+
+
+class VolumeMaker:
+    """Makes volumes of a run; images are read anew for each, the consensus of all of them only once.
+
+    Parameters
+    ----------
+    run
+        The finished run.
+    problem
+        Its particles, poses and motion, as for a reconstruction.
+    advance
+        Called with the number of images done since the last call; an exception there leaves.
+    """
+
+    def __init__(self, run: VolumeRun, problem: Problem, advance: Callable[[int], None] = lambda _: None) -> None:
+        self.run, self.problem, self._advance = run, problem, advance
+        self._images = {half: _images(problem, half) for half in HALVES}
+        self._consensus = {half: self._map(half, np.ones(len(problem.rows(half)))) for half in HALVES}
+        self._mask = automatic_mask(0.5 * (self._consensus[1] + self._consensus[2]), problem.grid.pixel_size_angstrom)
+
+    def at(self, places: Mapping[int, Float[np.ndarray, " d"]], fraction: float) -> Volume:
+        """Make the volume at a place of each half set's latent space.
+
+        Parameters
+        ----------
+        places
+            z*, by half set.
+        fraction
+            Effective number of images, as a fraction of a half set.
+
+        Returns
+        -------
+        Volume
+        """
+        run, problem, consensus = self.run, self.problem, self._consensus
+        rows = {half: problem.rows(half) for half in HALVES}
+        kernels = [
+            fit_kernel(run.latents.mean[rows[half]], run.latents.covariance[rows[half]], places[half], fraction)
+            for half in HALVES
+        ]
+        first, second = (self._map(half, kernel.weight) for half, kernel in zip(HALVES, kernels, strict=True))
+        differences = self._compare(first - consensus[1], second - consensus[2])
+        drawn = [
+            toward_consensus(density, consensus[half], differences.corrected)
+            for half, density in zip(HALVES, (first, second), strict=True)
+        ]
+        curves = self._compare(drawn[0], drawn[1])
+        merged = filter_by_fsc(0.5 * (drawn[0] + drawn[1]), curves.corrected)
+        alone = self._compare(first, second)
+        return Volume((first, second), merged, curves, alone, differences, (kernels[0], kernels[1]))
+
+    def _map(self, half: int, weight: Float[np.ndarray, " images"]) -> Float[np.ndarray, "n n n"]:
+        return kernel_map(self._images[half], self.problem.rows(half), weight, self._advance)
+
+    def _compare(self, first: Float[np.ndarray, "n n n"], second: Float[np.ndarray, "n n n"]) -> FscCurves:
+        pixel = self.problem.grid.pixel_size_angstrom
+        return half_map_fsc(first, second, self._mask, pixel, self.problem.settings.seed)
 
 
 def _images(problem: Problem, half: int) -> WeightedImages:
@@ -199,32 +268,23 @@ def _images(problem: Problem, half: int) -> WeightedImages:
     return WeightedImages(problem.particles, problem.loader, power)
 
 
-def _volume(
-    problem: Problem,
-    images: dict[int, WeightedImages],
-    kernels: dict[int, Kernel],
-    name: str,
-    folder: Path,
-    flag: Interrupts,
-) -> dict[str, Any]:
-    """Make one volume of both half sets and write it."""
-    console.print(f"Backprojecting {name}", highlight=False)
-    first, second = (
-        kernel_map(images[half], problem.rows(half), kernels[half].weight, lambda _: flag.raise_if_requested())
-        for half in HALVES
-    )
-    pixel = problem.grid.pixel_size_angstrom
-    mean = 0.5 * (first + second)
-    curves = half_map_fsc(first, second, automatic_mask(mean, pixel), pixel, problem.settings.seed)
-    for suffix, density in (("_half1", first), ("_half2", second), ("", filter_by_fsc(mean, curves.corrected))):
-        write_map(folder / f"{name}{suffix}.mrc", density, problem.frame)
+def _write_volume(volume: Volume, name: str, folder: Path, frame: DensityMap) -> dict[str, Any]:
+    """Write the half maps and their sum; returns what the summary says of them."""
+    for suffix, density in zip(("_half1", "_half2", ""), (*volume.half_maps, volume.merged), strict=True):
+        write_map(folder / f"{name}{suffix}.mrc", density, frame)
     return {
         "name": name,
-        "resolution_angstrom": curves.resolution_angstrom,
-        "mean_fsc": float(curves.corrected[1 : round(0.9 * len(curves.corrected)) + 1].mean()),
-        "n_effective": [kernels[half].n_effective for half in HALVES],
-        "bandwidth": [kernels[half].bandwidth for half in HALVES],
+        "resolution_angstrom": volume.curves.resolution_angstrom,
+        "mean_fsc": _mean(volume.curves),
+        "mean_fsc_alone": _mean(volume.alone),
+        "mean_fsc_of_difference": _mean(volume.differences),
+        "n_effective": [kernel.n_effective for kernel in volume.kernels],
+        "bandwidth": [kernel.bandwidth for kernel in volume.kernels],
     }
+
+
+def _mean(curves: FscCurves) -> float:
+    return float(curves.corrected[1 : round(0.9 * len(curves.corrected)) + 1].mean())
 
 
 def _read_summary(folder: Path) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from kinesphere.cli import evaluate, field, reconstruct, segments, simulate
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
 from kinesphere.inference.config import FieldTrainingConfig, TrainingConfig
+from kinesphere.inference.run import Run
 from kinesphere.inference.schedule import FieldScheduleConfig, ScheduleConfig
 from kinesphere.io.structure import read_model
 from kinesphere.report.page import write_report
@@ -163,7 +164,8 @@ def _reconstruct(options: DemoOptions, folder: Path) -> None:
 
 
 def _evaluate(folder: Path, method: Method, data: Path) -> dict[str, Any]:
-    run, model = load(folder / method.name), data / "model.cif"
+    run: Run = load(folder / method.name)
+    model = data / "model.cif"
     aboard = f" --model {model}" if method.needs_model else ""
     _say(f"  kinesphere evaluate {folder / method.name} --truth {data / 'truth.npz'}{aboard}")
     if method.needs_model:

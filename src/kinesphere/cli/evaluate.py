@@ -13,6 +13,7 @@ import tyro
 from rich.progress import Progress
 
 from kinesphere import load
+from kinesphere.inference.run import Run
 from kinesphere.io.structure import read_model
 from kinesphere.runtime import console, set_threads
 from kinesphere.validation.scores import ScoreSettings, score
@@ -41,7 +42,7 @@ def run(options: EvaluateOptions) -> None:
     """Print the scores as one JSON object on standard output; everything else goes to standard error."""
     set_threads(options.threads)
     truth = read_truth(options.truth)
-    finished = load(options.run)
+    finished: Run = load(options.run)
     if options.model is not None:
         finished = finished.carrying(read_model(options.model))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

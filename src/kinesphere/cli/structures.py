@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -11,6 +12,9 @@ from kinesphere import load
 from kinesphere.analysis.structures import choose_images, write_structures
 from kinesphere.io.structure import read_model
 from kinesphere.runtime import console
+
+if TYPE_CHECKING:
+    from kinesphere.inference.run import Run
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class StructuresOptions:
 
 def run(options: StructuresOptions) -> None:
     """Write the structures in the frame of the input model."""
-    finished = load(options.run)
+    finished: Run = load(options.run)
     rows = choose_images(finished, options.every, options.images)
     if options.model is not None:
         finished = finished.carrying(read_model(options.model))

@@ -68,7 +68,8 @@ class ForwardModel:
         data: Complex[Tensor, "b m"],
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose; no gradient."""
-        if len(self._plans) == 1:
+        # on a GPU one image at a time would leave it waiting for the next launch: there all go at once
+        if len(self._plans) == 1 and states.device.type == "cpu":
             amplitude = self.amplitude.detach().flatten()
             return inner_products(states, rotation, amplitude, self._plans[0], gain, data)
         points = project_states(states, rotation)

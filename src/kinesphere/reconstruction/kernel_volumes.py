@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from scipy import fft
 
 from kinesphere.reconstruction.backprojection import HalfSums, homogeneous_map
-from kinesphere.reconstruction.fourier_volume import FourierVolume
+from kinesphere.reconstruction.fourier_volume import FourierVolume, shell_of_volume
 from kinesphere.reconstruction.images import WeightedImages
 
 _IMAGES_AT_ONCE = 64
@@ -150,3 +151,35 @@ def kernel_map(
         volume.insert(batch.data * share, batch.precision * share, batch.rotation)
         advance(len(part))
     return homogeneous_map(HalfSums(volume, np.zeros(0))).astype(np.float32)
+
+
+def toward_consensus(
+    kernel: Float[np.ndarray, "n n n"],
+    consensus: Float[np.ndarray, "n n n"],
+    difference_fsc: Float[np.ndarray, " shells"],
+) -> Float[np.ndarray, "n n n"]:
+    """Keep of the difference from the consensus what two half sets agree on, shell by shell.
+
+    The consensus of all images knows fine detail that all states share far better than the few images of one state do.
+    Per shell, V = C + W · (K − C) with the Wiener weight W = 2F / (1 + F), F the FSC of the two half sets' differences:
+    the power of a difference is F of what one half set shows, and of the mean of the two 2F / (1 + F) (as for maps,
+    Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
+
+    Parameters
+    ----------
+    kernel, consensus
+        (n, n, n) maps of both half sets.
+    difference_fsc
+        (n // 2,) F; below 0 counts as 0. Shells beyond take the consensus.
+
+    Returns
+    -------
+    ndarray
+        (n, n, n).
+    """
+    box = kernel.shape[0]
+    agreed = np.clip(difference_fsc, 0.0, 1.0)
+    weight = np.append(2.0 * agreed / (1.0 + agreed), 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
+    difference = fft.rfftn((kernel - consensus).astype(np.float64)) * weight
+    result: NDArray[np.float64] = consensus + fft.irfftn(difference, s=kernel.shape)
+    return result.astype(np.float32)

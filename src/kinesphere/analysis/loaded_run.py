@@ -1,0 +1,52 @@
+"""What `kinesphere.load` returns: a finished run that makes volumes, too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kinesphere.analysis.volumes import VolumeMaker, VolumeSettings, in_second_space
+from kinesphere.errors import InputError
+from kinesphere.inference.run import Run
+from kinesphere.io.mrc import DensityMap
+from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+
+
+class LoadedRun(Run):
+    """A finished run and its images."""
+
+    def volume(self, z: ArrayLike, fraction: float = VolumeSettings.fraction) -> DensityMap:
+        """Reconstruct the volume at a place of the latent space from the images near it, without the structures.
+
+        Parameters
+        ----------
+        z
+            (d,) latent position; of half set 1's space where two models were trained.
+        fraction
+            Effective number of images behind it, as a fraction of a half set.
+
+        Returns
+        -------
+        DensityMap
+            As `kinesphere volumes --at` writes it, on the grid of the consensus map.
+
+        Raises
+        ------
+        InputError
+            If z is no position of the latent space, or the fraction not above 0 and at most 1.
+        """
+        place = np.asarray(z, dtype=np.float64)
+        if place.shape != (self.latents.mean.shape[1],) or not np.isfinite(place).all():
+            problem = f"{np.array2string(place)} is no place of this latent space"
+            raise InputError(self.path, problem, f"Give {self.latents.mean.shape[1]} finite numbers")
+        VolumeSettings(fraction=fraction).require_sensible()
+        maker = self._maker
+        second = place if len(self.motions) == 1 else in_second_space(self, maker.problem, place[None])[0]
+        return replace(maker.problem.frame, data=maker.at({1: place, 2: second}, fraction).merged)
+
+    @cached_property
+    def _maker(self) -> VolumeMaker:
+        return VolumeMaker(self, pose_problem(self, ReconstructionSettings()))
