@@ -39,6 +39,8 @@ def test_volumes_overlay_the_consensus_and_are_not_made_twice(trained: Path) -> 
             assert written.data.std() > 0
     summary = json.loads((folder / "volumes.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in summary["volumes"]] == ["kernel_01", "kernel_02"]
+    assert (folder / "residues.csv").read_text(encoding="utf-8").count("\n") == 215
+    assert summary["residues"]["n"] == 214
     before = (folder / "kernel_01.mrc").stat().st_mtime_ns
     assert main(command) == 0
     assert (folder / "kernel_01.mrc").stat().st_mtime_ns == before

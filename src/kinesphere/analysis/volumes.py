@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,12 +16,29 @@ from jaxtyping import Float
 
 from kinesphere.analysis.finished_run import LatentTable
 from kinesphere.analysis.latent import cluster, latent_components
+from kinesphere.analysis.structure_volumes import (
+    ResidueAgreement,
+    StructuresOfImages,
+    agreement,
+    comparison_radius_px,
+    fitting_gain,
+    implied_volume,
+    summarise,
+    write_residues,
+)
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import DensityMap, write_map
 from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.job import filter_by_fsc
-from kinesphere.reconstruction.kernel_volumes import Kernel, fit_kernel, kernel_map, toward_consensus
+from kinesphere.reconstruction.kernel_volumes import (
+    Kernel,
+    filter_shells,
+    fit_kernel,
+    kernel_map,
+    toward_consensus,
+    wiener_weight,
+)
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.problem import (
     HALVES,
@@ -72,7 +89,7 @@ class VolumeSettings:
             raise InputError("--fraction", f"{self.fraction:g} is not a fraction", "Use a number above 0, at most 1")
 
 
-class VolumeRun(ReconstructableRun, Protocol):
+class VolumeRun(ReconstructableRun, StructuresOfImages, Protocol):
     """A finished run whose latents have covariances."""
 
     @property
@@ -116,14 +133,22 @@ def make_volumes(run: VolumeRun, settings: VolumeSettings, folder: Path) -> dict
         for stale in folder.glob("kernel_[0-9]*.mrc"):  # of other settings, perhaps more of them
             stale.unlink()
         maker = VolumeMaker(run, problem, lambda _: flag.raise_if_requested())
-        rows = []
+        rows, volumes = [], []
         for number in range(len(targets[1])):
             name = f"kernel_{number + 1:02d}"
             console.print(f"Backprojecting {name}", highlight=False)
             places = {half: targets[half][number] for half in HALVES}
-            row = _write_volume(maker.at(places, settings.fraction), name, folder, problem.frame)
+            volumes.append(maker.at(places, settings.fraction))
+            row = _write_volume(volumes[-1], name, folder, problem.frame)
             rows.append({**row, "target": [places[half].tolist() for half in HALVES]})
-        summary = {"volumes": rows, "settings": asdict(settings), "fingerprint": fingerprint}
+        residues = maker.follow_structures(volumes)
+        write_residues(folder / "residues.csv", run.model, residues)
+        summary = {
+            "volumes": rows,
+            "residues": summarise(residues),
+            "settings": asdict(settings),
+            "fingerprint": fingerprint,
+        }
         _write_table(folder / "volumes.csv", rows)
         with atomic_write(folder / _SUMMARY) as temporary:
             temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -195,10 +220,14 @@ def _parse(text: str, n_dimensions: int) -> Float[np.ndarray, "1 d"]:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """One volume of the latent space: half maps from the images near it, and their sum drawn to the consensus."""
+    """One volume of the latent space: half maps from the images near it, and their mean drawn to the consensus.
+
+    `difference` is that mean, before it is filtered, minus the consensus.
+    """
 
     half_maps: tuple[Float[np.ndarray, "n n n"], Float[np.ndarray, "n n n"]]
     merged: Float[np.ndarray, "n n n"]
+    difference: Float[np.ndarray, "n n n"]
     curves: FscCurves
     alone: FscCurves
     differences: FscCurves
@@ -222,7 +251,7 @@ class VolumeMaker:
         self.run, self.problem, self._advance = run, problem, advance
         self._images = {half: _images(problem, half) for half in HALVES}
         self._consensus = {half: self._map(half, np.ones(len(problem.rows(half)))) for half in HALVES}
-        self._mask = automatic_mask(0.5 * (self._consensus[1] + self._consensus[2]), problem.grid.pixel_size_angstrom)
+        self._mask = automatic_mask(self.consensus, problem.grid.pixel_size_angstrom)
 
     def at(self, places: Mapping[int, Float[np.ndarray, " d"]], fraction: float) -> Volume:
         """Make the volume at a place of each half set's latent space.
@@ -251,9 +280,40 @@ class VolumeMaker:
             for half, density in zip(HALVES, (first, second), strict=True)
         ]
         curves = self._compare(drawn[0], drawn[1])
-        merged = filter_by_fsc(0.5 * (drawn[0] + drawn[1]), curves.corrected)
-        alone = self._compare(first, second)
-        return Volume((first, second), merged, curves, alone, differences, (kernels[0], kernels[1]))
+        mean = 0.5 * (drawn[0] + drawn[1])
+        return Volume(
+            half_maps=(first, second),
+            merged=filter_by_fsc(mean, curves.corrected),
+            difference=mean - self.consensus,
+            curves=curves,
+            alone=self._compare(first, second),
+            differences=differences,
+            kernels=(kernels[0], kernels[1]),
+        )
+
+    @property
+    def consensus(self) -> Float[np.ndarray, "n n n"]:
+        """(n, n, n) from all images, neither masked nor filtered."""
+        return 0.5 * (self._consensus[1] + self._consensus[2])
+
+    def follow_structures(self, volumes: Sequence[Volume]) -> ResidueAgreement:
+        """Ask around each residue whether densities of some volumes change as the structures do."""
+        problem, box, pixel = self.problem, self.problem.grid.box, self.problem.grid.pixel_size_angstrom
+        rows = np.concatenate([problem.rows(half) for half in HALVES])
+        all_weights = np.concatenate([np.full(len(problem.rows(half)), 1 / len(problem.rows(half))) for half in HALVES])
+        still, mean_structure = implied_volume(self.run, rows, all_weights, box, pixel)
+        gain = fitting_gain(still, self.consensus)
+        expected, moved = [], np.zeros(len(mean_structure))
+        for volume in volumes:
+            weight = np.concatenate([kernel.weight / kernel.weight.sum() for kernel in volume.kernels])
+            implied, structure = implied_volume(self.run, rows, weight, box, pixel)
+            expected.append(filter_shells(implied - still, gain * wiener_weight(volume.differences.corrected)))
+            moved += ((structure - mean_structure) ** 2).sum(axis=1) / len(volumes)
+        resolution = max(volume.differences.resolution_angstrom for volume in volumes)
+        radius = comparison_radius_px(resolution, pixel)
+        place = (mean_structure - self.run.centre_angstrom) / pixel + box // 2
+        correlation = agreement([volume.difference for volume in volumes], expected, place, radius)
+        return ResidueAgreement(correlation, np.sqrt(moved), radius * pixel)
 
     def _map(self, half: int, weight: Float[np.ndarray, " images"]) -> Float[np.ndarray, "n n n"]:
         return kernel_map(self._images[half], self.problem.rows(half), weight, self._advance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -35,4 +36,16 @@ def run(options: VolumesOptions) -> None:
         first, second = row["n_effective"]
         numbers = f"{first:8.0f} + {second:<7.0f} {row['resolution_angstrom']:13.2f} {row['mean_fsc']:10.3f}"
         console.print(f"{row['name']:<10} {numbers}", highlight=False)
+    console.print(_about(summary["residues"]), highlight=False)
     console.print(f"Half maps and maps are in {folder}.", highlight=False)
+
+
+def _about(residues: dict[str, Any]) -> str:
+    """Say whether the density follows the structures."""
+    if residues["n_moving"] == 0:
+        return "No residue moves by more than 1 Å between these volumes: there is no change to compare."
+    return (
+        f"Where structures move by more than 1 Å, densities change as they do with a correlation of "
+        f"{residues['correlation_moving_median']:.2f} (median of {residues['n_moving']} residues); for "
+        f"{residues['n_moving_unsupported']} it is below 0.5: there the motion may be the model's doing (residues.csv)."
+    )

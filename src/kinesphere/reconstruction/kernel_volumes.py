@@ -177,9 +177,19 @@ def toward_consensus(
     ndarray
         (n, n, n).
     """
-    box = kernel.shape[0]
-    agreed = np.clip(difference_fsc, 0.0, 1.0)
-    weight = np.append(2.0 * agreed / (1.0 + agreed), 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
-    difference = fft.rfftn((kernel - consensus).astype(np.float64)) * weight
-    result: NDArray[np.float64] = consensus + fft.irfftn(difference, s=kernel.shape)
+    result: NDArray[np.float64] = consensus + filter_shells(kernel - consensus, wiener_weight(difference_fsc))
     return result.astype(np.float32)
+
+
+def wiener_weight(fsc: Float[np.ndarray, " shells"]) -> Float[np.ndarray, " shells"]:
+    """Give the part of the mean of two half sets that is signal, 2F / (1 + F); F below 0 counts as 0."""
+    agreed = np.clip(fsc, 0.0, 1.0)
+    return 2.0 * agreed / (1.0 + agreed)
+
+
+def filter_shells(density: Float[np.ndarray, "n n n"], weight: Float[np.ndarray, " shells"]) -> NDArray[np.float64]:
+    """Multiply each shell s of a map by weight[s]; shells beyond (n // 2,) go."""
+    box = density.shape[0]
+    gain = np.append(weight, 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
+    filtered: NDArray[np.float64] = fft.irfftn(fft.rfftn(density.astype(np.float64)) * gain, s=density.shape)
+    return filtered
