@@ -16,6 +16,7 @@ from kinesphere import load
 from kinesphere.inference.run import Run
 from kinesphere.io.structure import read_model
 from kinesphere.runtime import console, set_threads
+from kinesphere.validation.leakage import leakage_scores
 from kinesphere.validation.scores import ScoreSettings, score
 from kinesphere.validation.truth import read_truth
 
@@ -53,6 +54,9 @@ def run(options: EvaluateOptions) -> None:
             options.settings,
             lambda done, everything: progress.update(task, advance=done, total=everything),
         )
+    particles, latents = finished.particles, finished.latents
+    defocus = 0.5 * (particles.defocus_u_angstrom + particles.defocus_v_angstrom)
+    scores |= leakage_scores(latents.mean, latents.half, particles.rotation, defocus)
     if scores["n_residues"] < scores["n_truth_residues"]:
         console.print(
             f"The model has {scores['n_residues']} of the truth's {scores['n_truth_residues']} residues; "

@@ -18,6 +18,7 @@ from kinesphere.motion.reference import BeadPlacement
 from kinesphere.validation.boundaries import boundary_distances
 from kinesphere.validation.calibration import calibration_scores
 from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
+from kinesphere.validation.geometry import geometry_scores
 from kinesphere.validation.groups import Distance, measure_all, parse_distance
 from kinesphere.validation.metrics import MainMotion, amplitude, pearson, rms, rmsd, spearman
 from kinesphere.validation.modes import mode_scores
@@ -119,18 +120,22 @@ def _structure_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
     nominal = case.run.model.centres_angstrom
     still = rmsd(case.truth.ca_states, nominal[case.rows])[case.truth.state]
     some = sample_images(len(still), 1, seed=0, limit=_IMAGES_FOR_CLASHES)
-    clashes = count_clashes(case.run.residues(some), case.run.model)
+    structures = case.run.residues(some)
+    clashes = count_clashes(structures, case.run.model)
     clashes_of_model = int(count_clashes(nominal[None], case.run.model)[0])
     found, unmoved = float(np.median(predictions.rmsd)), float(np.median(still))
     return {
         "ca_rmsd_median": found,
+        "ca_rmsd_quartiles": np.percentile(predictions.rmsd, [25, 75]).tolist(),
         "ca_rmsd_superposed_median": float(np.median(predictions.superposed_rmsd)),
         "still_rmsd_median": unmoved,
+        "still_rmsd_quartiles": np.percentile(still, [25, 75]).tolist(),
         "rmsd_ratio": found / unmoved if unmoved > 0 else float("nan"),
         "moved_median": float(np.median(predictions.moved)),
         "motion_spread_median": float(np.median(predictions.spread)),
         "clashes": float(np.median(clashes)) - clashes_of_model,
         "clashes_model": clashes_of_model,
+        **geometry_scores(case.run.model, structures),
     }
 
 
@@ -182,6 +187,7 @@ def _distance_scores(
         {
             **({} if prefix else {"distance": distance.text}),
             f"{prefix}r": pearson(found[:, column], true[:, column]),
+            f"{prefix}spearman": spearman(found[:, column], true[:, column]),
             f"{prefix}amplitude": amplitude(found[:, column], true[:, column]),
             f"{prefix}rms_error_angstrom": rms(found[:, column] - true[:, column]),
         }
@@ -196,12 +202,26 @@ def _add_ideal_scores(scores: dict[str, Any], case: _Case, predictions: Predicti
     pairs = zip(expected.T, truth.coordinate[images].T, strict=True)
     scores["ideal_n"] = len(images)
     scores["ideal_ca_rmsd_median"] = float(np.median(ideal.rmsd(truth)))
+    scores["fraction_of_ideal_ca_rmsd"] = _ratio(
+        scores["ideal_ca_rmsd_median"], float(np.median(predictions.rmsd[images]))
+    )
     scores["ideal_r_coordinate"] = [pearson(found, true) for found, true in pairs]
+    found_pairs = zip(predictions.coordinate[images].T, truth.coordinate[images].T, strict=True)
+    scores["fraction_of_ideal_r_coordinate"] = [
+        _ratio(pearson(found, true), limit)
+        for (found, true), limit in zip(found_pairs, scores["ideal_r_coordinate"], strict=True)
+    ]
     true_motion = case.true_main_motion()[images]
     limit = pearson(ideal.expect(case.motion.project(truth.ca_states)), true_motion)
     scores["ideal_r_main_motion"] = limit
     scores["fraction_of_ideal"] = pearson(predictions.main_motion[images], true_motion) / limit
     expected_distances = ideal.expect(measure_all(case.distances, truth.ca_states))
     limits = _distance_scores(case.distances, expected_distances, case.true_distances()[images], "ideal_")
-    for entry, limit_entry in zip(scores["distances"], limits, strict=True):
+    on_same = _distance_scores(case.distances, predictions.distances[images], case.true_distances()[images])
+    for entry, limit_entry, same in zip(scores["distances"], limits, on_same, strict=True):
         entry.update(limit_entry)
+        entry["fraction_of_ideal"] = _ratio(same["r"], limit_entry["ideal_r"])
+
+
+def _ratio(value: float, limit: float) -> float:
+    return value / limit if limit else float("nan")
