@@ -72,6 +72,16 @@ class ForwardModel:
         if len(self._plans) == 1 and states.device.type == "cpu":
             amplitude = self.amplitude.detach().flatten()
             return inner_products(states, rotation, amplitude, self._plans[0], gain, data)
+        return self.inner_products_at_once(states, rotation, gain, data)
+
+    def inner_products_at_once(
+        self,
+        states: Float[Tensor, "k p 3"],
+        rotation: Float[Tensor, "b 3 3"],
+        gain: Float[Tensor, "b m"],
+        data: Complex[Tensor, "b m"],
+    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """`inner_products` of all images in one go: for a GPU, and for several widths."""
         points = project_states(states, rotation)
         factor = self.structure_factor(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
         model, template = factor * gain[:, None], data[:, None]
