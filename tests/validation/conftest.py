@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from kinesphere.simulate.ensembles import Ensemble, adenylate_kinase
 from kinesphere.validation.truth import Truth
 
 N_IMAGES = 240
+BOX, PIXEL = 32, 3.0
 
 
 class GivenRun(Run):
@@ -26,7 +28,8 @@ class GivenRun(Run):
     def __init__(self, path: Path, model: AtomicModel, states: np.ndarray, latents: LatentTable) -> None:
         self.path, self.latents, self.states = path, latents, states
         vars(self)["model"] = model  # takes the place of the cached property
-        self.centre_angstrom = np.zeros(3)
+        self.centre_angstrom = model.centres_angstrom.mean(axis=0)
+        vars(self)["particles"] = SimpleNamespace(optics=[SimpleNamespace(box_px=BOX, pixel_size_angstrom=PIXEL)])
         self.config: dict[str, Any] = {"training": {"images": {}}}
         self.error = np.zeros(3)
 

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from kinesphere import load
 from kinesphere.inference.run import Run
 from kinesphere.io.structure import read_model
+from kinesphere.report.score_table import score_table
 from kinesphere.runtime import console, set_threads
 from kinesphere.validation.leakage import leakage_scores
 from kinesphere.validation.scores import ScoreSettings, score
@@ -40,7 +41,7 @@ class EvaluateOptions:
 
 
 def run(options: EvaluateOptions) -> None:
-    """Print the scores as one JSON object on standard output; everything else goes to standard error."""
+    """Print the scores as one JSON object on standard output; everything else, a table too, goes to standard error."""
     set_threads(options.threads)
     truth = read_truth(options.truth)
     finished: Run = load(options.run)
@@ -62,6 +63,7 @@ def run(options: EvaluateOptions) -> None:
             f"The model has {scores['n_residues']} of the truth's {scores['n_truth_residues']} residues; "
             "the others are not scored."
         )
+    console.print(score_table(scores))
     sys.stdout.write(json.dumps(plain(scores), indent=1, allow_nan=False) + "\n")
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel
 from kinesphere.simulate.hinges import select_residues
+from kinesphere.validation.metrics import amplitude, pearson, rms, spearman
 
 _OPTION = "--distance"
 _FORM = "Write two groups of residues with a / between them, as in A:122-159/A:1-29,A:60-121"
@@ -73,6 +74,19 @@ def parse_distance(text: str, model: AtomicModel, rows: Int[np.ndarray, " residu
         raise InputError(_OPTION, f"'{text}' cannot be read", _FORM)
     first, second = (_members(group, model, rows) for group in groups)
     return Distance(text, first, second)
+
+
+def distance_scores(found: Float[np.ndarray, "m d"], true: Float[np.ndarray, "m d"]) -> list[dict[str, float]]:
+    """Score each distance over the images: `r`, `spearman`, `amplitude` and `rms_error_angstrom`."""
+    return [
+        {
+            "r": pearson(one, other),
+            "spearman": spearman(one, other),
+            "amplitude": amplitude(one, other),
+            "rms_error_angstrom": rms(one - other),
+        }
+        for one, other in zip(found.T, true.T, strict=True)
+    ]
 
 
 def _members(group: str, model: AtomicModel, rows: Int[np.ndarray, " residues"]) -> Int[np.ndarray, " a"]:

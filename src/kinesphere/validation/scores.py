@@ -5,7 +5,7 @@ docs/scores.md says what each key means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +17,24 @@ from kinesphere.inference.run import Run
 from kinesphere.motion.reference import BeadPlacement
 from kinesphere.validation.boundaries import boundary_distances
 from kinesphere.validation.calibration import calibration_scores
-from kinesphere.validation.embedding import explained_variance, information_imbalance, neighbourhood_similarity
+from kinesphere.validation.embedding import (
+    IMAGES_FOR_NEIGHBOURS,
+    along_best_direction,
+    explained_variance,
+    information_imbalance,
+    neighbourhood_similarity,
+)
 from kinesphere.validation.geometry import geometry_scores
-from kinesphere.validation.groups import Distance, measure_all, parse_distance
-from kinesphere.validation.metrics import MainMotion, amplitude, pearson, rms, rmsd, spearman
+from kinesphere.validation.groups import Distance, distance_scores, measure_all, parse_distance
+from kinesphere.validation.limit import add_limits
+from kinesphere.validation.metrics import MainMotion, amplitude, pearson, rmsd, spearman
 from kinesphere.validation.modes import mode_scores
-from kinesphere.validation.observer import IdealObserver, observe_ideally
+from kinesphere.validation.observer import observe_ideally
 from kinesphere.validation.predictions import Predictions, predict
 from kinesphere.validation.truth import Truth
+from kinesphere.validation.volume_scores import fsc_scores
 
 _IMAGES_FOR_CLASHES = 300
-_IMAGES_FOR_NEIGHBOURS = 1500
 _IMAGES_FOR_BOUNDARIES = 60
 
 
@@ -108,12 +115,18 @@ def score(
         **mode_scores(run, shared, rows, case.motion, predictions.main_motion),
         **_latent_scores(case),
         **hinge,
-        "distances": _distance_scores(case.distances, predictions.distances, case.true_distances()),
+        "distances": [
+            {"distance": distance.text, **entry}
+            for distance, entry in zip(
+                distances, distance_scores(predictions.distances, case.true_distances()), strict=True
+            )
+        ],
     }
+    ideal = None
     if settings.ideal:
         ideal = observe_ideally(run, shared, rows, settings.ideal_images, settings.ideal_beads, advance)
-        _add_ideal_scores(scores, case, predictions, ideal)
-    return scores
+        add_limits(scores, shared, case.motion, distances, predictions, ideal)
+    return scores | fsc_scores(run, shared, rows, ideal)
 
 
 def _structure_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
@@ -158,14 +171,18 @@ def _latent_scores(case: _Case) -> dict[str, Any]:
     coordinate = case.truth.coordinate
     varying = coordinate.std(axis=0) > 0
     explained, similarity, imbalance = [], [], []
+    along = np.empty_like(coordinate, dtype=np.float64)
     for label in np.unique(half):
         rows = np.flatnonzero(half == label)
+        along[rows] = np.stack([along_best_direction(mean[rows], values) for values in coordinate[rows].T], axis=1)
         explained.append([explained_variance(mean[rows], values) for values in coordinate[rows].T])
         if varying.any() and len(rows) > 2:
-            some = rows[sample_images(len(rows), 1, seed=0, limit=_IMAGES_FOR_NEIGHBOURS)]
+            some = rows[sample_images(len(rows), 1, seed=0, limit=IMAGES_FOR_NEIGHBOURS)]
             similarity.append(neighbourhood_similarity(mean[some], coordinate[some]))
             imbalance.append(information_imbalance(mean[some], coordinate[some]))
     return {
+        "latent_r_coordinate": [pearson(*pair) for pair in zip(along.T, coordinate.T, strict=True)],
+        "latent_spearman_coordinate": [spearman(*pair) for pair in zip(along.T, coordinate.T, strict=True)],
         "latent_r2_coordinate": np.mean(explained, axis=0).tolist(),
         "neighbourhood_similarity": float(np.mean(similarity)) if similarity else float("nan"),
         "information_imbalance": np.mean(imbalance, axis=0).tolist() if imbalance else [float("nan")] * 2,
@@ -178,50 +195,3 @@ def _hinge_scores(run: Run, hinge: str) -> dict[str, float]:
     some = ours[sample_images(len(ours), 1, seed=0, limit=_IMAGES_FOR_BOUNDARIES)]
     found = boundary_distances(run.model, hinge, run.memberships.argmax(axis=1), run.residues(some))
     return {"hinge_nearest_boundary": found.nearest, "hinge_main_boundary": found.main}
-
-
-def _distance_scores(
-    distances: Sequence[Distance], found: Float[np.ndarray, "m d"], true: Float[np.ndarray, "m d"], prefix: str = ""
-) -> list[dict[str, Any]]:
-    return [
-        {
-            **({} if prefix else {"distance": distance.text}),
-            f"{prefix}r": pearson(found[:, column], true[:, column]),
-            f"{prefix}spearman": spearman(found[:, column], true[:, column]),
-            f"{prefix}amplitude": amplitude(found[:, column], true[:, column]),
-            f"{prefix}rms_error_angstrom": rms(found[:, column] - true[:, column]),
-        }
-        for column, distance in enumerate(distances)
-    ]
-
-
-def _add_ideal_scores(scores: dict[str, Any], case: _Case, predictions: Predictions, ideal: IdealObserver) -> None:
-    """Score the posterior means of the ideal observer, and the run on the same images as fractions of them."""
-    images, truth = ideal.images, case.truth
-    expected = ideal.expect(np.nan_to_num(truth.state_coordinate))
-    pairs = zip(expected.T, truth.coordinate[images].T, strict=True)
-    scores["ideal_n"] = len(images)
-    scores["ideal_ca_rmsd_median"] = float(np.median(ideal.rmsd(truth)))
-    scores["fraction_of_ideal_ca_rmsd"] = _ratio(
-        scores["ideal_ca_rmsd_median"], float(np.median(predictions.rmsd[images]))
-    )
-    scores["ideal_r_coordinate"] = [pearson(found, true) for found, true in pairs]
-    found_pairs = zip(predictions.coordinate[images].T, truth.coordinate[images].T, strict=True)
-    scores["fraction_of_ideal_r_coordinate"] = [
-        _ratio(pearson(found, true), limit)
-        for (found, true), limit in zip(found_pairs, scores["ideal_r_coordinate"], strict=True)
-    ]
-    true_motion = case.true_main_motion()[images]
-    limit = pearson(ideal.expect(case.motion.project(truth.ca_states)), true_motion)
-    scores["ideal_r_main_motion"] = limit
-    scores["fraction_of_ideal"] = pearson(predictions.main_motion[images], true_motion) / limit
-    expected_distances = ideal.expect(measure_all(case.distances, truth.ca_states))
-    limits = _distance_scores(case.distances, expected_distances, case.true_distances()[images], "ideal_")
-    on_same = _distance_scores(case.distances, predictions.distances[images], case.true_distances()[images])
-    for entry, limit_entry, same in zip(scores["distances"], limits, on_same, strict=True):
-        entry.update(limit_entry)
-        entry["fraction_of_ideal"] = _ratio(same["r"], limit_entry["ideal_r"])
-
-
-def _ratio(value: float, limit: float) -> float:
-    return value / limit if limit else float("nan")
