@@ -9,7 +9,7 @@ import pytest
 from kinesphere.analysis.ensemble import (
     count_clashes,
     decode_in_chunks,
-    main_motion_errors,
+    errors_along,
     residue_fluctuation,
     sample_images,
     structure_components,
@@ -41,7 +41,22 @@ def test_errors_of_a_linear_decoder_are_exact() -> None:
     rng = np.random.default_rng(2)
     mean, covariance = rng.normal(0, 1, (200, 2)), np.tile([[0.0625, 1.0], [1.0, 25.0]], (200, 1, 1))
     motions = structure_components(decode(mean).astype(np.float32), 1, seed=0)
-    assert main_motion_errors(decode, motions, mean, covariance) == pytest.approx(0.5, rel=1e-4)
+
+    def along(z: np.ndarray) -> np.ndarray:
+        return motions.project(decode(z).astype(np.float32))[:, 0]
+
+    assert errors_along(along, mean, covariance) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_errors_along_a_curved_ridge_are_those_across_it() -> None:
+    """Latents on a circle mean the same structure: the Gaussian of a long posterior leaves it, the error does not."""
+    mean = np.tile([[1.0, 0.0]], (5, 1))
+    covariance = np.tile(np.diag([0.01, 0.64]), (5, 1, 1))
+
+    def radius(z: np.ndarray) -> np.ndarray:
+        return np.hypot(z[:, 0], z[:, 1])
+
+    assert errors_along(radius, mean, covariance) == pytest.approx(0.1, rel=1e-6)
 
 
 def test_fluctuation_is_the_rms_displacement() -> None:

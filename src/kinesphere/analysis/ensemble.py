@@ -139,20 +139,17 @@ def structure_components(
     )
 
 
-def main_motion_errors(
-    decode: Decoder,
-    components: StructureComponents,
+def errors_along(
+    place: Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, " m"]],
     mean: Float[np.ndarray, "m d"],
     covariance: Float[np.ndarray, "m d d"],
 ) -> Float[np.ndarray, " m"]:
-    """Carry the latent errors of particles over to their position along the main motion.
+    """Carry the latent errors of particles over to their position along a motion.
 
     Parameters
     ----------
-    decode
-        Latents to residue centres.
-    components
-        Principal motions; the first is the main one.
+    place
+        Latents to positions along the motion, in Å RMS.
     mean
         (m, d) latents.
     covariance
@@ -162,12 +159,12 @@ def main_motion_errors(
     -------
     ndarray
         (m,) standard deviations in Å RMS: central differences of one standard deviation along each axis of the
-        posterior, added in quadrature.
+        posterior, added in quadrature. Where a posterior is a long, curved ridge of latents that mean nearly the same
+        structure, its Gaussian reaches beyond the ridge; both ends of an axis do so alike, and the difference does not.
     """
-    n_residues = len(components.mean)
     variance = np.zeros(len(mean))
     for step in standard_steps(covariance).transpose(2, 0, 1):
-        ends = [components.project(decode_in_chunks(decode, mean + s * step, n_residues))[:, 0] for s in (1, -1)]
+        ends = [place(mean + s * step) for s in (1, -1)]
         variance += ((ends[0] - ends[1]) / 2) ** 2
     return np.sqrt(variance)
 

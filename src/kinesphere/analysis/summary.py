@@ -21,7 +21,7 @@ from kinesphere.analysis.ensemble import (
     StructureComponents,
     count_clashes,
     decode_in_chunks,
-    main_motion_errors,
+    errors_along,
     residue_fluctuation,
     sample_images,
     structure_components,
@@ -223,12 +223,16 @@ def sample_ensemble(
     motions = structure_components(positions, N_STRUCTURE_COMPONENTS, seed).pointing_along(forwards)
     rows = sample_images(len(images), model.n_residues, seed, limit=ERROR_SAMPLE)
     clash_rows = sample_images(len(images), model.n_residues, seed, limit=CLASH_SAMPLE, max_bytes=4e7)
+
+    def along_main_motion(z: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+        return motions.project(decode_in_chunks(run.decode, z, model.n_residues))[:, 0]
+
     return Ensemble(
         images=images,
         positions=positions,
         motions=motions,
         error_rows=rows,
-        main_errors_angstrom=main_motion_errors(run.decode, motions, mean[images[rows]], covariance[images[rows]]),
+        main_errors_angstrom=errors_along(along_main_motion, mean[images[rows]], covariance[images[rows]]),
         fluctuation_angstrom=residue_fluctuation(positions),
         clashes=count_clashes(positions[clash_rows], model),
         model_clashes=int(count_clashes(model.centres_angstrom[None], model)[0]),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from kinesphere.analysis.ensemble import sample_images
 from kinesphere.analysis.errors import displacement_errors
 from kinesphere.inference.run import Run
 from kinesphere.validation.metrics import MainMotion, coverage
-from kinesphere.validation.predictions import main_motion_samples
+from kinesphere.validation.predictions import main_motion_errors
 from kinesphere.validation.truth import Truth
 
 MOVING_ANGSTROM = 1.0
 _IMAGES = 800
-_DRAWS = 50
 _PROBABILITIES = (0.68, 0.9, 0.95)
 
 
@@ -47,18 +46,14 @@ def calibration_scores(
         undefined = (*names, "posterior_coverage_90", "residue_coverage_90", "residue_coverage_90_moving")
         return dict.fromkeys(undefined, float("nan"))
     true = motion.project(truth.ca_states)[truth.state[images]]
-    samples = main_motion_samples(run, rows, motion, images, _DRAWS)
-    widened = samples + _unmodelled_draws(samples, run.unmodelled.collective_fraction)
+    found = motion.project(run.residues(images)[:, rows])
+    posterior = main_motion_errors(run, rows, motion, images)
+    error = np.hypot(posterior, run.unmodelled.collective_fraction * found.std())
     return {
-        **{name: coverage(widened, true, p) for name, p in zip(names, _PROBABILITIES, strict=True)},
-        "posterior_coverage_90": coverage(samples, true, 0.9),
+        **{name: coverage(found, error, true, p) for name, p in zip(names, _PROBABILITIES, strict=True)},
+        "posterior_coverage_90": coverage(found, posterior, true, 0.9),
         **_residue_scores(run, truth, rows, images),
     }
-
-
-def _unmodelled_draws(samples: Float[np.ndarray, "m draws"], fraction: float) -> Float[np.ndarray, "m draws"]:
-    amplitude = float(samples.mean(axis=1).std())
-    return fraction * amplitude * np.random.default_rng(1).standard_normal(samples.shape)
 
 
 def _residue_scores(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from kinesphere.analysis.ensemble import structure_components
 
@@ -124,12 +124,19 @@ def nearest_state(
     return nearest
 
 
-def coverage(samples: Float[np.ndarray, "m draws"], truth: Float[np.ndarray, " m"], probability: float) -> float:
-    """Fraction of truths inside the central interval of that probability of each image's samples.
+def coverage(
+    found: Float[np.ndarray, " m"], error: Float[np.ndarray, " m"], truth: Float[np.ndarray, " m"], probability: float
+) -> float:
+    """Fraction of truths inside the central interval of that probability of each image's Gaussian error.
 
-    A calibrated posterior covers `probability` of them, however few the draws: quantiles are at k / (draws + 1), which
-    is what the k-th smallest holds on average.
+    Parameters
+    ----------
+    found, error
+        (m,) what is said, and its standard deviation.
+    truth
+        (m,).
+    probability
+        What calibrated errors cover.
     """
-    tail = 50.0 * (1.0 - probability)
-    low, high = np.percentile(samples, [tail, 100.0 - tail], axis=1, method="weibull")
-    return float(np.mean((low <= truth) & (truth <= high)))
+    reach = norm.ppf(0.5 + 0.5 * probability) * error
+    return float(np.mean(np.abs(truth - found) <= reach))

@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float, Int
 
-from kinesphere.analysis.ensemble import chunks
-from kinesphere.analysis.latent import standard_steps
+from kinesphere.analysis.ensemble import chunks, errors_along
 from kinesphere.inference.run import Run
 from kinesphere.validation.groups import Distance, measure_all
 from kinesphere.validation.metrics import MainMotion, nearest_state, rmsd, superposed_rmsd
@@ -92,15 +91,10 @@ def predict(
     return Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def main_motion_samples(
-    run: Run,
-    rows: Int[np.ndarray, " residues"],
-    motion: MainMotion,
-    images: Int[np.ndarray, " m"],
-    n_draws: int,
-    seed: int = 0,
-) -> Float[np.ndarray, "m draws"]:
-    """Draw positions along the true main motion from the latent posterior of some images.
+def main_motion_errors(
+    run: Run, rows: Int[np.ndarray, " residues"], motion: MainMotion, images: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    """Carry the latent posterior of some images over to the true main motion.
 
     Parameters
     ----------
@@ -108,27 +102,22 @@ def main_motion_samples(
         As for `predict`.
     images
         (m,) rows of the particle set.
-    n_draws
-        Draws an image, from the Gaussian of its latent mean and covariance.
-    seed
-        Of the draws.
 
     Returns
     -------
     ndarray
-        (m, n_draws) in Å RMS.
+        (m,) standard deviations in Å RMS.
     """
-    latents, generator = run.latents, np.random.default_rng(seed)
-    noise = generator.standard_normal((len(images), n_draws, latents.mean.shape[1]))
-    steps = standard_steps(latents.covariance[images])
-    z = latents.mean[images, None] + noise @ steps.swapaxes(1, 2)
-    samples = np.empty((len(images), n_draws))
+    latents, errors = run.latents, np.empty(len(images))
     for half in np.unique(latents.half[images]):
-        chosen = np.flatnonzero(latents.half[images] == half)
-        for part in chunks(chosen, n_draws * run.model.n_residues):
-            decoded = run.decode(z[part].reshape(-1, z.shape[2]), int(half))[:, rows]
-            samples[part] = motion.project(decoded).reshape(len(part), n_draws)
-    return samples
+
+        def place(z: Float[np.ndarray, "c d"], half: int = int(half)) -> Float[np.ndarray, " c"]:
+            return motion.project(run.decode(z, half)[:, rows])
+
+        for part in chunks(np.flatnonzero(latents.half[images] == half), run.model.n_residues):
+            mean = latents.mean[images[part]].astype(np.float64)
+            errors[part] = errors_along(place, mean, latents.covariance[images[part]])
+    return errors
 
 
 def _structures(
