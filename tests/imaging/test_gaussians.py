@@ -13,12 +13,10 @@ from kinesphere.imaging.gaussians import (
     RenderGrid,
     RenderPlan,
     gaussian_envelope,
-    inner_products,
     render_coefficients,
     render_exact,
     render_points,
 )
-from kinesphere.imaging.pose import project_states
 
 Projector = Callable[..., torch.Tensor]
 
@@ -200,19 +198,3 @@ def test_oversampled_grid_is_large_enough_and_quick() -> None:
         assert spread % 2 == 0
         assert 1.5 * box <= spread <= 3.0 * box
     assert RenderGrid(100, 1.5).spread_pixel_angstrom == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("radius_angstrom", [8.0, 40.0])
-def test_inner_products_are_those_of_rendered_coefficients(radius_angstrom: float) -> None:
-    """Of a molecule in the middle of the box, of which some rows stay empty; and of one that reaches beyond it."""
-    grid, amplitude = RenderGrid(32, PIXEL_ANGSTROM), amplitudes(60)
-    row, column = torch.tensor([0, 3, -5, 7, -1]), torch.tensor([1, 0, 2, 9, 4])
-    plan = RenderPlan.of_frequencies(grid, row, column)
-    states = radius_angstrom * torch.nn.functional.normalize(torch.randn(3, 60, 3), dim=2)
-    rotation = torch.linalg.qr(torch.randn(2, 3, 3)).Q
-    points = project_states(states, rotation)
-    gain, data = 0.5 + torch.rand(2, 5), torch.randn(2, 5, dtype=torch.complex64)
-    cross, power = inner_products(states, rotation, amplitude, plan, gain, data)
-    model = gain[:, None] * render_coefficients(points.flatten(0, 1), amplitude, plan).reshape(2, 3, 5)
-    torch.testing.assert_close(cross, (data.conj()[:, None] * model).real.sum(-1), rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(power, (model.abs() ** 2).sum(-1), rtol=1e-4, atol=1e-3)

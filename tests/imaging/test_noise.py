@@ -63,6 +63,22 @@ def test_weights_of_conformations_share_out_an_image() -> None:
     torch.testing.assert_close(found.variance, expected.variance)
 
 
+def test_images_and_their_pairs_in_one_go_add_up_to_the_same_sums() -> None:
+    """Two to three pairs an image, of two groups, on part of the band."""
+    keep = len(BAND.coarser(8))
+    group, factor, data = (values[:40] for values in simulate(40))
+    transfer, image = torch.randn(40, keep), torch.arange(100) % 40
+    weight, factor = torch.rand(100), factor[image][:, :keep] * torch.randn(100, 1)
+    expected, found = ShellStatistics(BAND, 2), ShellStatistics(BAND, 2)
+    expected.add_data(group, data[:, :keep])
+    expected.add_model(group[image], data[image][:, :keep], transfer[image] * factor, weight)
+    found.add_batch(group, data[:, :keep], transfer, factor, image, weight)
+    for name in ("data", "cross", "model", "count"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3)
+    assert float(found.model[:, 8].min()) > 0
+    assert float(found.count[:, 9:].max()) == 0
+
+
 def test_residual_power_is_that_of_the_difference() -> None:
     group, model, data = simulate(60)
     found = estimate(group, model, data)

@@ -7,16 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kinesphere.imaging.spreading import (
-    compare,
-    compare_reference,
-    gather_gradient,
-    gather_gradient_reference,
-    spread,
-    spread_reference,
-    spread_states,
-    spread_states_reference,
-)
+from kinesphere.imaging.spreading import gather_gradient, gather_gradient_reference, spread, spread_reference
 
 SIZE = 20
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14}
@@ -45,17 +36,6 @@ def test_compiled_spreading_equals_its_reference(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.sum((1, 2)), amplitude.sum().expand(3))
 
 
-@pytest.mark.parametrize(("rows", "radius_px"), [(SIZE, 15.0), (12, 3.9)])
-def test_structures_are_projected_and_spread_onto_the_rows_they_reach(rows: int, radius_px: float) -> None:
-    """In the middle of the grid, and across its edges where all rows are asked for."""
-    states = radius_px * torch.nn.functional.normalize(torch.randn(3, 150, 3, dtype=torch.float64), dim=2)
-    frame = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q[:, :2]
-    amplitude = torch.linspace(0.5, 2.0, 150, dtype=torch.float64)
-    found = spread_states(states, frame, amplitude, SIZE, rows)
-    torch.testing.assert_close(found, spread_states_reference(states, frame, amplitude, SIZE, rows))
-    torch.testing.assert_close(found.sum((1, 2)), amplitude.sum().expand(3))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_compiled_gradient_equals_its_reference(dtype: torch.dtype) -> None:
     where, amplitude = points(dtype), torch.linspace(0.5, 2.0, 40, dtype=dtype)
@@ -74,14 +54,6 @@ def test_gradient_is_that_of_automatic_differentiation() -> None:
     by_position, by_amplitude = gather_gradient(where.detach(), amplitude.detach(), gradient)
     torch.testing.assert_close(by_position, where.grad)
     torch.testing.assert_close(by_amplitude.sum(0), amplitude.grad)
-
-
-def test_comparison_equals_its_reference() -> None:
-    transform, template = torch.randn(5, 60, dtype=torch.complex64), torch.randn(30, dtype=torch.complex64)
-    index, squared_gain = torch.randperm(60)[:30], torch.rand(30)
-    found = compare(transform, index, template, squared_gain)
-    for one, other in zip(found, compare_reference(transform, index, template, squared_gain), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("two_threads")

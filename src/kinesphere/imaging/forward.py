@@ -9,9 +9,10 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
+from kinesphere.imaging.comparison import compare_pairs, inner_products
 from kinesphere.imaging.ctf import CtfParameters, evaluate_ctf_at
-from kinesphere.imaging.gaussians import RenderPlan, gaussian_envelope, inner_products, render_coefficients
-from kinesphere.imaging.pose import project_states
+from kinesphere.imaging.gaussians import RenderPlan, gaussian_envelope, render_coefficients
+from kinesphere.imaging.pose import project_points, project_states
 
 
 class ForwardModel:
@@ -68,10 +69,8 @@ class ForwardModel:
         data: Complex[Tensor, "b m"],
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose; no gradient."""
-        # on a GPU one image at a time would leave it waiting for the next launch: there all go at once
-        if len(self._plans) == 1 and states.device.type == "cpu":
-            amplitude = self.amplitude.detach().flatten()
-            return inner_products(states, rotation, amplitude, self._plans[0], gain, data)
+        if self._is_compiled(states):
+            return inner_products(states, rotation, self.amplitude.detach().flatten(), self._plans[0], gain, data)
         return self.inner_products_at_once(states, rotation, gain, data)
 
     def inner_products_at_once(
@@ -87,6 +86,38 @@ class ForwardModel:
         model, template = factor * gain[:, None], data[:, None]
         cross = (template.real * model.real + template.imag * model.imag).sum(2)
         return cross, (model.real**2 + model.imag**2).sum(2)
+
+    def compare(
+        self,
+        states: Float[Tensor, "k p 3"],
+        rotation: Float[Tensor, "b 3 3"],
+        gain: Float[Tensor, "b m"],
+        data: Complex[Tensor, "b m"],
+        image: Int[Tensor, " q"],
+        state: Int[Tensor, " q"],
+    ) -> tuple[Float[Tensor, " q"], Float[Tensor, " q"], Complex[Tensor, "q m"]]:
+        """Compare chosen pairs of an image and a structure, differentiable in structures and amplitudes.
+
+        Returns
+        -------
+        tuple
+            Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of each pair (q,), and the structure factors (q, m).
+        """
+        if self._is_compiled(states):
+            return compare_pairs(states, rotation, self.amplitude.flatten(), self._plans[0], gain, data, image, state)
+        return self.compare_reference(states, rotation, gain, data, image, state)
+
+    def compare_reference(
+        self, states: Tensor, rotation: Tensor, gain: Tensor, data: Tensor, image: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`compare` in torch: on a GPU, for several widths, and as the reference."""
+        factor = self.structure_factor(project_points(states.index_select(0, state), rotation[image]))
+        model, wanted = factor * gain.index_select(0, image), data.index_select(0, image)
+        cross = (wanted.real * model.real + wanted.imag * model.imag).sum(1)
+        return cross, (model.real**2 + model.imag**2).sum(1), factor
+
+    def _is_compiled(self, states: Tensor) -> bool:
+        return len(self._plans) == 1 and states.device.type == "cpu"
 
     def transfer(self, ctf: CtfParameters) -> Float[Tensor, "b m"]:
         """CTF of each image on the band."""

@@ -20,14 +20,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from kinesphere.fourier import fourier_grid
-from kinesphere.imaging.spreading import (
-    KERNEL_WIDTH,
-    compare,
-    gather_gradient,
-    kernel_transform,
-    spread,
-    spread_states,
-)
+from kinesphere.imaging.spreading import gather_gradient, kernel_transform, spread
 
 _OVERSAMPLING = 1.5
 _LARGEST_FAVOURED_POWER = 128
@@ -123,6 +116,15 @@ class RenderPlan:
     repeated: Bool[Tensor, " m"]
     n_columns: int
 
+    @functools.cached_property
+    def runs(self) -> tuple[Int[Tensor, " m"], Int[Tensor, "r two"]]:
+        """Order of the coefficients by where they are, and the stretches without gaps then: (first, number) of each."""
+        order = torch.argsort(self.index)
+        place = self.index[order]
+        starts = torch.cat([torch.ones(1, dtype=torch.bool), place[1:] != place[:-1] + 1]).nonzero()[:, 0]
+        lengths = torch.diff(starts, append=torch.tensor([len(place)]))
+        return order, torch.stack([place[starts], lengths], 1)
+
     @classmethod
     def of_frequencies(
         cls,
@@ -189,64 +191,6 @@ def render_coefficients(
     return rendered
 
 
-@torch.no_grad()
-def inner_products(
-    states: Float[Tensor, "k p 3"],
-    rotation: Float[Tensor, "b 3 3"],
-    amplitude: Float[Tensor, " p"],
-    plan: RenderPlan,
-    gain: Float[Tensor, "b m"],
-    data: Complex[Tensor, "b m"],
-) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-    """Compare every image with the renderings of k shared structures, none of which is kept; no gradient.
-
-    Parameters
-    ----------
-    states
-        (n_states, n_points, 3) xyz in Å, the centre of the box at zero.
-    rotation
-        (n_images, 3, 3) R of each image.
-    amplitude
-        (n_points,) integrated intensity of each point.
-    plan
-        The coefficients.
-    gain
-        (n_images, m) factor on each coefficient of a rendering, which makes it the model of an image.
-    data
-        (n_images, m) coefficients of the images.
-
-    Returns
-    -------
-    tuple
-        Re⟨data, model⟩ and ⟨model, model⟩, each (n_images, n_states).
-    """
-    states_px = states / plan.grid.spread_pixel_angstrom
-    amplitude, total = amplitude.to(states_px), (gain * plan.factor.to(gain.dtype))
-    template, rows = total * data, _rows_reached(states_px, plan.grid.spread_box)
-    pages = _blocks(states_px, plan.grid.spread_box)
-    cross, power = zip(
-        *(
-            compare(
-                _transform_rows(spread_states(page, frame, amplitude, plan.grid.spread_box, rows), plan).flatten(1),
-                plan.index,
-                template[image],
-                total[image] ** 2,
-            )
-            for image, frame in enumerate(rotation[:, :, :2].to(states_px))
-            for page in pages
-        ),
-        strict=True,
-    )
-    shape = (len(rotation), len(states))
-    return torch.cat(cross).reshape(shape), torch.cat(power).reshape(shape)
-
-
-def _rows_reached(states_px: Tensor, size: int) -> int:
-    """Even number of rows of the grid that structures reach, however they are turned; not more than there are."""
-    radius = float(states_px.square().sum(-1).max().sqrt()) if states_px.numel() else 0.0
-    return min(2 * (math.ceil(radius) + KERNEL_WIDTH // 2 + 1), size) if math.isfinite(radius) else size
-
-
 @functools.lru_cache(maxsize=16)
 def _half_plane_plan(grid: RenderGrid, device: torch.device) -> RenderPlan:
     ky, kx = fourier_grid(grid.box, device=device, dtype=torch.float64)
@@ -307,15 +251,6 @@ def _transform(points_px: Tensor, amplitude: Tensor, plan: RenderPlan) -> Tensor
     """Transform of spread points (b, n_columns, size), indexed [kx, ky]; the spline's transform is still on it."""
     rows = torch.fft.rfft(spread(points_px, amplitude, plan.grid.spread_box))[..., : plan.n_columns]
     return torch.fft.fft(rows.transpose(1, 2).contiguous())  # contiguous is 3 times quicker
-
-
-def _transform_rows(rows: Tensor, plan: RenderPlan) -> Tensor:
-    """`_transform` of grids of which only the rows about y = 0 are not empty, y = −rows / 2 first."""
-    half, size = rows.shape[1] // 2, plan.grid.spread_box
-    found = torch.fft.rfft(rows)[..., : plan.n_columns].transpose(1, 2)
-    columns = found.new_zeros(len(rows), plan.n_columns, size)
-    columns[..., :half], columns[..., size - half :] = found[..., half:], found[..., :half]
-    return torch.fft.fft(columns)
 
 
 def _adjoint_transform(gradient: Tensor, plan: RenderPlan) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kinesphere.imaging.forward import ForwardModel, shell_values
 from kinesphere.imaging.noise import SignalAndNoise
-from kinesphere.imaging.pose import project_points
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import ParticleBatch
 from kinesphere.motion.base import Motion
@@ -117,11 +116,8 @@ class Likelihood:
         tuple
             (q,) log-likelihoods, (q, m) structure factors without CTF.
         """
-        points = project_points(positions.index_select(0, state), prepared.batch.rotation[image])
-        factor = self.forward.structure_factor(points)
-        model, data = factor * prepared.gain.index_select(0, image), prepared.data.index_select(0, image)
-        cross = (data.real * model.real + data.imag * model.imag).sum(1)
-        power = (model.real**2 + model.imag**2).sum(1)
+        images = (prepared.batch.rotation, prepared.gain, prepared.data)
+        cross, power, factor = self.forward.compare(positions, *images, image, state)
         return self.objective.log_likelihood(cross, power, prepared.norm[image], self.n_values), factor
 
     @torch.no_grad()

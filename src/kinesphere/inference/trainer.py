@@ -339,10 +339,8 @@ class Trainer:
         }
         for key, value in sums.items():
             self.progress.totals[key] += value
-        image = proposal.image
-        self.statistics.add_data(batch.group, batch.data)
-        model = prepared.transfer[image] * compared.factor
-        self.statistics.add_model(batch.group[image], batch.data[image], model, proposal.weight)
+        pairs = (compared.factor, proposal.image, proposal.weight)
+        self.statistics.add_batch(batch.group, batch.data, prepared.transfer, *pairs)
 
     def _update_signal(self, likelihood: Likelihood) -> None:
         """Estimate signal and noise from the images since the last update; shells beyond the stage stay as they are."""
