@@ -303,7 +303,7 @@ class Trainer:
             some = some.to(self.device)
             z = proposal.z[some]
             # where y⁰ is what is rendered, the structures are there already
-            structures = positions[some] if self.motion.learns_reference else self.motion(z)
+            structures = positions.index_select(0, some) if self.motion.learns_reference else self.motion(z)
             total = total + self.model.restraints.energy(structures).mean()
             strain = self.motion.strain(z[:_STRUCTURES_STRAINED], self.generator)
             total = total if strain is None else total + strain.mean()

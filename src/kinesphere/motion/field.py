@@ -141,8 +141,8 @@ class FieldMotion(Motion):
 class SeparableField(FieldMotion):
     """δ(z, x) = Σ_m w_m(x) [R_m(z) (x − p_m) + p_m + t_m(z) − x]: parts that move rigidly, blended smoothly.
 
-    In the form Σ_k a_k(z) φ_k(x), the φ are the blending weights w_m(x) and their products with the components of
-    x − p_m, the a translations and the entries of R_m − 1. The weights are normalised Gaussians about learnt centres:
+    In the form Σ_k a_k(z) φ_k(x), the φ are the blending weights w_m(x) and their products with the components of x,
+    the a translations and the entries of R_m − 1. The weights are normalised Gaussians about learnt centres:
     a partition of unity, so that what lies outside all parts moves with the nearest, and between two the field turns
     from one rigid motion to the other over a distance of the order of the parts' size. What moves rigidly keeps its
     distances exactly, however far it turns; eq. 13 has only the boundaries left to restrain.
@@ -180,8 +180,12 @@ class SeparableField(FieldMotion):
         """Blending weights w_m of the parts at any points, rows adding up to 1."""
         centres = self.start + self.spacing[:, None] * self.offset
         width = 0.5 * self.spacing * torch.exp(_LARGEST_LOG * torch.tanh(self.log_width / _LARGEST_LOG))
-        squared = (points[:, None] - centres).square().sum(-1)
-        return torch.softmax(-0.5 * squared / width**2, dim=1)
+        # −½ |x − c|² / width², multiplied out: one matrix product, no array of differences
+        sharpness = 0.5 / width**2
+        of_part = torch.stack([-sharpness, -sharpness * centres.square().sum(1)])
+        linear = points @ (2.0 * sharpness[:, None] * centres).T
+        squares = torch.stack([points.square().sum(1), torch.ones_like(points[:, 0])], dim=1)
+        return torch.softmax(linear + squares @ of_part, dim=1)
 
     def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
         """Rotation vectors (radians) and translations (Å) of the parts about `pivots`; zero at the anchor."""
@@ -193,15 +197,14 @@ class SeparableField(FieldMotion):
         """See `FieldMotion.displacement`."""
         rotation, translation = self.transforms(z)
         turn = roma.rotvec_to_rotmat(rotation) - torch.eye(3, dtype=z.dtype, device=z.device)
-        coefficients = torch.cat([translation[..., None, :], turn.mT], dim=-2)  # (k, m, 4, 3): a of each φ
-        weights = self.weights(points)
-        local = points[:, None] - self.pivots
-        basis = weights[..., None] * torch.cat([torch.ones_like(local[..., :1]), local], dim=-1)  # (q, m, 4)
-        return (
-            (basis.flatten(1) @ coefficients.flatten(1, 2).transpose(0, 1).flatten(1))
-            .reshape(len(points), len(z), 3)
-            .transpose(0, 1)
-        )
+        # Σ_m w_m [t_m + (R_m − 1) (x − p_m)] = Σ_m w_m [s_m + (R_m − 1) x], so that only w depends on place and part
+        shift = translation - (turn @ self.pivots[:, :, None])[..., 0]
+        coefficients = torch.cat([shift[..., None, :], turn.mT], dim=-2)  # (k, m, 4, 3): a of each φ
+        place = torch.cat([torch.ones_like(points[:, :1]), points], dim=1)
+        basis = self.weights(points)[:, :, None] * place[:, None]  # (q, m, 4)
+        # one coordinate after the other, as the renderer reads them: nothing has to be put in another order
+        by_axis = coefficients.flatten(1, 2).mT.flatten(0, 1) @ basis.flatten(1).T  # (k · 3, q)
+        return by_axis.reshape(len(z), 3, len(points)).mT
 
     def memberships(self) -> Float[Tensor, "p m"]:
         """Blending weights of the parts at the reference points."""

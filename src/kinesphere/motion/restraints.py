@@ -13,9 +13,8 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from kinesphere.motion.pairs import pair_distances
+from kinesphere.motion.pairs import pair_distances, strain_energy
 
-_HUBER_ANGSTROM = 0.3
 _LONGEST_BOND_ANGSTROM = 9.0
 
 
@@ -99,8 +98,7 @@ class Restraints(Restraint):
         Quadratic up to 0.3 Å and linear beyond: strays that images hardly resolve are held back, at a price for real
         distortions of the chain that stays small.
         """
-        change = (pair_distances(positions, self._bonds) - self._bond_length.to(positions.device)).abs()
-        return _huber(change).sum(-1)
+        return strain_energy(positions, self._bonds, self._bond_length.to(positions.device))
 
     def clash_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
         """Sum over clashing pairs of the squared overlap, (k,) in Å²; from a neighbour search, 0 without clashes."""
@@ -185,13 +183,10 @@ class NeighbourRestraints(Restraint):
         errors without the mean fall by 3% and 10%.
         """
         edges, kept = self.edges.to(positions.device), self.length.to(positions.device)
-        length = pair_distances(positions, edges)
-        change = _huber((length - kept).abs())
-        if self.repulsion:
-            # of pairs that the reference has closer than τ only the approach counts, or it would pull at the reference
-            nearest = kept.clamp_max(self.closest)
-            change = change + _huber((nearest - length).clamp_min(0.0))
-        return self.weight * positions.shape[1] * change.mean(-1)
+        # of pairs that the reference has closer than τ only the approach counts, or it would pull at the reference
+        nearest = kept.clamp_max(self.closest) if self.repulsion else None
+        total = strain_energy(positions, edges, kept, nearest)
+        return self.weight * positions.shape[1] * total / max(len(edges), 1)
 
 
 def neighbour_graph(points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "e 2"], float]:
@@ -221,7 +216,3 @@ def _neighbours(points: Tensor, radius: float) -> Tensor:
     pairs = cKDTree(points.cpu().numpy()).query_pairs(radius, output_type="ndarray").astype(np.int64)
     return torch.from_numpy(np.sort(pairs, axis=1))
 
-
-def _huber(change: Tensor) -> Tensor:
-    core = change.clamp_max(_HUBER_ANGSTROM)
-    return core * (2.0 * change - core)
