@@ -75,9 +75,9 @@ def _all_pairs(
     image = torch.arange(n_images).repeat_interleave(n_states)
     pairs = _Pairs.of(rotation, image, torch.arange(n_states).repeat(n_images), structures.kind)
     order, runs = plan.runs
-    factor = (plan.factor.to(structures.kind) * gain.to(structures.kind))[:, order]
-    template = _array(torch.view_as_real(factor * data[:, order]).flatten(1))
-    squared = _array((factor**2).repeat_interleave(2, dim=1))
+    factor = plan.factor.to(structures.kind)
+    template, squared = (structures.empty(n_images, 2 * len(order)).numpy() for _ in range(2))
+    kernels.make_templates(*map(_array, (gain, data, factor, order)), template, squared)
     stretches, images = _array(runs), _array(pairs.image)
     cross, power = structures.empty(len(pairs)), structures.empty(len(pairs))
     products, squares = _array(cross), _array(power)
@@ -233,9 +233,13 @@ def _transforms(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Ite
     states, amplitude, frame, image, state = (
         _array(t) for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
     )
-    for part in _blocks(structures, pairs, plan):
+    blocks = list(_blocks(structures, pairs, plan))
+    most = max((part.stop - part.start for part in blocks), default=0)
+    grids = structures.empty(most, rows, size)
+    all_columns = torch.zeros(most, plan.n_columns, size, dtype=structures.kind.to_complex())
+    for part in blocks:
         count, first = part.stop - part.start, part.start
-        grid = structures.empty(count, rows, size)
+        grid, columns = grids[:count], all_columns[:count]
         out = grid.numpy()
 
         def spread(some: slice, first: int = first, out: NDArray[Any] = out) -> None:
@@ -243,9 +247,7 @@ def _transforms(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Ite
             kernels.spread_pairs(states, frame, image[chosen], state[chosen], amplitude, out[some])
 
         over_rows(spread, count, states.shape[2])
-        half = torch.fft.rfft(grid)
-        columns = half.new_empty(count, plan.n_columns, size)
-        kernels.rows_to_columns(half.numpy(), columns.numpy())
+        kernels.rows_to_columns(torch.fft.rfft(grid).numpy(), columns.numpy())
         yield part, torch.fft.fft(columns)
 
 

@@ -11,40 +11,69 @@ from typing import no_type_check
 import numpy as np
 
 from kinesphere.compiled import compiled
-from kinesphere.imaging.spreading import CHUNK, fold, locate, unfold
+from kinesphere.imaging.spreading import CHUNK, KERNEL_WIDTH, fold, locate, unfold
 from kinesphere.imaging.taps import add_taps, read_taps
 
 
 @compiled
 @no_type_check
-def _project(structure, frame, first, lift, x, y):  # noqa: ANN001, ANN202
-    """Give the places of a chunk of points in an image; y is counted from `lift` rows above the image's centre."""
+def _project(structure, frame, first, lift_x, lift_y, x, y):  # noqa: ANN001, ANN202
+    """Give the places of a chunk of points in an image, counted from so many pixels before its centre."""
     x0, x1, x2 = frame[0, 0], frame[1, 0], frame[2, 0]
     y0, y1, y2 = frame[0, 1], frame[1, 1], frame[2, 1]
     for j in range(x.shape[0]):
         p0, p1, p2 = structure[0, first + j], structure[1, first + j], structure[2, first + j]
-        x[j] = x0 * p0 + x1 * p1 + x2 * p2
-        y[j] = y0 * p0 + y1 * p1 + y2 * p2 + lift
+        x[j] = x0 * p0 + x1 * p1 + x2 * p2 + lift_x
+        y[j] = y0 * p0 + y1 * p1 + y2 * p2 + lift_y
+
+
+@compiled
+@no_type_check
+def _locate(structure, frame, first, shape, x, y, at):  # noqa: ANN001, ANN202
+    """Project a chunk of points, and find their taps on a grid of that shape: in a margin's reach if it is square."""
+    one = x.dtype.type(1)
+    n_rows, size = shape
+    if n_rows == size:
+        _project(structure, frame, first, size // 2 * one, n_rows // 2 * one, x, y)
+        locate(x, y, at, n_rows, size + 3)
+        return
+    _project(structure, frame, first, (size // 2 - 1) * one, (n_rows // 2 - 1) * one, x, y)
+    last_x, last_y = one * (size - KERNEL_WIDTH), one * (n_rows - KERNEL_WIDTH)
+    for j in range(x.shape[0]):
+        fx, fy = np.floor(x[j]), np.floor(y[j])
+        # what is no number compares as false
+        fx = max(0 * one, fx)
+        fy = max(0 * one, fy)
+        fx = min(last_x, fx)
+        fy = min(last_y, fy)
+        x[j] -= fx
+        y[j] -= fy
+        at[j] = np.int32(fy) * np.int32(size) + np.int32(fx)
 
 
 @compiled
 @no_type_check
 def spread_pairs(states, frame, image, state, amplitude, grid):  # noqa: ANN001, ANN201
-    """Project and spread onto grids (q, rows, size); y = −rows / 2 comes first, x = 0 comes first."""
+    """Project and spread onto grids (q, rows, size), the image's centre at [rows / 2, size / 2].
+
+    Square grids are periodic. Of others the caller knows that no point with its taps reaches an edge.
+    """
     kind = states.dtype
-    n_points, n_rows, width = states.shape[2], grid.shape[1], grid.shape[2] + 3
-    lift = kind.type(n_rows // 2)
-    margin = np.empty((n_rows + 3) * width, kind)
+    n_points, n_rows, size = states.shape[2], grid.shape[1], grid.shape[2]
+    square = n_rows == size
+    width = size + 3 if square else size
+    margin = np.empty((n_rows + 3) * width if square else 0, kind)
     x, y, at = np.empty(CHUNK, kind), np.empty(CHUNK, kind), np.empty(CHUNK, np.int32)
     for q in range(grid.shape[0]):
-        margin[:] = 0
+        page = margin if square else grid[q].reshape(n_rows * size)
+        page[:] = 0
         for first in range(0, n_points, CHUNK):
             n = min(CHUNK, n_points - first)
-            _project(states[state[q]], frame[image[q]], first, lift, x[:n], y[:n])
-            locate(x[:n], y[:n], at, n_rows, width)
+            _locate(states[state[q]], frame[image[q]], first, grid.shape[1:], x[:n], y[:n], at)
             for j in range(n):
-                add_taps(margin, at[j], width, x[j], y[j], amplitude[first + j])
-        fold(margin, grid[q])
+                add_taps(page, at[j], width, x[j], y[j], amplitude[first + j])
+        if square:
+            fold(margin, grid[q])
 
 
 @compiled
@@ -52,18 +81,20 @@ def spread_pairs(states, frame, image, state, amplitude, grid):  # noqa: ANN001,
 def gather_pairs(states, frame, image, state, amplitude, gradient, found):  # noqa: ANN001, ANN201
     """Give the gradient (q, 3, p) in x, y and amplitude of each point from that in the grids (q, rows, size)."""
     kind = states.dtype
-    n_points, n_rows, width = states.shape[2], gradient.shape[1], gradient.shape[2] + 3
-    lift = kind.type(n_rows // 2)
-    margin = np.empty((n_rows + 3) * width, kind)
+    n_points, n_rows, size = states.shape[2], gradient.shape[1], gradient.shape[2]
+    square = n_rows == size
+    width = size + 3 if square else size
+    margin = np.empty((n_rows + 3) * width if square else 0, kind)
     x, y, at = np.empty(CHUNK, kind), np.empty(CHUNK, kind), np.empty(CHUNK, np.int32)
     for q in range(gradient.shape[0]):
-        unfold(gradient[q], margin)
+        page = margin if square else gradient[q].reshape(n_rows * size)
+        if square:
+            unfold(gradient[q], margin)
         for first in range(0, n_points, CHUNK):
             n = min(CHUNK, n_points - first)
-            _project(states[state[q]], frame[image[q]], first, lift, x[:n], y[:n])
-            locate(x[:n], y[:n], at, n_rows, width)
+            _locate(states[state[q]], frame[image[q]], first, gradient.shape[1:], x[:n], y[:n], at)
             for j in range(n):
-                value, along_x, along_y = read_taps(margin, at[j], width, x[j], y[j])
+                value, along_x, along_y = read_taps(page, at[j], width, x[j], y[j])
                 found[q, 0, first + j] = along_x * amplitude[first + j]
                 found[q, 1, first + j] = along_y * amplitude[first + j]
                 found[q, 2, first + j] = value
@@ -86,16 +117,23 @@ def lift_gradient(found, frame, image, state, first, last, by_state, by_amplitud
 @compiled
 @no_type_check
 def rows_to_columns(rows, columns):  # noqa: ANN001, ANN201
-    """Give the first columns (q, c, size) of half-transformed rows (q, rows, half), y = 0 first and the rest empty."""
+    """Give the first columns (q, c, size) of half-transformed rows (q, rows, half), y = 0 first.
+
+    The rows between are left as they are. The image's centre is taken to x = 0: exp(2πi c / 2) = ±1.
+    """
     half, size = rows.shape[1] // 2, columns.shape[2]
     for q in range(rows.shape[0]):
         for c in range(columns.shape[1]):
-            for y in range(half):
-                columns[q, c, y] = rows[q, half + y, c]
-            for y in range(half, size - half):
-                columns[q, c, y] = 0
-            for y in range(half):
-                columns[q, c, size - half + y] = rows[q, y, c]
+            if c % 2:
+                for y in range(half):
+                    columns[q, c, y] = -rows[q, half + y, c]
+                for y in range(half):
+                    columns[q, c, size - half + y] = -rows[q, y, c]
+            else:
+                for y in range(half):
+                    columns[q, c, y] = rows[q, half + y, c]
+                for y in range(half):
+                    columns[q, c, size - half + y] = rows[q, y, c]
 
 
 @compiled
@@ -107,9 +145,21 @@ def columns_to_rows(columns, rows):  # noqa: ANN001, ANN201
         for row in range(rows.shape[1]):
             y = row - half if row >= half else size - half + row
             for c in range(n_columns):
-                rows[q, row, c] = columns[q, c, y]
+                rows[q, row, c] = -columns[q, c, y] if c % 2 else columns[q, c, y]
             for c in range(n_columns, rows.shape[2]):
                 rows[q, row, c] = 0
+
+
+@compiled
+@no_type_check
+def make_templates(gain, data, factor, order, template, squared_gain):  # noqa: ANN001, ANN201
+    """Give what `compare_runs` compares with, real and imaginary parts: gain · data and gain² in another order."""
+    for b in range(gain.shape[0]):
+        for m in range(order.shape[0]):
+            total, value = factor[order[m]] * gain[b, order[m]], data[b, order[m]]
+            template[b, 2 * m], template[b, 2 * m + 1] = total * value.real, total * value.imag
+            squared_gain[b, 2 * m] = total * total
+            squared_gain[b, 2 * m + 1] = total * total
 
 
 @compiled
@@ -160,4 +210,6 @@ def gradient_of_chosen(rendered, index, factor, image, gain, data, by_cross, by_
         of_cross, of_power = by_cross[q], 2 * by_power[q]
         for m in range(index.shape[0]):
             g = gain[i, m]
-            transform[q, index[m]] = (factor[m] * g) * (of_cross * data[i, m] + (of_power * g) * rendered[q, m])
+            first, second = factor[m] * g * of_cross, factor[m] * g * g * of_power
+            real = first * data[i, m].real + second * rendered[q, m].real
+            transform[q, index[m]] = complex(real, first * data[i, m].imag + second * rendered[q, m].imag)

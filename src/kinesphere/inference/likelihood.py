@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from kinesphere.imaging.forward import ForwardModel, shell_values
+from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import ParticleBatch
@@ -81,17 +81,19 @@ class Likelihood:
     def prepare(self, batch: ParticleBatch) -> PreparedBatch:
         """Whiten a batch (where the objective asks for it) and work out its gain."""
         band, transfer = self.forward.band, self.forward.transfer(batch.ctf)
-        root = self._root_multiplicity.expand_as(transfer)
         if self.objective.whitened:
-            variance = shell_values(self.signal.variance, batch.group, band)
-            root = root * variance.rsqrt()
-            gain = transfer * shell_values(self.signal.scale, batch.group, band) * root
-            constant = -0.5 * (band.multiplicity * variance.log()).sum(1)
+            # once a group: what is left to do for every image is one product
+            variance = self.signal.variance.index_select(1, band.shell)
+            root = self._root_multiplicity * variance.rsqrt()
+            scale = root * self.signal.scale.index_select(1, band.shell)
+            constant = (-0.5 * (band.multiplicity * variance.log()).sum(1))[batch.group]
+            root, scale = root.index_select(0, batch.group), scale.index_select(0, batch.group)
         else:
-            gain, constant = transfer * root, transfer.new_zeros(len(batch))
+            root = scale = self._root_multiplicity
+            constant = transfer.new_zeros(len(batch))
         data = batch.data * root
-        norm = (data.real**2 + data.imag**2).sum(1)
-        return PreparedBatch(batch, data, transfer, gain, norm, constant)
+        norm = torch.view_as_real(data).square().sum((1, 2))
+        return PreparedBatch(batch, data, transfer, transfer * scale, norm, constant)
 
     def pairs(
         self,

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from kinesphere.motion.base import Motion, Unmodelled
 from kinesphere.motion.composition import compose_two
+from kinesphere.motion.mixture import soft_memberships, two_largest_memberships
 
 _SMALLEST_WIDTH = 0.05
 _LARGEST_LOG = 6.0
@@ -85,13 +86,19 @@ class Segmentation(nn.Module):
 
     def memberships(self) -> Float[Tensor, "p m"]:
         """Soft memberships G of eq. 6, (n_points, n_segments), rows adding up to 1."""
+        return soft_memberships(*self._mixture(), self.index, self.allowed, self.temperature)
+
+    def two_largest(self) -> tuple[Float[Tensor, "p two"], Int[Tensor, "p two"]]:
+        """Membership and number of the two segments that hold most of each point, in chain order, (p, 2) each."""
+        return two_largest_memberships(*self._mixture(), self.index, self.allowed, self.temperature)
+
+    def _mixture(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Centre and width, in residues, and logarithm of the weight of each component."""
         value = self.mean + self.noise * _bounded(self.log_std).exp() if self.training else self.mean
         offset, log_width, log_weight = value.unbind(0)
         centre = self.start + self.spacing * offset
         width = 0.5 * self.spacing * (torch.exp(_bounded(log_width)) + _SMALLEST_WIDTH)
-        distance = (self.index[:, None] - centre) / width
-        logits = -0.5 * distance**2 - width.log() + functional.log_softmax(log_weight, dim=0)
-        return torch.softmax((self.temperature * logits).masked_fill(~self.allowed, -torch.inf), dim=1)
+        return centre, width, functional.log_softmax(log_weight, dim=0)
 
     def divergence(self) -> Tensor:
         """KL of the Gaussian posteriors of the mixture's parameters from their standard normal priors, in nats."""
@@ -177,14 +184,8 @@ class SegmentsMotion(Motion):
     ) -> Float[Tensor, "k q 3"]:
         """Move points with the segments of the residues they belong to; the two largest memberships of each count."""
         rotation, translation = self.transforms(z)
-        share, segment = self._two_largest()
+        share, segment = self.segmentation.two_largest()
         return compose_two(points, share[owner], segment[owner], rotation, translation, self.pivots)
-
-    def _two_largest(self) -> tuple[Tensor, Tensor]:
-        """Membership and number of the two segments that hold most of each residue, in chain order, (p, 2) each."""
-        membership = self.segmentation.memberships()
-        largest = membership.topk(min(2, membership.shape[1]), dim=1).indices.sort(dim=1).values
-        return membership.gather(1, largest), largest
 
 
 def _bounded(logarithm: Tensor) -> Tensor:
