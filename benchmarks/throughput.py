@@ -7,15 +7,21 @@ Trains on random images of a random chain, or of random pseudo-atoms: what a ste
 images show. Writes results/throughput.csv and .md. `reference` is what cryoSPHERE 0.6.1 (segments) and DynaMight
 (field) were measured to reach on the same kind of machine, or, with --cryosphere, what that program reaches now. On a
 GPU the clock on the wall counts, and no reference is given: those are of one CPU thread.
+
+With --before CHECKOUT, the program in another checkout is measured in turn with this one, case by case in processes of
+their own, so that what else the machine does meets both; of the rounds the fastest counts.
 """
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import platform
 import resource
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -70,6 +76,8 @@ CASES = (
     Case("field", 3000, 128, 64, 1.5, 105.0),
 )
 COLUMNS = ("method", "points", "box", "batch", "shells", "inference", "images_per_second", "reference", "times")
+BEFORE = ("before", "faster")
+_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ class Options:
     """Images a step; none: those the reference programs use."""
     name: str = "throughput"
     """Name of the tables."""
+    before: Path | None = None
+    """Another checkout of the program to be measured in turn with this one."""
 
 
 def main(options: Options) -> None:
@@ -108,11 +118,55 @@ def main(options: Options) -> None:
     rows: list[Row] = []
     for number in options.cases:
         for resolution in options.resolution_angstrom:
-            rows += measure(cases[number], resolution, options, device)
+            if options.before is None:
+                rows += measure(cases[number], resolution, options, device)
+            else:
+                rows += measure_in_turn(number, resolution, options, options.before)
             write_csv(RESULTS / f"{options.name}.csv", rows)
-    table = f"{describe(device)}\n\n{markdown(rows, COLUMNS)}"
+    table = f"{describe(device)}\n\n{markdown(rows, COLUMNS + (BEFORE if options.before else ()))}"
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
+
+
+def measure_in_turn(number: int, resolution: float, options: Options, before: Path) -> list[Row]:
+    """Measure one case with another checkout and with this one, in turns; rows of this one beside the other's speed."""
+    here, fastest = Path(__file__).parents[1], {}
+    for _ in range(_ROUNDS):
+        for checkout in (before, here):
+            for row in measure_elsewhere(number, resolution, options, checkout):
+                key = (checkout, row["inference"])
+                fastest[key] = max(row, fastest.get(key, row), key=lambda found: found["images_per_second"])
+    rows = [row for (checkout, _), row in fastest.items() if checkout == here]
+    for row in rows:
+        row["before"] = fastest[before, row["inference"]]["images_per_second"]
+        row["faster"] = row["images_per_second"] / row["before"]
+    return rows
+
+
+def measure_elsewhere(number: int, resolution: float, options: Options, checkout: Path) -> Iterator[Row]:
+    """Measure one case with the program of a checkout, in a process of its own."""
+    name = f"{options.name}-part"
+    choice = ["--cases", str(number), "--resolution-angstrom", str(resolution), "--name", name]
+    pace = ["--epochs", str(options.epochs), "--batches", str(options.batches), "--latent-dim", str(options.latent_dim)]
+    more = ["--batch", str(options.batch)] if options.batch is not None else []
+    environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
+    command = [sys.executable, __file__, *choice, *pace, *more, "--device", options.device]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    with (RESULTS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield {key: as_number(value) for key, value in row.items()}
+    for suffix in (".csv", ".md"):
+        (RESULTS / f"{name}{suffix}").unlink()
+
+
+def as_number(text: str) -> str | int | float | None:
+    """Read a cell of a table."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None
 
 
 def with_peer(command: str | None) -> list[Case]:

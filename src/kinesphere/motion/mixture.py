@@ -56,7 +56,7 @@ def two_largest_memberships(
 ) -> tuple[Float[Tensor, "p two"], Int[Tensor, "p two"]]:
     """Give share and number of the two segments that hold most of each residue, in chain order; parameters as above."""
     arguments = (centre, width, log_weight, index, allowed, temperature)
-    if len(centre) < 2 or any(t.device.type != "cpu" for t in (centre, index, allowed)):  # noqa: PLR2004 - two
+    if len(centre) < 2 or any(t.device.type != "cpu" for t in (centre, index, allowed)):
         return two_largest_reference(*arguments)
     share, segment = _TwoLargest.apply(*arguments)
     return share, segment

@@ -215,4 +215,3 @@ def _bonds(reference: Tensor, chain: Tensor) -> Tensor:
 def _neighbours(points: Tensor, radius: float) -> Tensor:
     pairs = cKDTree(points.cpu().numpy()).query_pairs(radius, output_type="ndarray").astype(np.int64)
     return torch.from_numpy(np.sort(pairs, axis=1))
-
