@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kinesphere.analysis.volumes import VolumeMaker, VolumeSettings, in_second_space
+from kinesphere.analysis.volume_maker import VolumeMaker
+from kinesphere.analysis.volume_targets import Method, VolumeSettings, in_second_space
 from kinesphere.errors import InputError
 from kinesphere.inference.run import Run
 from kinesphere.io.mrc import DensityMap
@@ -18,15 +19,18 @@ from kinesphere.reconstruction.problem import ReconstructionSettings, pose_probl
 class LoadedRun(Run):
     """A finished run and its images."""
 
-    def volume(self, z: ArrayLike, fraction: float = VolumeSettings.fraction) -> DensityMap:
-        """Reconstruct the volume at a place of the latent space from the images near it, without the structures.
+    def volume(self, z: ArrayLike, method: Method = "kernel", fraction: float = VolumeSettings.fraction) -> DensityMap:
+        """Reconstruct the volume at a place of the latent space from the images, without the structures.
 
         Parameters
         ----------
         z
             (d,) latent position; of half set 1's space where two models were trained.
+        method
+            From the images near it, or from the decoder of all: trained at the first call, unless `kinesphere volumes`
+            has trained it.
         fraction
-            Effective number of images behind it, as a fraction of a half set.
+            Effective number of images behind a kernel volume, as a fraction of a half set.
 
         Returns
         -------
@@ -45,8 +49,8 @@ class LoadedRun(Run):
         VolumeSettings(fraction=fraction).require_sensible()
         maker = self._maker
         second = place if len(self.motions) == 1 else in_second_space(self, maker.problem, place[None])[0]
-        return replace(maker.problem.frame, data=maker.at({1: place, 2: second}, fraction).merged)
+        return replace(maker.problem.frame, data=maker.at({1: place, 2: second}, method, fraction).merged)
 
     @cached_property
     def _maker(self) -> VolumeMaker:
-        return VolumeMaker(self, pose_problem(self, ReconstructionSettings()))
+        return VolumeMaker(self, pose_problem(self, ReconstructionSettings()), self.path / "volumes")
