@@ -147,7 +147,7 @@ class ErrorMeter:
         return result
 
     def displacements(self, images: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m r 3"]:
-        """Residue centres of some images in Å, from the mean of their half set."""
+        """Find how far the residues of some images are, in Å, from the mean structure of their half set."""
         moved = self.run.residues(images)
         half = self.run.latents.half[images]
         for label, own in self.own.items():
@@ -155,7 +155,7 @@ class ErrorMeter:
         return moved
 
     def measure(self, images: Int[np.ndarray, " m"]) -> DisplacementErrors:
-        """Displacements of some images, (m,) rows of the particle set, with their errors."""
+        """Find the displacements of some images, (m,) rows of the particle set, with their errors."""
         return DisplacementErrors(
             images=images,
             direction=self.first.direction,
@@ -205,16 +205,14 @@ def require_latent_errors(run: Run) -> None:
     InputError
         If a covariance is not finite, or all of them are zero.
     """
-    covariance = run.latents.covariance
-    unknown = ~np.isfinite(covariance).all(axis=(1, 2))
-    if unknown.any() or not covariance.any():
-        what = (
-            f"of particle {run.latents.index[unknown.argmax()]} is not finite"
-            if unknown.any()
-            else "is zero throughout"
-        )
-        problem = f"the covariance {what}, so that displacements have no errors"
-        raise InputError(run.path / "latents.npz", problem, "Train the run again, or do without errors")
+    covariance, path = run.latents.covariance, run.path / "latents.npz"
+    remedy = "Train the run again, or do without errors"
+    unknown = np.flatnonzero(~np.isfinite(covariance).all(axis=(1, 2)))
+    if unknown.size:
+        particle = int(run.latents.index[unknown[0]])
+        raise InputError(path, f"the covariance of particle {particle} is not finite", remedy)
+    if not covariance.any():
+        raise InputError(path, "the covariance is zero throughout: displacements have no errors", remedy)
 
 
 def training_errors(run: Run) -> Float[np.ndarray, " r"]:

@@ -65,7 +65,8 @@ def run(options: StructuresOptions) -> None:
 def describe_errors(out: Path, meter: ErrorMeter, written: Written) -> list[str]:
     """Say how large the errors are, where they stand, and what they lack."""
     place = "displacement_error" if out.suffix.lower() == ".npz" else "the B-factor column"
-    lines = [f"Standard error of a displacement: {written.error_angstrom:.2f} Å (RMS), in {place}."]
+    size = f"{written.error_angstrom:.2f} Å (RMS over residues and images)"
+    lines = [f"Standard errors along each residue's main direction: {size}, in {place}."]
     if not meter.training.any():
         lines.append("This run did not measure what training leaves uncertain: that is not in it (docs/errors.md).")
     return lines
