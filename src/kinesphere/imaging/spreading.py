@@ -1,9 +1,9 @@
 """Spreading points onto grids with a cubic B-spline, and the gradient of that: the renderer's inner loops.
 
-Each exists twice: in torch, on any device, as the reference; and compiled for the CPU. There, points are worked through
-in chunks: their weights come from loops that the compiler turns into vector instructions, and only adding them to the
-grid goes point by point. The grid has a margin as wide as the kernel, which is folded back at the end, so that no point
-has to ask whether it is near an edge.
+Each exists in torch, on any device, as the reference; in Triton, for a GPU (`spreading_triton`); and compiled for the
+CPU. There, points are worked through in chunks: their weights come from loops that the compiler turns into vector
+instructions, and only adding them to the grid goes point by point. The grid has a margin as wide as the kernel, which
+is folded back at the end, so that no point has to ask whether it is near an edge.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
 
-from kinesphere.compiled import compiled, over_rows
+from kinesphere.compiled import compiled, gpu_kernels, over_rows
 
 KERNEL_WIDTH = 4
 _CHUNK = 64
+_ON_GPU = "kinesphere.imaging.spreading_triton"
 
 
 def spread(
@@ -44,7 +45,8 @@ def spread(
         (n_images, size, size), indexed [y, x].
     """
     if points_px.device.type != "cpu":
-        return spread_reference(points_px, amplitude, size)
+        on_gpu = gpu_kernels(_ON_GPU, points_px)
+        return (on_gpu.spread if on_gpu else spread_reference)(points_px, amplitude, size)
     grid = points_px.new_empty(len(points_px), size, size)
     points, values, found = _contiguous(points_px), _contiguous(amplitude), grid.numpy()
     over_rows(lambda rows: _spread(points[rows], values, found[rows]), *points.shape[:2])
@@ -111,7 +113,8 @@ def gather_gradient(
         (n_images, size, size) gradient with respect to the grids.
     """
     if points_px.device.type != "cpu":
-        return gather_gradient_reference(points_px, amplitude, grid_gradient)
+        on_gpu = gpu_kernels(_ON_GPU, points_px)
+        return (on_gpu.gather_gradient if on_gpu else gather_gradient_reference)(points_px, amplitude, grid_gradient)
     by_position, by_amplitude = torch.empty_like(points_px), torch.empty_like(points_px[..., 0])
     points, values, gradient = _contiguous(points_px), _contiguous(amplitude), _contiguous(grid_gradient)
     position, amount = by_position.numpy(), by_amplitude.numpy()
