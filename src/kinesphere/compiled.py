@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -55,7 +54,7 @@ def gpu_kernels(module: str, tensor: torch.Tensor) -> ModuleType | None:
     tensor
         What they would work on: they are for single precision, and for what PyTorch calls CUDA.
     """
-    if tensor.device.type != "cuda" or tensor.dtype != torch.float32 or importlib.util.find_spec("triton") is None:
+    if tensor.device.type != "cuda" or tensor.dtype != torch.float32:
         return None
     return checked_kernels(module, tensor.device)
 
@@ -66,7 +65,7 @@ def checked_kernels(module: str, device: torch.device) -> ModuleType | None:
     try:
         kernels = importlib.import_module(module)
         kernels.check(device)
-    except Exception as error:  # noqa: BLE001 - no C compiler, an old driver, an old GPU: whatever Triton runs into
+    except Exception as error:  # noqa: BLE001 - no Triton, no C compiler, an old GPU: whatever stands in the way
         why = str(error).strip().splitlines()
         console.print(
             f"The GPU goes without compiled kernels, more slowly: {why[0] if why else type(error).__name__}",

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from kinesphere.compiled import checked_kernels, gpu_kernels
-from kinesphere.imaging import gaussians
+from kinesphere.imaging import gaussians, spreading
 from kinesphere.imaging.gaussians import RenderGrid, render_points
 from kinesphere.imaging.spreading import gather_gradient_reference, spread_reference
 
@@ -193,3 +193,16 @@ def test_results_that_differ_from_the_reference_are_found_out(
 def test_kernels_are_for_single_precision_on_a_gpu() -> None:
     assert gpu_kernels(MODULE, torch.zeros(1)) is None
     assert gpu_kernels(MODULE, torch.zeros(1, device="meta")) is None
+
+
+def test_tensors_that_are_not_on_the_processor_go_to_the_kernels_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    where, amplitude = torch.zeros(2, 5, 2, device="meta"), torch.ones(5, device="meta")
+    gradient = torch.zeros(2, 20, 20, device="meta")
+    assert spreading.spread(where, amplitude, 20).shape == (2, 20, 20)  # by the reference: there are no kernels
+    asked_for, fake = [], ModuleType("fake")
+    fake.spread = lambda *given: gradient if given == (where, amplitude, 20) else None
+    fake.gather_gradient = lambda *given: (given[0], given[0][..., 0])
+    monkeypatch.setattr(spreading, "gpu_kernels", lambda *given: asked_for.append(given) or fake)
+    assert spreading.spread(where, amplitude, 20) is gradient
+    assert spreading.gather_gradient(where, amplitude, gradient)[0] is where
+    assert asked_for == [(MODULE, where)] * 2

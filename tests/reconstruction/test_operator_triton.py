@@ -10,6 +10,7 @@ import torch
 
 from kinesphere.compiled import checked_kernels
 from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.reconstruction import operator
 from kinesphere.reconstruction.masks import near_points
 from kinesphere.reconstruction.operator import DeformedProjector, Views, pull_reference, push_reference
 from kinesphere.reconstruction.support import Support
@@ -88,6 +89,26 @@ def test_gradients_are_each_other_and_those_of_the_references(
     (pushed * grids.detach()).sum().backward()
     pulled = kernels.pull(grids.detach().to(triton_device), there, *geometry)
     assert torch.allclose(pulled.float().cpu(), density.grad, atol=TOLERANCE)
+
+
+@pytest.mark.oracle
+def test_the_projector_uses_the_kernels(
+    kernels: ModuleType,
+    triton_device: torch.device,
+    projector: DeformedProjector,
+    views: Views,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    density, grids = torch.rand(projector.support.n_voxels), torch.randn(2, projector.size, projector.size)
+    expected = projector._push(density, views), projector._pull(grids, views)
+    elsewhere = DeformedProjector(projector.support, triton_device)
+    there, at = on(triton_device, views), (elsewhere._voxels, elsewhere._cells)
+    assert all(array.device.type == triton_device.type for array in at)
+    elsewhere.device = torch.device("cuda")  # the interpreter's tensors are on the processor
+    monkeypatch.setattr(operator, "gpu_kernels", lambda *_: kernels)
+    found = elsewhere._push(density.to(triton_device), there), elsewhere._pull(grids.to(triton_device), there)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one.cpu(), other, atol=TOLERANCE)
 
 
 @pytest.mark.oracle
