@@ -1,9 +1,9 @@
 """Spreading points onto grids with a cubic B-spline, and the gradient of that: the renderer's inner loops.
 
-Each exists in torch, on any device, as the reference; in Triton, for a GPU (`spreading_triton`); and compiled for the
-CPU. There, points are worked through in chunks: their weights come from loops that the compiler turns into vector
-instructions, and only adding them to the grid goes point by point. The grid has a margin as wide as the kernel, which
-is folded back at the end, so that no point has to ask whether it is near an edge.
+Each exists twice: in torch, on any device, as the reference; and compiled for the CPU. There, points are worked through
+in chunks: their weights come from loops that the compiler turns into vector instructions, and only adding them to the
+grid goes point by point. The grid has a margin as wide as the kernel, which is folded back at the end, so that no point
+has to ask whether it is near an edge.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from kinesphere.compiled import compiled, gpu_kernels, over_rows
 
 KERNEL_WIDTH = 4
 _CHUNK = 64
-_ON_GPU = "kinesphere.imaging.spreading_triton"
 
 
 def spread(
@@ -160,6 +159,9 @@ def compare(
         power.numpy(),
     )
     return cross, power
+
+
+_ON_GPU = "kinesphere.imaging.spreading_triton"  # the same in Triton, with the same names
 
 
 def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
