@@ -161,9 +161,6 @@ def compare(
     return cross, power
 
 
-_ON_GPU = "kinesphere.imaging.spreading_triton"  # the same in Triton, with the same names
-
-
 def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
     """Continuous Fourier transform of the spreading kernel at frequencies in cycles per grid pixel.
 
@@ -174,6 +171,9 @@ def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     values: NDArray[np.float64] = np.sinc(frequency) ** KERNEL_WIDTH
     return values
+
+
+_ON_GPU = "kinesphere.imaging.spreading_triton"  # the same in Triton, with the same names
 
 
 def spread_reference(points_px: Tensor, amplitude: Tensor, size: int) -> Tensor:
