@@ -13,6 +13,7 @@ import shutil
 import struct
 import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from kinesphere.runtime import atomic_write
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 4096
 _LONGEST_HEADER = 1 << 20
-_SCALE_BYTES = 4
+_SCALE_BYTES, _HALF_BYTES = 4, 2
 _GAP_BYTES = 1 << 16  # reading on through a gap this small is quicker than beginning anew
 
 
@@ -40,7 +41,7 @@ class FilePages:
     Parameters
     ----------
     file
-        The file; it stays open.
+        The file; it may be closed afterwards.
     start
         Byte at which the first image begins.
     row_bytes
@@ -48,7 +49,9 @@ class FilePages:
     """
 
     def __init__(self, file: BinaryIO, start: int, row_bytes: int) -> None:
-        self._file, self._start, self._row_bytes = file, start, row_bytes
+        self._start, self._row_bytes = start, row_bytes
+        self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
         self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def read_ahead(self, rows: Int[Tensor, " k"]) -> None:
@@ -59,7 +62,7 @@ class FilePages:
         begins, ends = rows.numpy()[np.r_[0, last + 1]], rows.numpy()[np.r_[last, len(rows) - 1]] + 1
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             offset, length = self._start + begin * self._row_bytes, (end - begin) * self._row_bytes
-            os.posix_fadvise(self._file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def let_go(self) -> None:
         """Unmap all pages, which are then no longer this process's memory; they may stay in the system's cache."""
@@ -81,22 +84,22 @@ class CoefficientWriter:
     """
 
     def __init__(self, file: BinaryIO, n_images: int, n_coefficients: int, origin: Mapping[str, str]) -> None:
-        self._file, self._scales = file, [np.zeros(0, np.float32)]
-        self._shape = (n_images, 2 * n_coefficients)
+        self._file, self._shape = file, (n_images, 2 * n_coefficients)
+        self._scale, self._n_written = np.empty(n_images, np.float32), 0
         self._start = _write_header(file, self._shape, origin)
 
     def write(self, coefficients: Complex[Tensor, "b m"]) -> None:
         """Append the coefficients of some images."""
         values, scale = to_half(coefficients)
         self._file.write(values.numpy().data)
-        self._scales.append(scale.numpy())
+        self._scale[self._n_written : self._n_written + len(scale)] = scale.numpy()
+        self._n_written += len(scale)
 
     def close(self) -> None:
         """Write what comes after the last image."""
-        scales = np.concatenate(self._scales)
-        if len(scales) != self._shape[0]:
-            raise RuntimeError(f"{len(scales)} of {self._shape[0]} images written")
-        self._file.write(scales.data)
+        if self._n_written != self._shape[0]:
+            raise RuntimeError(f"{self._n_written} of {self._shape[0]} images written")
+        self._file.write(self._scale.data)
         self._file.flush()
 
     def finish(self) -> HalfCoefficients:
@@ -124,8 +127,9 @@ def coefficient_writer(
             writer.close()
 
 
-def scratch_writer(folder: Path, n_images: int, n_coefficients: int) -> CoefficientWriter:
-    """Open a file without a name: however the program ends, its space is free again.
+@contextmanager
+def scratch_writer(folder: Path, n_images: int, n_coefficients: int) -> Iterator[CoefficientWriter]:
+    """Open a file without a name; what `finish` maps outlives the context, and whatever happens its space comes free.
 
     Raises
     ------
@@ -133,8 +137,8 @@ def scratch_writer(folder: Path, n_images: int, n_coefficients: int) -> Coeffici
         If the folder's disk has no room.
     """
     require_room(folder, n_images, n_coefficients)
-    file: BinaryIO = tempfile.TemporaryFile(dir=folder, prefix=".coefficients-")  # noqa: SIM115
-    return CoefficientWriter(file, n_images, n_coefficients, {})
+    with tempfile.TemporaryFile(dir=folder, prefix=".coefficients-") as file:
+        yield CoefficientWriter(file, n_images, n_coefficients, {})
 
 
 def require_room(folder: Path, n_images: int, n_coefficients: int) -> None:
@@ -170,20 +174,20 @@ def open_coefficients(path: Path) -> tuple[HalfCoefficients, dict[str, str]]:
         If there is no such file, it is something else, or part of it is missing.
     """
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            shape, origin, start = _read_header(file, path)
+            expected, found = start + shape[0] * (shape[1] * _HALF_BYTES + _SCALE_BYTES), path.stat().st_size
+            if found != expected:
+                problem = f"is cut short or damaged: {found} bytes, not {expected}"
+                raise InputError(path, problem, "Make it again with kinesphere preprocess --cache --overwrite")
+            return _map(file, start, shape), origin
     except OSError as error:
         problem = "there is no such file" if error.errno == errno.ENOENT else f"cannot be read ({error.strerror})"
         raise InputError(path, problem, "Make it with kinesphere preprocess --cache") from error
-    shape, origin, start = _read_header(file, path)
-    expected = start + shape[0] * (shape[1] * BYTES_HALF // 2 + _SCALE_BYTES)
-    if path.stat().st_size != expected:
-        problem = f"is cut short or damaged: {path.stat().st_size} bytes, not {expected}"
-        raise InputError(path, problem, "Make it again with kinesphere preprocess --cache --overwrite")
-    return _map(file, start, shape), origin
 
 
 def _map(file: BinaryIO, start: int, shape: tuple[int, int]) -> HalfCoefficients:
-    row_bytes = shape[1] * BYTES_HALF // 2
+    row_bytes = shape[1] * _HALF_BYTES
     pages = FilePages(file, start, row_bytes)
     values = np.frombuffer(pages.memory, np.float16, shape[0] * shape[1], start).reshape(shape)
     scale = np.frombuffer(pages.memory, np.float32, shape[0], start + shape[0] * row_bytes)
@@ -194,7 +198,7 @@ def _map(file: BinaryIO, start: int, shape: tuple[int, int]) -> HalfCoefficients
 
 def _write_header(file: BinaryIO, shape: tuple[int, int], origin: Mapping[str, str]) -> int:
     """Write the head of a safetensors file so that the values begin on a page; return where they do."""
-    end = shape[0] * shape[1] * BYTES_HALF // 2
+    end = shape[0] * shape[1] * _HALF_BYTES
     tensors = {
         "__metadata__": dict(origin),
         "values": {"dtype": "F16", "shape": list(shape), "data_offsets": [0, end]},

@@ -1,8 +1,8 @@
 """Fourier coefficients as pairs of float16 with a scale for each image: half the memory of complex64.
 
 An image's largest real or imaginary part is brought below 2¹⁵ by a power of two, which costs no accuracy. A part then
-keeps 11 significant bits, a relative error of at most 2⁻¹¹ (4.9e-4), down to 2⁻²⁹ of the largest; below that the
-error is at most 2⁻⁴⁰ of the largest. A coefficient of a particle image is nearly all noise: rounding adds less than
+keeps 11 significant bits, a relative error of at most 2⁻¹¹ (4.9e-4), down to 2⁻²⁸ of the largest; below that the
+error is at most 2⁻³⁹ of the largest. A coefficient of a particle image is nearly all noise: rounding adds less than
 one part in a million to its power.
 """
 

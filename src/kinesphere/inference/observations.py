@@ -11,6 +11,7 @@ from torch import Tensor
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters
 from kinesphere.inference.coefficients import HalfCoefficients, Pages
+from kinesphere.inference.order import sample_of_groups
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Observations:
         """Say how the coefficients are kept."""
         kind = "float16" if isinstance(self.data, HalfCoefficients) else "float32"
         place = "on disk" if self.pages is not None else "in memory"
-        return f"{self.n_bytes / 1e9:.3g} GB of {kind} {place if self.data.device.type == 'cpu' else 'on the GPU'}"
+        size = f"{self.n_bytes / 1e9:.3g} GB" if self.n_bytes > 1e9 else f"{self.n_bytes / 1e6:.3g} MB"
+        return f"{size} of {kind} {place if self.data.device.type == 'cpu' else 'on the GPU'}"
 
     @property
     def exact(self) -> Complex[Tensor, "n m"]:
@@ -129,6 +131,11 @@ class Observations:
             ctf=self.ctf[row].to(device),
             group=self.group[row].to(device),
         )
+
+    def sample(self) -> Int[Tensor, " k"]:
+        """Choose images that stand for all, few enough to be looked at before training."""
+        group = self.group.cpu()
+        return sample_of_groups(group if self.row is None else group[self.row])
 
     def stored_rows(self, index: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """Return where images are in the arrays."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -97,14 +98,14 @@ def observe(
     loader, band = _open_images(particles, config)
     place = _choose_place(config, len(particles) * len(band), torch.device(device))
     if config.cache is not None:
-        mapped = open_cache(config.cache, _origin(particles, config, loader, band))
+        mapped = open_cache(config.cache, origin(particles, config))
         data: Tensor | HalfCoefficients = (
             mapped if place == "disk" else mapped.loaded(device if place == "gpu" else "cpu")
         )
     else:
-        keeper = _keeper(place, (len(particles), len(band)), scratch, device)
-        _write_images(particles, loader, band, keeper.write, progress)
-        data = keeper.finish()
+        with _keeper(place, (len(particles), len(band)), scratch, device) as keeper:
+            _write_images(particles, loader, band, keeper.write, progress)
+            data = keeper.finish()
     observations = Observations(
         data=data,
         rotation=torch.from_numpy(np.ascontiguousarray(particles.rotation, dtype=np.float32)),
@@ -132,9 +133,22 @@ def write_cache(
     """
     _require_complete(particles, config)
     loader, band = _open_images(particles, config)
-    with coefficient_writer(path, len(particles), len(band), _origin(particles, config, loader, band)) as writer:
+    with coefficient_writer(path, len(particles), len(band), origin(particles, config)) as writer:
         _write_images(particles, loader, band, writer.write, progress)
     return band
+
+
+def origin(particles: ParticleSet, config: ImagesConfig) -> dict[str, str]:
+    """Describe what the prepared images of some particles follow from, for the file that keeps them."""
+    loader, band = _open_images(particles, config)
+    return origin_of(
+        particles,
+        box=loader.grid.box_px,
+        pixel_size=f"{loader.grid.pixel_size_angstrom:.6g}",
+        normalise=config.normalise,
+        invert_contrast=config.invert_contrast,
+        **{SHELLS: band.n_shells},
+    )
 
 
 def _require_complete(particles: ParticleSet, config: ImagesConfig) -> None:
@@ -178,17 +192,6 @@ def _write_images(
             progress(len(batch.rows))
 
 
-def _origin(particles: ParticleSet, config: ImagesConfig, loader: ImageLoader, band: FourierBand) -> dict[str, str]:
-    return origin_of(
-        particles,
-        box=loader.grid.box_px,
-        pixel_size=f"{loader.grid.pixel_size_angstrom:.6g}",
-        normalise=config.normalise,
-        invert_contrast=config.invert_contrast,
-        **{SHELLS: band.n_shells},
-    )
-
-
 def _choose_place(config: ImagesConfig, n_values: int, device: torch.device) -> Place:
     """Fill in `auto`, and refuse what cannot be.
 
@@ -211,12 +214,14 @@ def _choose_place(config: ImagesConfig, n_values: int, device: torch.device) -> 
     return "memory" if n_values * BYTES_HALF <= budget else "disk"
 
 
-def _keeper(place: Place, shape: tuple[int, int], scratch: Path, device: torch.device | str) -> Keeper:
+def _keeper(
+    place: Place, shape: tuple[int, int], scratch: Path, device: torch.device | str
+) -> AbstractContextManager[Keeper]:
     if place == "disk":
         return scratch_writer(scratch, *shape)
     if place == "exact":
-        return ExactKeeper(torch.empty(*shape, dtype=torch.complex64))
-    return HalfKeeper(shape, device if place == "gpu" else "cpu")
+        return nullcontext(ExactKeeper(torch.empty(*shape, dtype=torch.complex64)))
+    return nullcontext(HalfKeeper(shape, device if place == "gpu" else "cpu"))
 
 
 def _belongs_on(device: torch.device, place: Place, config: ImagesConfig, observations: Observations) -> bool:

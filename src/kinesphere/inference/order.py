@@ -16,6 +16,7 @@ from kinesphere.inference.coefficients import BYTES_HALF
 WINDOW_BYTES = 1 << 29
 _CHUNKS_A_WINDOW = 128
 _SEEDS_APART = 1_000_003
+_SAMPLE, _LEAST_OF_A_GROUP, _TOGETHER = 65_536, 4096, 256
 
 
 def images_a_window(n_coefficients: int) -> int:
@@ -48,3 +49,29 @@ def order_of_epoch(n_images: int, window: int, seed: int, epoch: int) -> Int[Ten
     chunks = torch.arange(n_images).roll(first).split(max(window // _CHUNKS_A_WINDOW, 1))
     shuffled = torch.cat([chunks[k] for k in torch.randperm(len(chunks), generator=draw).tolist()])
     return torch.cat([rows[torch.randperm(len(rows), generator=draw)] for rows in shuffled.split(window)])
+
+
+def sample_of_groups(group: Int[Tensor, " n"]) -> Int[Tensor, " k"]:
+    """Choose images that stand for all where power in shells is estimated: 65,536 say as much as two million do.
+
+    Parameters
+    ----------
+    group
+        (n,) optics group of each image.
+
+    Returns
+    -------
+    Tensor
+        (k,) rows, ascending: of each group its share of 65,536, at least 4,096, as far as it has them; in runs that
+        lie together, evenly spread.
+    """
+    members = [torch.nonzero(group == number).flatten() for number in group.unique()]
+    share = max(_SAMPLE // len(members), _LEAST_OF_A_GROUP)
+    return torch.cat([_spread(rows, share) for rows in members]).sort().values
+
+
+def _spread(rows: Tensor, n_most: int) -> Tensor:
+    if len(rows) <= n_most:
+        return rows
+    runs = rows.split(_TOGETHER)
+    return torch.cat([runs[k] for k in torch.linspace(0, len(runs) - 1, n_most // _TOGETHER).long().tolist()])

@@ -149,7 +149,7 @@ class Trainer:
     def _statistics_at_rest(self) -> ShellStatistics:
         """Compare the images with the nominal model in their poses: where signal scale and noise power start from."""
         statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
-        batches = torch.arange(len(self.observations)).split(max(self.batch_size, 256))
+        batches = self.observations.sample().split(max(self.batch_size, 256))
         for batch in serve(self.observations, batches, device=self.device):
             factor = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2])
             model = factor * self.forward.transfer(batch.ctf)
