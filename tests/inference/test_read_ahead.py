@@ -117,6 +117,15 @@ def test_stopped_and_continued_equals_uninterrupted(exact: Any, tmp_path: Path, 
     _assert_same(_result(resumed), _result(whole))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_images_on_a_gpu_are_those_in_memory(exact: Any) -> None:
+    images, rows = _in_memory(exact).observations.subset(torch.arange(0, N_IMAGES, 3)), torch.tensor([5, 0, 99])
+    there, here = images.to("cuda").batch(rows, device="cuda"), images.batch(rows)
+    assert there.data.device.type == "cuda"
+    assert torch.equal(there.data.cpu(), here.data)
+    assert torch.equal(there.rotation.cpu(), here.rotation)
+
+
 def test_leaving_a_pass_early_ends_its_reader(exact: Any, tmp_path: Path) -> None:
     served = serve(_on_disk(exact, tmp_path).observations, torch.arange(N_IMAGES).split(10))
     next(served)

@@ -97,15 +97,12 @@ def observe(
     _require_complete(particles, config)
     loader, band = _open_images(particles, config)
     place = _choose_place(config, len(particles) * len(band), torch.device(device))
-    if config.cache is not None:
-        mapped = open_cache(config.cache, origin(particles, config))
-        data: Tensor | HalfCoefficients = (
-            mapped if place == "disk" else mapped.loaded(device if place == "gpu" else "cpu")
-        )
-    else:
+    if config.cache is None:
         with _keeper(place, (len(particles), len(band)), scratch, device) as keeper:
             _write_images(particles, loader, band, keeper.write, progress)
             data = keeper.finish()
+    else:
+        data = _from_cache(config.cache, origin(particles, config), place, device)
     observations = Observations(
         data=data,
         rotation=torch.from_numpy(np.ascontiguousarray(particles.rotation, dtype=np.float32)),
@@ -222,6 +219,11 @@ def _keeper(
     if place == "exact":
         return nullcontext(ExactKeeper(torch.empty(*shape, dtype=torch.complex64)))
     return nullcontext(HalfKeeper(shape, device if place == "gpu" else "cpu"))
+
+
+def _from_cache(path: Path, expected: dict[str, str], place: Place, device: torch.device | str) -> HalfCoefficients:
+    mapped = open_cache(path, expected)
+    return mapped if place == "disk" else mapped.loaded(device if place == "gpu" else "cpu")
 
 
 def _belongs_on(device: torch.device, place: Place, config: ImagesConfig, observations: Observations) -> bool:
