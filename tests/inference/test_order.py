@@ -63,7 +63,9 @@ def test_a_sample_of_a_large_set_has_of_every_group_and_from_everywhere() -> Non
     group[123_456] = 2
     rows = sample_of_groups(group)
     assert bool((rows.diff() > 0).all())
-    assert group[rows].bincount().tolist() == [85 * 256, 85 * 256, 1]
+    counts = group[rows].bincount().tolist()
+    assert counts[2] == 1
+    assert all(84 * 256 < count <= 85 * 256 for count in counts[:2])
     for number in (0, 1):
         chosen = rows[group[rows] == number]
         assert int(chosen.diff().max()) < 400_000 / 80 * 1.1
