@@ -27,7 +27,7 @@ from kinesphere.runtime import atomic_write
 
 _STRUCTURES = 300
 _BLUR_ANGSTROM = 2.0
-_SMALLEST_RADIUS_ANGSTROM = 8.0
+_SMALLEST_RADIUS_ANGSTROM, _LARGEST_RADIUS_ANGSTROM = 8.0, 25.0
 _MOVING_ANGSTROM = 1.0
 _SUPPORTED = 0.5  # correlation of changes below which density does not follow the structures
 
@@ -118,12 +118,13 @@ def agreement(
         (r,) Σ D_V D_S / √(Σ D_V² Σ D_S²) over the sphere and the volumes; 0 where either is nothing.
     """
     box = len(found[0])
-    voxel = np.stack(np.meshgrid(*[np.arange(box)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:, ::-1]
-    around = cKDTree(voxel).query_ball_point(place_px, radius_px)
-    sums = np.zeros((3, len(place_px)))
+    products = np.zeros((3, box**3))
     for one, other in zip(found, expected, strict=True):
-        products = np.stack([one * other, one**2, other**2]).reshape(3, -1)
-        sums += np.stack([products[:, rows].sum(axis=1) for rows in around], axis=1)
+        for total, product in zip(products, (one * other, one**2, other**2), strict=True):
+            total += product.ravel()
+    voxel = np.stack(np.meshgrid(*[np.arange(box)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:, ::-1]
+    tree = cKDTree(voxel)
+    sums = np.stack([products[:, tree.query_ball_point(place, radius_px)].sum(axis=1) for place in place_px], axis=1)
     scale = np.sqrt(sums[1] * sums[2])
     correlation: Float[np.ndarray, " r"] = np.divide(sums[0], scale, out=np.zeros_like(scale), where=scale > 0)
     return correlation
@@ -173,8 +174,8 @@ def fitting_gain(source: Float[np.ndarray, "n n n"], target: Float[np.ndarray, "
 
 
 def comparison_radius_px(resolution_angstrom: float, pixel: float) -> float:
-    """Radius in voxels of what is compared around a residue: what the volumes resolve, at least 8 Å."""
-    return max(resolution_angstrom, _SMALLEST_RADIUS_ANGSTROM) / pixel
+    """Radius in voxels of what is compared around a residue: what the volumes resolve, from 8 Å to a domain's 25 Å."""
+    return float(np.clip(resolution_angstrom, _SMALLEST_RADIUS_ANGSTROM, _LARGEST_RADIUS_ANGSTROM)) / pixel
 
 
 def _systematic(weight: Float[np.ndarray, " n"], number: int) -> Int[np.ndarray, " m"]:
