@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
 from kinesphere.io.structure import AtomicModel
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
@@ -118,16 +117,27 @@ def agreement(
         (r,) Σ D_V D_S / √(Σ D_V² Σ D_S²) over the sphere and the volumes; 0 where either is nothing.
     """
     box = len(found[0])
-    products = np.zeros((3, box**3))
+    products = np.zeros((3, box, box, box))
     for one, other in zip(found, expected, strict=True):
-        for total, product in zip(products, (one * other, one**2, other**2), strict=True):
-            total += product.ravel()
-    voxel = np.stack(np.meshgrid(*[np.arange(box)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:, ::-1]
-    tree = cKDTree(voxel)
-    sums = np.stack([products[:, tree.query_ball_point(place, radius_px)].sum(axis=1) for place in place_px], axis=1)
+        products += np.stack([one * other, one**2, other**2])
+    sums = np.stack([_sum_around(products, place, radius_px) for place in place_px], axis=1)
     scale = np.sqrt(sums[1] * sums[2])
     correlation: Float[np.ndarray, " r"] = np.divide(sums[0], scale, out=np.zeros_like(scale), where=scale > 0)
     return correlation
+
+
+def _sum_around(
+    values: Float[np.ndarray, "c n n n"], place: Float[np.ndarray, " 3"], radius: float
+) -> Float[np.ndarray, " c"]:
+    """Sum over the voxels within a sphere around a place, xyz."""
+    box = values.shape[-1]
+    first = np.clip(np.ceil(place - radius), 0, box).astype(int)
+    last = np.clip(np.floor(place + radius) + 1, first, box).astype(int)
+    squared = [(np.arange(a, b) - centre) ** 2 for a, b, centre in zip(first, last, place, strict=True)]
+    inside = squared[2][:, None, None] + squared[1][:, None] + squared[0] <= radius**2
+    cut = values[:, first[2] : last[2], first[1] : last[1], first[0] : last[0]]
+    total: Float[np.ndarray, " c"] = cut[:, inside].sum(axis=1)
+    return total
 
 
 def summarise(residues: ResidueAgreement) -> dict[str, int | float | None]:
