@@ -143,7 +143,7 @@ def run_job(config: RunConfig, folder: Path) -> None:
         if known and (folder / "latents.npz").exists():
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
-        observations = _observe(job, flag)
+        observations = _observe(job, flag, device)
         trainers = make_trainers(job, observations, device)
         if not known:
             require_agreement(job, observations, trainers)
@@ -157,6 +157,7 @@ def run_job(config: RunConfig, folder: Path) -> None:
             console.print(
                 f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {describe_device(device)}"
             )
+            console.print(f"Prepared images: {observations.storage}", highlight=False)
             train(job, trainers, observations, flag)
 
 
@@ -277,9 +278,9 @@ def _index(rows: Int[np.ndarray, " k"]) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def _observe(job: Job, flag: Interrupts) -> Observations:
+def _observe(job: Job, flag: Interrupts, device: torch.device) -> Observations:
     with _bar("Preparing images", len(job.particles), flag) as advance:
-        return observe(job.particles, job.config.training.images, job.folder, advance)
+        return observe(job.particles, job.config.training.images, job.folder, advance, device)
 
 
 def make_trainer(

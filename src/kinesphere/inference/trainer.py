@@ -18,6 +18,8 @@ from kinesphere.inference.latents import LatentModel, Posterior, Proposal
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import Observations, ParticleBatch
+from kinesphere.inference.order import images_a_window, order_of_epoch
+from kinesphere.inference.read_ahead import serve
 from kinesphere.inference.schedule import Schedule
 from kinesphere.inference.training_state import restore_state, store_state
 from kinesphere.motion.base import Motion
@@ -147,8 +149,8 @@ class Trainer:
     def _statistics_at_rest(self) -> ShellStatistics:
         """Compare the images with the nominal model in their poses: where signal scale and noise power start from."""
         statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
-        for rows in torch.arange(len(self.observations)).split(max(self.batch_size, 256)):
-            batch = self.observations.batch(rows, device=self.device)
+        batches = self.observations.sample().split(max(self.batch_size, 256))
+        for batch in serve(self.observations, batches, device=self.device):
             factor = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2])
             model = factor * self.forward.transfer(batch.ctf)
             statistics.add_data(batch.group, batch.data)
@@ -196,11 +198,11 @@ class Trainer:
         forward = self.forward if n_shells == self.schedule.n_shells_full else self.forward.coarser(n_shells)
         likelihood = Likelihood(forward, self.model.objective, self.signal)
         batches = self._batches(progress.epoch)
-        for rows in batches[first:]:
-            self._step(likelihood, self.observations.batch(rows, forward.band, self.device))
+        for batch in serve(self.observations, batches, forward.band, self.device, first=first):
+            self._step(likelihood, batch)
             progress.batch += 1
             if advance is not None:
-                advance(len(rows))
+                advance(len(batch))
             if progress.totals["since_update"] >= _IMAGES_PER_NOISE_UPDATE or progress.batch == len(batches):
                 self._update_signal(likelihood)
             if interrupts is not None and interrupts.requested:
@@ -217,8 +219,9 @@ class Trainer:
         """Let images that train no motion train the encoder, so that it reads them as well as the others."""
         if self.bystanders is None or not any(True for _ in self.latents.parameters()):
             return
-        for rows in torch.arange(len(self.bystanders)).split(self.batch_size):
-            prepared = likelihood.prepare(self.bystanders.batch(rows, likelihood.forward.band, self.device))
+        batches = torch.arange(len(self.bystanders)).split(self.batch_size)
+        for batch in serve(self.bystanders, batches, likelihood.forward.band, self.device):
+            prepared = likelihood.prepare(batch)
             proposal, data_term, _ = self._compare(prepared, likelihood)
             loss = data_term + self.schedule.divergence_weight(self.progress.step) * proposal.divergence.mean()
             self.optimizer.zero_grad(set_to_none=True)
@@ -263,8 +266,8 @@ class Trainer:
         return float(nn.utils.get_total_norm(torch.autograd.grad(loss, parameters, materialize_grads=True)))
 
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
-        order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return torch.randperm(len(self.observations), generator=order).split(self.batch_size)
+        window = images_a_window(len(self.observations.band))
+        return order_of_epoch(len(self.observations), window, self.seed, epoch).split(self.batch_size)
 
     def _step(self, likelihood: Likelihood, batch: ParticleBatch) -> None:
         factor_of_rate = self.schedule.learning_rate_factor(self.progress.step)
@@ -375,12 +378,13 @@ class Trainer:
         self.latents.eval()
         likelihood = Likelihood(self.forward.weighted(self.motion.bead_weight()), self.model.objective, self.signal)
         found = []
-        for rows in torch.arange(len(observations)).split(self.batch_size):
-            prepared = likelihood.prepare(observations.batch(rows, device=self.device))
+        batches = torch.arange(len(observations)).split(self.batch_size)
+        for batch in serve(observations, batches, device=self.device):
+            prepared = likelihood.prepare(batch)
             scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
             found.append(self.latents.posterior(scorer))
             if report is not None:
-                report(len(rows))
+                report(len(batch))
         return Posterior(torch.cat([f.mean for f in found]).cpu(), torch.cat([f.covariance for f in found]).cpu())
 
     def save(self) -> None:
