@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from kinesphere.inference.observations import Observations
 from kinesphere.particles.ctf_parameters import ctf_parameters
 from kinesphere.particles.particle_set import ParticleSet
 from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.ranks import ALONE, Ranks
 
 _IMAGES_AT_ONCE = 256
 _BYTES_PER_COEFFICIENT = 8
 _FEWEST_SHELLS = 4
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file there is memory that several processes see
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,15 @@ class ImagesConfig:
 
 
 def observe(
-    particles: ParticleSet, config: ImagesConfig, scratch: Path, progress: Callable[[int], None] | None = None
+    particles: ParticleSet,
+    config: ImagesConfig,
+    scratch: Path,
+    progress: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Observations:
     """Prepare every particle image.
+
+    The ranks of a machine prepare a part each, and all see the same memory.
 
     Parameters
     ----------
@@ -57,6 +67,8 @@ def observe(
         Folder whose disk holds prepared images that do not fit the memory budget, in a file without a name.
     progress
         Called with the number of images done since the last call.
+    ranks
+        Who needs them.
 
     Returns
     -------
@@ -74,12 +86,16 @@ def observe(
     grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
     band = _band(grid, config.resolution_angstrom)
     shift = torch.from_numpy(np.ascontiguousarray(particles.shift_angstrom, dtype=np.float32))
-    data = _allocate(len(particles), len(band), config.memory_gigabytes, scratch)
-    for rows in torch.arange(len(particles)).split(_IMAGES_AT_ONCE):
-        coefficients = band.select(centred_rfft2(loader.load(rows.numpy())))
-        data[rows] = recentre(coefficients, shift[rows], band)
+    near = ranks.on_this_machine()
+    data = _allocate(len(particles), len(band), config.memory_gigabytes, scratch, near)
+    for rows in torch.arange(len(particles)).split(_IMAGES_AT_ONCE * near.size):
+        own = rows.tensor_split(near.size)[near.rank]
+        if len(own) > 0:
+            coefficients = band.select(centred_rfft2(loader.load(own.numpy())))
+            data[own] = recentre(coefficients, shift[own], band)
         if progress is not None:
             progress(len(rows))
+    near.barrier()
     return Observations(
         data=data,
         rotation=torch.from_numpy(np.ascontiguousarray(particles.rotation, dtype=np.float32)),
@@ -103,11 +119,25 @@ def _band(grid: RenderGrid, resolution_angstrom: float) -> FourierBand:
     return FourierBand.of_grid(grid, max(int(field_of_view / resolution_angstrom), _FEWEST_SHELLS))
 
 
-def _allocate(n_images: int, n_coefficients: int, memory_gigabytes: float, scratch: Path) -> Tensor:
+def _allocate(n_images: int, n_coefficients: int, memory_gigabytes: float, scratch: Path, ranks: Ranks) -> Tensor:
     n_values = n_images * n_coefficients
-    if n_values * _BYTES_PER_COEFFICIENT <= memory_gigabytes * 1e9:
+    n_bytes = n_values * _BYTES_PER_COEFFICIENT
+    fits = n_bytes <= memory_gigabytes * 1e9
+    if fits and ranks.size == 1:
         return torch.empty(n_images, n_coefficients, dtype=torch.complex64)
     # once mapped, the file needs no name: however the program ends, its space is free again
-    with tempfile.NamedTemporaryFile(dir=scratch, prefix=".images-") as file:
-        mapped = torch.from_file(file.name, shared=True, size=n_values, dtype=torch.complex64)
+    folder = _SHARED_MEMORY if fits and _has_room(_SHARED_MEMORY, n_bytes) else scratch
+    with ExitStack() as until_mapped:
+
+        def name_file() -> str:
+            made = tempfile.NamedTemporaryFile(dir=folder, prefix=".images-")  # noqa: SIM115 - the stack closes it
+            return until_mapped.enter_context(made).name
+
+        file = ranks.from_first(name_file)
+        mapped = torch.from_file(file, shared=True, size=n_values, dtype=torch.complex64)
+        ranks.barrier()
     return mapped.reshape(n_images, n_coefficients)
+
+
+def _has_room(folder: Path, n_bytes: int) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free > 2 * n_bytes
