@@ -152,8 +152,8 @@ class Ranks:
         return self.broadcast(work() if self.is_first else None)  # type: ignore[return-value]
 
     def split(self, n_teams: int) -> list[Team]:
-        """Divide the ranks into teams of neighbours; with fewer ranks than teams, all ranks are in every team."""
-        if self.size < n_teams:
+        """Divide the ranks into teams of neighbours; one team, or more teams than ranks, are all of them."""
+        if n_teams == 1 or self.size < n_teams:
             return [Team(0, self)] * n_teams
         parts = np.array_split(np.arange(self.size), n_teams)
         return [Team(int(part[0]), self._subset(part.tolist())) for part in parts]
