@@ -146,6 +146,7 @@ def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
     device = ranks.choose_device(config.training.device)
     with claimed(folder), interrupts() as flag:
         job = prepare(config, folder, ranks)
+        _require_enough(job, ranks)
         known, is_finished = ranks.from_first(lambda: _what_is_there(job))
         if is_finished:
             console.print(f"{folder} holds this run already, finished.", highlight=False)
@@ -160,6 +161,14 @@ def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
             where = f"{ranks.size} × {describe_device(device)}" if ranks.size > 1 else describe_device(device)
             console.print(f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {where}")
             train(job, trainers, observations, flag, ranks)
+
+
+def _require_enough(job: Job, ranks: Ranks) -> None:
+    """Refuse more ranks than there are images for each model."""
+    fewest = len(job.particles) // (2 if job.config.training.halves else 1)
+    if ranks.size > fewest:
+        problem = f"{len(job.particles)} particles are too few for {ranks.size} ranks"
+        raise InputError(job.config.particles, problem, "Start fewer")
 
 
 def _what_is_there(job: Job) -> tuple[bool, bool]:

@@ -54,11 +54,16 @@ class Proposal:
         """Latent positions that one rank alone would propose for the whole batch."""
         return len(self.z) if self.is_shared else draws.n_images
 
-    def own(self, states: Int[Tensor, " k"], draws: Draws) -> Int[Tensor, " own"]:
-        """Divide the work on some of those positions: the rows of z that are this rank's share."""
+    def own(self, states: Int[Tensor, " k"], draws: Draws) -> tuple[Int[Tensor, " own"], float]:
+        """Divide the work on some of those positions: the rows of z that are this rank's, and the weight of each in a mean.
+
+        A rank that has none gets some row, without weight.
+        """
         ranks = draws.ranks
         own = ranks.share(states) if self.is_shared else states[states % ranks.size == ranks.rank] // ranks.size
-        return torch.as_tensor(own, device=self.z.device)
+        weight = float(len(own) > 0) / len(states)
+        rows = own if len(own) > 0 else states.new_zeros(1)
+        return torch.as_tensor(rows, device=self.z.device), weight
 
 
 @dataclass(frozen=True)

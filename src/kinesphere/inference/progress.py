@@ -33,10 +33,13 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
 
-    def add(self, n_images: int, **sums: float) -> None:
-        """Count a batch of all ranks, and add what this rank's images come to."""
+    def count(self, n_images: int) -> None:
+        """Count the images of a batch, of all ranks."""
         for name in _COUNTS:
             self.totals[name] += n_images
+
+    def add(self, **sums: float) -> None:
+        """Add what this rank's images of a batch come to."""
         for name, value in sums.items():
             self.totals[name] += value
 

@@ -182,8 +182,8 @@ class Trainer:
         likelihood = Likelihood(forward, self.model.objective, self.signal)
         batches = self._batches(progress.epoch)
         for rows in batches[first:]:
-            batch = self.observations.batch(self.ranks.share(rows), forward.band, self.device)
-            self._step(likelihood, batch, self._draws(rows))
+            draws = Draws(self.generator, len(rows), self.ranks)
+            self._step(likelihood, self.observations.batch(draws.own(rows), forward.band, self.device), draws)
             progress.batch += 1
             if advance is not None:
                 advance(len(rows))
@@ -206,19 +206,15 @@ class Trainer:
             raise InterruptedRunError(int(asked))
         return time.monotonic()
 
-    def _draws(self, rows: Tensor) -> Draws:
-        """Random numbers for a batch of these images."""
-        return Draws(self.generator, len(rows), self.ranks)
-
     def _teach_encoder(self, likelihood: Likelihood) -> None:
         """Let images that train no motion train the encoder, so that it reads them as well as the others."""
         if self.bystanders is None or not any(True for _ in self.latents.parameters()):
             return
         for rows in torch.arange(len(self.bystanders)).split(self.batch_size):
-            batch = self.bystanders.batch(self.ranks.share(rows), likelihood.forward.band, self.device)
-            draws = self._draws(rows)
+            draws = Draws(self.generator, len(rows), self.ranks)
+            batch = self.bystanders.batch(draws.own(rows), likelihood.forward.band, self.device)
             proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
-            weight = self.schedule.divergence_weight(self.progress.step) / draws.n_images
+            weight = draws.weight * self.schedule.divergence_weight(self.progress.step) / draws.n_images
             loss = data_term + weight * proposal.divergence.sum()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -250,10 +246,11 @@ class Trainer:
         """Scale the restraints so that the norms of their gradient and the data term's have a given ratio."""
         likelihood = Likelihood(self.forward, self.model.objective, self.signal)
         rows = self._batches(self.progress.epoch)[0]
-        batch, draws = self.observations.batch(self.ranks.share(rows), device=self.device), self._draws(rows)
+        draws = Draws(self.generator, len(rows), self.ranks)
+        batch = self.observations.batch(draws.own(rows), device=self.device)
         proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
-        states = torch.arange(proposal.n_states(draws))
-        energy = restraints.energy(self.motion(proposal.z[proposal.own(states, draws)])).sum() / len(states)
+        own, weight = proposal.own(torch.arange(proposal.n_states(draws)), draws)
+        energy = weight * restraints.energy(self.motion(proposal.z[own])).sum()
         of_data, of_restraints = (
             gradient_norm(loss, list(self.motion.parameters()), self.ranks) for loss in (data_term, energy)
         )
@@ -289,25 +286,25 @@ class Trainer:
         proposal = self.latents.propose(scorer, draws)
         positions = self.motion.move(proposal.z, beads, self.bead_owner)
         log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
-        data_term = -(proposal.weight * log_likelihood).sum() / draws.n_images
+        data_term = -draws.weight * (proposal.weight * log_likelihood).sum() / draws.n_images
         return proposal, data_term, Compared(positions, log_likelihood.detach(), factor.detach())
 
     def _prior(self, proposal: Proposal, positions: Tensor, draws: Draws) -> Tensor:
         """KL terms and restraints, per image: a global parameter's KL is shared by all images of the set."""
-        weight = self.schedule.divergence_weight(self.progress.step) / draws.n_images
+        weight = draws.weight * self.schedule.divergence_weight(self.progress.step) / draws.n_images
         # what is the same on all ranks is divided among them: their sum is the loss
         of_model = self.motion.divergence() / (len(self.observations) * self.ranks.size)
         total = weight * proposal.divergence.sum() + of_model
         if self.model.restraints.active:
             # a few structures at random: the mean's expectation at a fraction of its cost
             some = draws.some(proposal.n_states(draws), _STRUCTURES_RESTRAINED)
-            few = some[:_STRUCTURES_STRAINED]
-            own, strained = proposal.own(some, draws), proposal.own(few, draws)
+            own, weight = proposal.own(some, draws)
             # where y⁰ is what is rendered, the structures are there already
             structures = positions[own] if self.motion.learns_reference else self.motion(proposal.z[own])
-            total = total + self.model.restraints.energy(structures).sum() / len(some)
-            strain = self.motion.strain(proposal.z[strained], self.generator)
-            total = total if strain is None else total + strain.sum() / len(few)
+            total = total + weight * self.model.restraints.energy(structures).sum()
+            own, weight = proposal.own(some[:_STRUCTURES_STRAINED], draws)
+            strain = self.motion.strain(proposal.z[own], self.generator)
+            total = total if strain is None else total + weight * strain.sum()
         return total
 
     def _gradients_are_finite(self, loss: Tensor) -> bool:
@@ -323,6 +320,9 @@ class Trainer:
     @torch.no_grad()
     def _account(self, prepared: PreparedBatch, proposal: Proposal, compared: Compared, draws: Draws) -> None:
         """Add a step to the epoch's sums: what is reported, and what signal and noise are estimated from."""
+        self.progress.count(draws.n_images)
+        if draws.is_idle:
+            return
         batch = prepared.batch
         if proposal.log_evidence is not None:
             evidence = proposal.log_evidence.sum()
@@ -330,7 +330,6 @@ class Trainer:
             evidence = (proposal.weight * compared.log_likelihood).sum() - proposal.divergence.sum()
         constant = (prepared.log_constant - 0.5 * prepared.norm).sum() if self.model.objective.whitened else 0.0
         self.progress.add(
-            draws.n_images,
             log_likelihood=float(evidence + constant),
             divergence=float(proposal.divergence.sum()),
             pairs=float(len(proposal.image)),
@@ -376,10 +375,11 @@ class Trainer:
         mean, covariance = (torch.zeros(shape, device=self.device) for shape in ((n, d), (n, d, d)))
         for rows in torch.arange(n).split(self.batch_size * self.ranks.size):
             own = self.ranks.share(rows)
-            prepared = likelihood.prepare(observations.batch(own, device=self.device))
-            scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
-            found = self.latents.posterior(scorer)
-            mean[own], covariance[own] = found.mean, found.covariance
+            if len(own) > 0:
+                prepared = likelihood.prepare(observations.batch(own, device=self.device))
+                scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
+                found = self.latents.posterior(scorer)
+                mean[own], covariance[own] = found.mean, found.covariance
             if report is not None:
                 report(len(rows))
         self.ranks.sum_([mean, covariance])  # each row is on one rank, and zero on the others
