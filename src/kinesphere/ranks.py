@@ -33,7 +33,11 @@ _PATIENCE_TO_MEET = timedelta(minutes=10)
 _PATIENCE = timedelta(days=2)  # the first rank may work alone for long; who fails says so, and nobody waits for it
 _VALUES_AT_ONCE = 1 << 24
 _SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_FOR_GOODBYE = 60.0  # others may have a checkpoint to write
+_SECONDS_FOR_GOODBYE = {
+    "exit code": 15.0,
+    "interrupt": 60.0,
+}  # after an interrupt others may have a checkpoint to write
+_SECONDS_FOR_SURVIVORS = 3.0
 _SIGNAL_EXIT_CODE = 128
 
 
@@ -85,7 +89,7 @@ class Ranks:
         Raises
         ------
         InputError
-            As `runtime.choose_device`, and where one GPU is named for several ranks.
+            As `runtime.choose_device`, and where several ranks would have to share a GPU.
         """
         device = choose_device(name)
         if self.size == 1 or device.type != "cuda":
@@ -95,7 +99,11 @@ class Ranks:
             raise InputError("--device", problem, "Use cuda, or leave it out: each rank takes a GPU of its own")
         import torch
 
-        device = torch.device("cuda", self.local % torch.cuda.device_count())
+        n_gpus = torch.cuda.device_count()
+        if self.local >= n_gpus > 1:
+            problem = f"rank {self.rank} is number {self.local + 1} on a machine with {n_gpus} GPUs"
+            raise InputError("--device", problem, "Start no more ranks there than it has GPUs")
+        device = torch.device("cuda", self.local if n_gpus > 1 else 0)  # Slurm may show each task only its own
         torch.cuda.set_device(device)
         return device
 
@@ -324,7 +332,8 @@ class _Notices:
         with suppress(RuntimeError):
             if is_first:
                 self._store.set(name, str(code))
-                self._await_all()
+                is_loss = isinstance(error, LostRankError)  # who is lost will not see it
+                self._await_all(_SECONDS_FOR_SURVIVORS if is_loss else _SECONDS_FOR_GOODBYE[name])
         if not is_first:
             raise SystemExit(self._follow(name))
 
@@ -354,11 +363,11 @@ class _Notices:
             code = int(self._store.get(name)) + (_SIGNAL_EXIT_CODE if name == "interrupt" else 0)
             self._store.add("seen", 1)
             if self._place.rank == 0:  # the store may end with this process
-                self._await_all()
+                self._await_all(_SECONDS_FOR_GOODBYE[name])
         return code
 
-    def _await_all(self) -> None:
-        until = time.monotonic() + _SECONDS_FOR_GOODBYE
+    def _await_all(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
         while self._store.add("seen", 0) < self._place.size - 1 and time.monotonic() < until:
             time.sleep(0.05)
 

@@ -75,6 +75,12 @@ def start(commands: Sequence[Sequence[str]], variables: Callable[[int, int], dic
 
 
 @pytest.fixture(scope="session")
+def start_ranks() -> Callable[[Sequence[Sequence[str]]], Ended]:
+    """Run commands as the ranks of one job: `start_ranks([command of rank 0, command of rank 1])`."""
+    return lambda commands: start(commands, torchrun_variables)
+
+
+@pytest.fixture(scope="session")
 def jobs() -> ModuleType:
     """What the ranks do."""
     spec = importlib.util.spec_from_file_location("kinesphere_tests_rank_jobs", JOBS)

@@ -55,7 +55,7 @@ class Proposal:
         return len(self.z) if self.is_shared else draws.n_images
 
     def own(self, states: Int[Tensor, " k"], draws: Draws) -> tuple[Int[Tensor, " own"], float]:
-        """Divide the work on some of those positions: the rows of z that are this rank's, and the weight of each in a mean.
+        """Divide the work on some of those positions: this rank's rows of z, and the weight of each in the mean.
 
         A rank that has none gets some row, without weight.
         """
