@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py
 
 In each round the first rank trains alone while the others wait, then all train together on the same batches. The wall
-clock tells the speed-up where every rank has a core to itself; on a machine that others use it tells who else was there.
-CPU seconds do not depend on that: of all ranks, the one that uses most sets the pace. Writes results/ranks.csv and .md.
+clock tells the speed-up where every rank has a core to itself; on a machine that others use, it tells who else was
+there. CPU seconds depend less on that: of all ranks, the one that uses most sets the pace. Each case is measured with
+the default batch and with one four times as large. Writes results/ranks.csv and .md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import tyro
@@ -49,11 +51,15 @@ class RankOptions:
 
     cases: tuple[int, ...] = (0, 1, 4, 5)
     """Which of the cases of throughput.py."""
-    rounds: int = 7
+    inference: tuple[Literal["marginal", "vae"], ...] = ("marginal", "vae")
+    """Which ways of inference."""
+    larger_batch: tuple[int, ...] = (1, 4)
+    """Images a step, as multiples of those in throughput.py."""
+    rounds: int = 5
     """Times that each is measured, alone and together in turn."""
     resolution_angstrom: float = 5.0
     """Finest resolution used."""
-    sizes: Options = field(default_factory=lambda: Options(epochs=3, batches=24))
+    sizes: Options = field(default_factory=lambda: Options(epochs=2, batches=12))
     """How much is trained in a round; the first pass does not count."""
 
 
@@ -72,15 +78,15 @@ def main(options: RankOptions) -> None:
     rows: list[Row] = []
     with joined() as ranks:
         for number in options.cases:
-            for inference in ("marginal", "vae"):
-                row = measure(CASES[number], inference, options, ranks)
-                rows.append(row)
-                if ranks.is_first:
-                    write_csv(RESULTS / "ranks.csv", rows)
+            for inference in options.inference:
+                for larger in options.larger_batch:
+                    case = replace(CASES[number], batch=larger * CASES[number].batch)
+                    rows.append(measure(case, inference, options, ranks))
+                    if ranks.is_first:
+                        write_csv(RESULTS / "ranks.csv", rows)
         if ranks.is_first:
             about = (
-                f"{ranks.size} ranks of one thread, gloo, {os.cpu_count()} cores that other work shared (load average in "
-                f"the last column); {options.rounds} rounds, medians.\n\n"
+                f"{ranks.size} ranks of one thread, gloo, {os.cpu_count()} cores; {options.rounds} rounds, medians.\n\n"
             )
             table = about + markdown(rows, COLUMNS)
             (RESULTS / "ranks.md").write_text(table, encoding="utf-8")

@@ -34,6 +34,7 @@ _BAD_STEPS_ALLOWED = 10
 _STRUCTURES_RESTRAINED = 16
 _STRUCTURES_STRAINED = 4
 _SECONDS_BETWEEN_CHECKPOINTS = 600.0
+_STEPS_BETWEEN_QUESTIONS = 8
 _IMAGES_FOR_REFERENCE = 100
 _LARGEST_CHANGE_OF_BALANCE = 10.0
 
@@ -196,6 +197,8 @@ class Trainer:
 
     def _save_where_due(self, saved: float, interrupts: Interrupts | None) -> float:
         """Save now and then, and on an interrupt, which then is raised; all ranks together. Returns when was saved."""
+        if self.ranks.size > 1 and self.progress.step % _STEPS_BETWEEN_QUESTIONS > 0:
+            return saved  # to agree costs the ranks a wait for the slowest
         signal = interrupts.signal_number if interrupts is not None else None
         asked, elapsed = self.ranks.largest(float(signal or 0), time.monotonic() - saved)
         if not asked and elapsed < _SECONDS_BETWEEN_CHECKPOINTS:
