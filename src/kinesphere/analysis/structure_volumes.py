@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -141,14 +141,26 @@ def summarise(residues: ResidueAgreement) -> dict[str, int | float | None]:
     }
 
 
-def write_residues(path: Path, model: AtomicModel, residues: ResidueAgreement) -> None:
-    """Write one row a residue: how far it moves between the volumes, and how well the density follows."""
+def write_residues(path: Path, model: AtomicModel, residues: Mapping[str, ResidueAgreement]) -> None:
+    """Write one row a residue: how far it moves between the volumes of each method, and how well their density follows.
+
+    Parameters
+    ----------
+    path
+        CSV file.
+    model
+        Whose residues they are.
+    residues
+        By the method that made the volumes.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["chain", "residue", "insertion_code", "name", "moved_angstrom", "correlation"])
+    of_methods = [f"{what}_{method}" for method in residues for what in ("moved_angstrom", "correlation")]
+    writer.writerow(["chain", "residue", "insertion_code", "name", *of_methods])
     names = (model.chain, model.residue_number, model.insertion_code, model.residue_name)
-    for *name, moved, correlation in zip(*names, residues.moved, residues.correlation, strict=True):
-        writer.writerow([*name, f"{moved:.3f}", f"{correlation:.4f}"])
+    columns = [values for found in residues.values() for values in (found.moved, found.correlation)]
+    for name, values in zip(zip(*names, strict=True), zip(*columns, strict=True), strict=True):
+        writer.writerow([*name, *(f"{value:.4f}" for value in values)])
     with atomic_write(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,20 +33,13 @@ from kinesphere.reconstruction.least_squares import (
 )
 from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.problem import Problem
+from kinesphere.reconstruction.progress import Progress
 from kinesphere.runtime import InterruptedRunError, Interrupts
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _LARGEST_SHARE_OF_CHECKPOINTS = 0.05
 _IMAGES_AT_ONCE = 64
 _SUMS, _SOLVER, _MAPS = "sums", "solver", "maps"
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """Shows how far a step is."""
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """Report images done of a step."""
 
 
 @dataclass(frozen=True, eq=False)
