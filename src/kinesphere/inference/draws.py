@@ -1,13 +1,18 @@
-"""A batch as all ranks see it: its size, and random numbers that do not depend on how many ranks share it."""
+"""Batches that ranks share: each has its images, and random numbers that do not depend on how many share them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from kinesphere.imaging.band import FourierBand
+from kinesphere.inference.observations import Observations, ParticleBatch
+from kinesphere.inference.order import images_a_window
+from kinesphere.inference.read_ahead import serve
 from kinesphere.ranks import ALONE, Ranks
 
 
@@ -60,3 +65,28 @@ class Draws:
     def some(self, n: int, n_chosen: int) -> Int[Tensor, " k"]:
         """Choose some of n things at random, the same on all ranks."""
         return torch.randperm(n, generator=self.generator)[:n_chosen]
+
+
+def serve_shares(
+    observations: Observations,
+    batches: Sequence[Int[Tensor, " _"]],
+    generator: torch.Generator,
+    ranks: Ranks,
+    band: FourierBand | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    first: int = 0,
+) -> Iterator[tuple[ParticleBatch, Draws]]:
+    """Serve this rank's share of the batches of a pass, each with the random numbers of the whole batch.
+
+    Parameters
+    ----------
+    observations, batches, band, device, first
+        As for `read_ahead.serve`; the batches are those of all ranks.
+    generator, ranks
+        As for `Draws`.
+    """
+    draws = [Draws(generator, len(rows), ranks) for rows in batches]
+    own = [draw.own(rows) for draw, rows in zip(draws, batches, strict=True)]
+    window = max(images_a_window(len(observations.band)) // ranks.size, 1)  # together the ranks have one in memory
+    yield from zip(serve(observations, own, band, device, first=first, window=window), draws[first:], strict=True)

@@ -151,7 +151,7 @@ def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
         if is_finished:
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
-        observations = _observe(job, flag, ranks)
+        observations = _observe(job, flag, device, ranks)
         trainers = make_trainers(job, observations, device, ranks)
         ranks.from_first(lambda: _begin(job, observations, trainers, is_new=not known))
         with console.logging_to(folder / "log.txt") if ranks.is_first else nullcontext():
@@ -160,13 +160,14 @@ def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
             n_points = len(job.reference.points)
             where = f"{ranks.size} × {describe_device(device)}" if ranks.size > 1 else describe_device(device)
             console.print(f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {where}")
+            console.print(f"Prepared images: {observations.storage}", highlight=False)
             train(job, trainers, observations, flag, ranks)
 
 
 def _require_enough(job: Job, ranks: Ranks) -> None:
     """Refuse more ranks than there are images for each model."""
     fewest = len(job.particles) // (2 if job.config.training.halves else 1)
-    if ranks.size > fewest:
+    if 2 * ranks.size > fewest:
         problem = f"{len(job.particles)} particles are too few for {ranks.size} ranks"
         raise InputError(job.config.particles, problem, "Start fewer")
 
@@ -335,9 +336,9 @@ def _index(rows: Int[np.ndarray, " k"]) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def _observe(job: Job, flag: Interrupts, ranks: Ranks) -> Observations:
+def _observe(job: Job, flag: Interrupts, device: torch.device, ranks: Ranks) -> Observations:
     with progress_bar("Preparing images", len(job.particles), flag) as advance:
-        return observe(job.particles, job.config.training.images, job.folder, advance, ranks)
+        return observe(job.particles, job.config.training.images, job.folder, advance, device, ranks)
 
 
 def make_trainer(

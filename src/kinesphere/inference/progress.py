@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from kinesphere.imaging.noise import ShellStatistics
 from kinesphere.ranks import Ranks
@@ -56,6 +57,23 @@ class Progress:
     def forget_sums(self) -> None:
         """Leave the totals to another rank."""
         self.totals.update(dict.fromkeys(_SUMS, 0.0))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a step has compared.
+
+    Parameters
+    ----------
+    positions
+        (k, n_beads, 3) the proposed structures, differentiable.
+    log_likelihood, factor
+        (q,) and (q, m) of the pairs of an image and a structure: log-likelihoods, and structure factors without CTF.
+    """
+
+    positions: Tensor
+    log_likelihood: Tensor
+    factor: Tensor
 
 
 def hand_over_sums(progress: Progress, statistics: ShellStatistics, ranks: Ranks) -> None:

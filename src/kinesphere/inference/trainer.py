@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from kinesphere.errors import NumericalError
+from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.noise import ShellStatistics, SignalAndNoise
-from kinesphere.inference.draws import Draws
+from kinesphere.inference.draws import Draws, serve_shares
 from kinesphere.inference.latents import LatentModel, Posterior, Proposal
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import Observations, ParticleBatch
 from kinesphere.inference.optimizer import add_up_gradients, gradient_norm, make_optimizer, set_rates
-from kinesphere.inference.progress import Progress, hand_over_sums
+from kinesphere.inference.order import images_a_window, order_of_epoch
+from kinesphere.inference.progress import Compared, Progress, hand_over_sums
+from kinesphere.inference.read_ahead import serve
 from kinesphere.inference.schedule import Schedule
 from kinesphere.inference.training_state import read_state, restore_state, store_state
 from kinesphere.motion.base import Motion
@@ -48,23 +51,6 @@ class Model:
     reference: Reference
     objective: Objective
     restraints: Restraint
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What a step has compared.
-
-    Parameters
-    ----------
-    positions
-        (k, n_beads, 3) the proposed structures, differentiable.
-    log_likelihood, factor
-        (q,) and (q, m) of the pairs of an image and a structure: log-likelihoods, and structure factors without CTF.
-    """
-
-    positions: Tensor
-    log_likelihood: Tensor
-    factor: Tensor
 
 
 class Trainer:
@@ -130,8 +116,8 @@ class Trainer:
     def _statistics_at_rest(self) -> ShellStatistics:
         """Compare the images with the nominal model in their poses: where signal scale and noise power start from."""
         statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
-        for rows in self.ranks.share(torch.arange(len(self.observations))).split(max(self.batch_size, 256)):
-            batch = self.observations.batch(rows, device=self.device)
+        batches = self.ranks.share(self.observations.sample()).split(max(self.batch_size, 256))
+        for batch in serve(self.observations, batches, device=self.device):
             factor = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2])
             model = factor * self.forward.transfer(batch.ctf)
             statistics.add_data(batch.group, batch.data)
@@ -182,12 +168,11 @@ class Trainer:
         forward = self.forward if n_shells == self.schedule.n_shells_full else self.forward.coarser(n_shells)
         likelihood = Likelihood(forward, self.model.objective, self.signal)
         batches = self._batches(progress.epoch)
-        for rows in batches[first:]:
-            draws = Draws(self.generator, len(rows), self.ranks)
-            self._step(likelihood, self.observations.batch(draws.own(rows), forward.band, self.device), draws)
+        for batch, draws in self._shares(self.observations, batches, forward.band, first):
+            self._step(likelihood, batch, draws)
             progress.batch += 1
             if advance is not None:
-                advance(len(rows))
+                advance(draws.n_images)
             if progress.totals["since_update"] >= _IMAGES_PER_NOISE_UPDATE or progress.batch == len(batches):
                 self._update_signal(likelihood)
             saved = self._save_where_due(saved, interrupts)
@@ -213,9 +198,8 @@ class Trainer:
         """Let images that train no motion train the encoder, so that it reads them as well as the others."""
         if self.bystanders is None or not any(True for _ in self.latents.parameters()):
             return
-        for rows in torch.arange(len(self.bystanders)).split(self.batch_size):
-            draws = Draws(self.generator, len(rows), self.ranks)
-            batch = self.bystanders.batch(draws.own(rows), likelihood.forward.band, self.device)
+        batches = torch.arange(len(self.bystanders)).split(self.batch_size)
+        for batch, draws in self._shares(self.bystanders, batches, likelihood.forward.band):
             proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
             weight = draws.weight * self.schedule.divergence_weight(self.progress.step) / draws.n_images
             loss = data_term + weight * proposal.divergence.sum()
@@ -248,9 +232,8 @@ class Trainer:
     def _balance(self, restraints: Restraint, ratio: float) -> None:
         """Scale the restraints so that the norms of their gradient and the data term's have a given ratio."""
         likelihood = Likelihood(self.forward, self.model.objective, self.signal)
-        rows = self._batches(self.progress.epoch)[0]
-        draws = Draws(self.generator, len(rows), self.ranks)
-        batch = self.observations.batch(draws.own(rows), device=self.device)
+        batches = self._batches(self.progress.epoch)[:1]
+        batch, draws = next(self._shares(self.observations, batches, self.forward.band))
         proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
         own, weight = proposal.own(torch.arange(proposal.n_states(draws)), draws)
         energy = weight * restraints.energy(self.motion(proposal.z[own])).sum()
@@ -261,9 +244,14 @@ class Trainer:
             limit = _LARGEST_CHANGE_OF_BALANCE
             restraints.rescale(min(max(ratio * of_data / of_restraints, 1.0 / limit), limit))
 
+    def _shares(
+        self, observations: Observations, batches: Sequence[Tensor], band: FourierBand, first: int = 0
+    ) -> Iterator[tuple[ParticleBatch, Draws]]:
+        return serve_shares(observations, batches, self.generator, self.ranks, band, self.device, first=first)
+
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
-        order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return torch.randperm(len(self.observations), generator=order).split(self.batch_size)
+        window = images_a_window(len(self.observations.band))
+        return order_of_epoch(len(self.observations), window, self.seed, epoch).split(self.batch_size)
 
     def _step(self, likelihood: Likelihood, batch: ParticleBatch, draws: Draws) -> None:
         networks_learn = self.schedule.config.networks_learn(self.progress.epoch)
@@ -376,15 +364,13 @@ class Trainer:
         likelihood = Likelihood(self.forward.weighted(self.motion.bead_weight()), self.model.objective, self.signal)
         n, d = len(observations), self.latents.latent_dim
         mean, covariance = (torch.zeros(shape, device=self.device) for shape in ((n, d), (n, d, d)))
-        for rows in torch.arange(n).split(self.batch_size * self.ranks.size):
-            own = self.ranks.share(rows)
-            if len(own) > 0:
-                prepared = likelihood.prepare(observations.batch(own, device=self.device))
-                scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
-                found = self.latents.posterior(scorer)
-                mean[own], covariance[own] = found.mean, found.covariance
+        own = self.ranks.share(torch.arange(n)).split(self.batch_size)
+        for rows, batch in zip(own, serve(observations, own, device=self.device), strict=True):
+            scorer = Scorer(likelihood, likelihood.prepare(batch), self.motion, self.beads, self.bead_owner)
+            found = self.latents.posterior(scorer)
+            mean[rows], covariance[rows] = found.mean, found.covariance
             if report is not None:
-                report(len(rows))
+                report(len(rows) * self.ranks.size)
         self.ranks.sum_([mean, covariance])  # each row is on one rank, and zero on the others
         return Posterior(mean.cpu(), covariance.cpu())
 
