@@ -33,10 +33,8 @@ _PATIENCE_TO_MEET = timedelta(minutes=10)
 _PATIENCE = timedelta(days=2)  # the first rank may work alone for long; who fails says so, and nobody waits for it
 _VALUES_AT_ONCE = 1 << 24
 _SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_FOR_GOODBYE = {
-    "exit code": 15.0,
-    "interrupt": 60.0,
-}  # after an interrupt others may have a checkpoint to write
+# after an interrupt others may have a checkpoint to write
+_SECONDS_FOR_GOODBYE = {"exit code": 15.0, "interrupt": 60.0}
 _SECONDS_FOR_SURVIVORS = 3.0
 _SIGNAL_EXIT_CODE = 128
 
@@ -262,6 +260,8 @@ def joined() -> Iterator[Ranks]:
         notices.watch()
         yield ranks
         ranks.barrier()  # nobody leaves while another may still fail
+        notices.leave()
+        ranks.barrier()  # nor takes the store away while another looks into it
     except BaseException as error:
         notices.tell(error)
         console.quiet = False  # the one that failed first says why, whichever it is
@@ -360,6 +360,7 @@ class _Notices:
         """Say that the notice has been seen, and return the exit code that it asks for."""
         code = 1
         with suppress(RuntimeError):
+            self._store.wait([name], timedelta(seconds=_SECONDS_FOR_GOODBYE[name]))
             code = int(self._store.get(name)) + (_SIGNAL_EXIT_CODE if name == "interrupt" else 0)
             self._store.add("seen", 1)
             if self._place.rank == 0:  # the store may end with this process

@@ -291,7 +291,9 @@ class Trainer:
             some = draws.some(proposal.n_states(draws), _STRUCTURES_RESTRAINED)
             own, weight = proposal.own(some, draws)
             # where y⁰ is what is rendered, the structures are there already
-            structures = positions[own] if self.motion.learns_reference else self.motion(proposal.z[own])
+            structures = (
+                positions.index_select(0, own) if self.motion.learns_reference else self.motion(proposal.z[own])
+            )
             total = total + weight * self.model.restraints.energy(structures).sum()
             own, weight = proposal.own(some[:_STRUCTURES_STRAINED], draws)
             strain = self.motion.strain(proposal.z[own], self.generator)
