@@ -165,9 +165,9 @@ def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
 
 
 def _require_enough(job: Job, ranks: Ranks) -> None:
-    """Refuse more ranks than there are images for each model."""
+    """Refuse more ranks than have an image or two of each model."""
     fewest = len(job.particles) // (2 if job.config.training.halves else 1)
-    if 2 * ranks.size > fewest:
+    if ranks.size > 1 and 2 * ranks.size > fewest:
         problem = f"{len(job.particles)} particles are too few for {ranks.size} ranks"
         raise InputError(job.config.particles, problem, "Start fewer")
 

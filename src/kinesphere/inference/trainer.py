@@ -247,6 +247,7 @@ class Trainer:
     def _shares(
         self, observations: Observations, batches: Sequence[Tensor], band: FourierBand, first: int = 0
     ) -> Iterator[tuple[ParticleBatch, Draws]]:
+        """Serve this rank's share of each batch, with the random numbers of the whole."""
         return serve_shares(observations, batches, self.generator, self.ranks, band, self.device, first=first)
 
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
@@ -366,7 +367,7 @@ class Trainer:
         likelihood = Likelihood(self.forward.weighted(self.motion.bead_weight()), self.model.objective, self.signal)
         n, d = len(observations), self.latents.latent_dim
         mean, covariance = (torch.zeros(shape, device=self.device) for shape in ((n, d), (n, d, d)))
-        own = self.ranks.share(torch.arange(n)).split(self.batch_size)
+        own = [rows for rows in self.ranks.share(torch.arange(n)).split(self.batch_size) if len(rows) > 0]
         for rows, batch in zip(own, serve(observations, own, device=self.device), strict=True):
             scorer = Scorer(likelihood, likelihood.prepare(batch), self.motion, self.beads, self.bead_owner)
             found = self.latents.posterior(scorer)
