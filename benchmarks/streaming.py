@@ -251,15 +251,15 @@ residues, inference `vae`, batches of {CASE.batch}.
 
 Most memory (VmHWM) of the process that prepares the images (`prepare_hwm_gb`), and of the one that reads the STAR file \
 (`tables_gb` after it), opens the cache and trains on `trained` images of a pass (`train_hwm_gb`): anonymous memory, and \
-pages of files, libraries too."""  # noqa: E501
+pages of files, libraries too. Sets that were not prepared have a file of the same 4,096 images by repetition."""  # noqa: E501
     how = """\
 Images a second, median over rounds by turns; `relative_…`: speed as part of that with float16 in memory, median of the \
 ratios within a round. `float16 on disk`: the file is in the system's cache; `nothing cached`: it is dropped from there \
-before each round."""  # noqa: E501
+before each round, which then begins with reading a whole window, four times what a round trains on."""  # noqa: E501
     parts = [what, markdown(memory, MEMORY_COLUMNS), how, markdown(rates, RATE_COLUMNS)]
     if scores:
         parts += ["Scores of segments with float32 and with float16 from a cache.", markdown(scores, SCORE_COLUMNS)]
-    return "\n".join(f"{part}\n" for part in parts)
+    return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
 class PauseError(Exception):
