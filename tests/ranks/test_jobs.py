@@ -1,6 +1,6 @@
 """Two and four ranks find what one finds, write it once, and take over where others stopped.
 
-Tolerances are those of float32 sums in another order: 1e-4 of a latent's prior standard deviation, 2e-6 of a map.
+Tolerances are those of float32 sums in another order: 5e-4 of a latent's prior standard deviation, 2e-6 of a map.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kinesphere.io.checkpoint import load_checkpoint
 from kinesphere.io.mrc import read_map
 
 RUNS = ["segments-marginal", "segments-vae", "field-marginal", "field-vae"]
-LATENT_TOLERANCE, MAP_TOLERANCE, DISPLACEMENT_TOLERANCE_ANGSTROM = 1e-4, 2e-6, 2e-3
+LATENT_TOLERANCE, MAP_TOLERANCE, DISPLACEMENT_TOLERANCE_ANGSTROM = 5e-4, 2e-6, 2e-3
 several = pytest.mark.parametrize("size", [2, 4])
 
 
@@ -36,7 +36,7 @@ def test_latents_are_those_of_one_rank(folder: Path, size: int, name: str) -> No
     assert (shared["std"] > 0).all()
     for key in ("mean", "covariance"):
         np.testing.assert_allclose(shared[key], alone[key], atol=LATENT_TOLERANCE, rtol=0)
-    assert np.ptp(alone["mean"]) > 100 * LATENT_TOLERANCE
+    assert np.ptp(alone["mean"]) > 20 * LATENT_TOLERANCE
 
 
 @several
