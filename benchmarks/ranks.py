@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,9 +86,11 @@ def main(options: RankOptions) -> None:
                     if ranks.is_first:
                         write_csv(RESULTS / "ranks.csv", rows)
         if ranks.is_first:
+            command = " ".join(["ranks.py", *sys.argv[1:]])
             about = (
-                f"{ranks.size} ranks of one thread, gloo, {os.cpu_count()} cores; {options.rounds} rounds, medians.\n\n"
+                f"{ranks.size} ranks of one thread, gloo, {os.cpu_count()} cores; medians of {options.rounds} rounds"
             )
+            about += f" (`{command}`).\n\n"
             table = about + markdown(rows, COLUMNS)
             (RESULTS / "ranks.md").write_text(table, encoding="utf-8")
             print(table)
