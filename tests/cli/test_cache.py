@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 
 from kinesphere.cli.main import main
 from kinesphere.inference.coefficient_cache import CACHE_FILE
+from kinesphere.io.checkpoint import has_checkpoint
 from kinesphere.io.mrc import ImageStack, write_stack
 
 OPTIONS = ("--epochs", "2", "--latent-dim", "1", "--n-nodes", "8", "--batch-size", "16", "--threads", "1")
@@ -95,6 +100,23 @@ def test_a_field_trains_from_a_cache(data: Path, tmp_path: Path) -> None:
 def test_a_run_goes_on_with_coefficients_kept_elsewhere(data: Path, tmp_path: Path) -> None:
     assert main(_run("segments", data, tmp_path / "run", "--coefficients", "memory")) == 0
     assert main(_run("segments", data, tmp_path / "run", "--cache", str(data / "cache"))) == 0
+
+
+def test_a_run_from_disk_survives_a_kill_and_leaves_no_file(data: Path, run_in_memory: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = _run("segments", data, run, "--coefficients", "disk")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-m", "kinesphere", *command], env=environment) as process:
+        deadline = time.monotonic() + 120
+        while not has_checkpoint(run / "checkpoints"):
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+    assert not (run / "latents.npz").exists()
+    assert not list(run.glob(".coefficients*"))
+    assert main(command) == 0
+    np.testing.assert_array_equal(_latents(run), _latents(run_in_memory))
 
 
 def test_a_moved_project_keeps_its_cache(data: Path, tmp_path: Path) -> None:
