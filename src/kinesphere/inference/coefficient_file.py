@@ -105,7 +105,7 @@ class CoefficientWriter:
     def finish(self) -> HalfCoefficients:
         """Close, and map the file."""
         self.close()
-        return _map(self._file, self._start, self._shape)
+        return map_coefficients(self._file, self._start, self._shape)
 
 
 @contextmanager
@@ -180,13 +180,14 @@ def open_coefficients(path: Path) -> tuple[HalfCoefficients, dict[str, str]]:
             if found != expected:
                 problem = f"is cut short or damaged: {found} bytes, not {expected}"
                 raise InputError(path, problem, "Make it again with kinesphere preprocess --cache --overwrite")
-            return _map(file, start, shape), origin
+            return map_coefficients(file, start, shape), origin
     except OSError as error:
         problem = "there is no such file" if error.errno == errno.ENOENT else f"cannot be read ({error.strerror})"
         raise InputError(path, problem, "Make it with kinesphere preprocess --cache") from error
 
 
-def _map(file: BinaryIO, start: int, shape: tuple[int, int]) -> HalfCoefficients:
+def map_coefficients(file: BinaryIO, start: int, shape: tuple[int, int]) -> HalfCoefficients:
+    """Map values, (n, 2 m) from a byte on, and the scales that follow them."""
     row_bytes = shape[1] * _HALF_BYTES
     pages = FilePages(file, start, row_bytes)
     values = np.frombuffer(pages.memory, np.float16, shape[0] * shape[1], start).reshape(shape)

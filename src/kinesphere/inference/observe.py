@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +29,11 @@ from kinesphere.inference.coefficients import (
     Keeper,
 )
 from kinesphere.inference.observations import Observations
+from kinesphere.inference.shared_coefficients import shared_keeper
 from kinesphere.particles.ctf_parameters import ctf_parameters
 from kinesphere.particles.particle_set import ParticleSet
 from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.ranks import ALONE, Ranks
 
 Place = Literal["auto", "exact", "memory", "disk", "gpu"]
 
@@ -68,8 +71,11 @@ def observe(
     scratch: Path,
     progress: Callable[[int], None] | None = None,
     device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> Observations:
     """Prepare every particle image.
+
+    The ranks of a machine prepare a part each, and all see the same memory.
 
     Parameters
     ----------
@@ -83,6 +89,8 @@ def observe(
         Called with the number of images done since the last call.
     device
         Where the images are going to be used.
+    ranks
+        Who needs them.
 
     Returns
     -------
@@ -98,10 +106,13 @@ def observe(
     loader, band = _open_images(particles, config)
     place = _choose_place(config, len(particles) * len(band), torch.device(device))
     if config.cache is None:
-        with _keeper(place, (len(particles), len(band)), scratch, device) as keeper:
-            _write_images(particles, loader, band, keeper.write, progress)
+        near = ranks.on_this_machine()
+        with _keeper(place, (len(particles), len(band)), scratch, device, near) as keeper:
+            _write_images(particles, loader, band, keeper.write, progress, near)
             data = keeper.finish()
     else:
+        # ranks that share a machine share the system's cache of the file, where each would load a copy
+        place = "disk" if place == "memory" and ranks.size > 1 else place
         data = _from_cache(config.cache, origin(particles, config), place, device)
     observations = Observations(
         data=data,
@@ -180,13 +191,21 @@ def _write_images(
     band: FourierBand,
     write: Callable[[Tensor], None],
     progress: Callable[[int], None] | None,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Transform and re-centre all images in their order."""
+    """Transform and re-centre the images of this rank's batches in their order."""
     shift = torch.from_numpy(np.ascontiguousarray(particles.shift_angstrom, dtype=np.float32))
-    for batch in loader.epoch():
+    part = _own_batches(len(particles), ranks)
+    for batch in islice(loader.epoch(first_batch=part.start), len(part)):
         write(recentre(band.select(centred_rfft2(batch.images)), shift[batch.rows], band))
         if progress is not None:
-            progress(len(batch.rows))
+            progress(len(batch.rows) * ranks.size)
+
+
+def _own_batches(n_images: int, ranks: Ranks) -> range:
+    """Batches that a rank prepares: they lie together in the files."""
+    n_batches = -(-n_images // _IMAGES_AT_ONCE)
+    return range(n_batches * ranks.rank // ranks.size, n_batches * (ranks.rank + 1) // ranks.size)
 
 
 def _choose_place(config: ImagesConfig, n_values: int, device: torch.device) -> Place:
@@ -212,8 +231,11 @@ def _choose_place(config: ImagesConfig, n_values: int, device: torch.device) -> 
 
 
 def _keeper(
-    place: Place, shape: tuple[int, int], scratch: Path, device: torch.device | str
+    place: Place, shape: tuple[int, int], scratch: Path, device: torch.device | str, ranks: Ranks
 ) -> AbstractContextManager[Keeper]:
+    if ranks.size > 1:
+        first = _own_batches(shape[0], ranks).start * _IMAGES_AT_ONCE
+        return shared_keeper(scratch, shape, first, ranks, is_exact=place == "exact", on_disk=place == "disk")
     if place == "disk":
         return scratch_writer(scratch, *shape)
     if place == "exact":
