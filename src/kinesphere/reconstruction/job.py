@@ -16,6 +16,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from kinesphere.io.mrc import write_map
+from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.backprojection import blend_weight
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
 from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc
@@ -62,7 +63,9 @@ class Reconstruction:
     local: Float[np.ndarray, "n n n"]
 
 
-def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folder: Path) -> dict[str, Any]:
+def reconstruct(
+    run: ReconstructableRun, settings: ReconstructionSettings, folder: Path, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Reconstruct a run's particles with the motion that it found.
 
     Parameters
@@ -73,6 +76,8 @@ def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folde
         How.
     folder
         Where results go; interrupted work there is continued, other results are replaced.
+    ranks
+        Who shares the images of each half set; the first alone writes.
 
     Returns
     -------
@@ -85,19 +90,25 @@ def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folde
         If something the user gave cannot be used; nothing is written then.
     """
     problem = pose_problem(run, settings)
-    known = _read_summary(folder)
+    known = ranks.from_first(lambda: _read_summary(folder))
     if known is not None and known["fingerprint"] == problem.fingerprint:
         console.print(f"{folder} holds this reconstruction already.", highlight=False)
         return known
     with claimed(folder), interrupts() as flag:
         halves = []
         for half in HALVES:
-            checkpoints = HalfCheckpoints(folder / "checkpoints" / f"half{half}", problem.fingerprint)
+            kept_in = folder / "checkpoints" / f"half{half}"
+            checkpoints = HalfCheckpoints(kept_in, problem.fingerprint, writes=ranks.is_first)
             with step_progress(f"half {half}") as progress:
-                halves.append(reconstruct_half(problem, half, checkpoints, flag, progress))
-        result = combine(problem, halves[0], halves[1])
-        summary = _summary(problem, result)
-        _write(folder, problem, halves, result, summary)
+                halves.append(reconstruct_half(problem, half, checkpoints, flag, progress, ranks))
+        return ranks.from_first(lambda: _conclude(folder, problem, halves))
+
+
+def _conclude(folder: Path, problem: Problem, halves: list[HalfMaps]) -> dict[str, Any]:
+    """Make one map of the half maps, and write everything."""
+    result = combine(problem, halves[0], halves[1])
+    summary = _summary(problem, result)
+    _write(folder, problem, halves, result, summary)
     return summary
 
 
