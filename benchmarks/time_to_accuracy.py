@@ -84,7 +84,7 @@ def main(options: Options) -> None:
     names = dict.fromkeys(row["data"] for row in epochs)
     summary = [summarise([row for row in epochs if row["data"] == name]) for name in names]
     table = (
-        f"`kinesphere segments` with default settings, {options.threads} threads. Time to {_WANTED:.0%} of the final "
+        f"`kinesphere segments` with default settings, threads: {options.threads}. Time to {_WANTED:.0%} of the final "
         f"accuracy includes reading the images and inferring all latents once.\n\n{markdown(summary, COLUMNS)}"
     )
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
