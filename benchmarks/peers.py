@@ -27,6 +27,7 @@ from peers_data import make_large, make_small
 from process import ProcessError, Used, measure, rate
 
 COLUMNS = ("task", "box", "points", "peer", "peer_images_per_second", "kinesphere", "images_per_second", "ratio", "range")
+COLUMNS += ("rounds",)
 MEMORY_COLUMNS = ("task", "box", "points", "peer", "peer_peak_gb", "kinesphere", "peak_gb")
 Key = tuple[str, str, str]
 
@@ -43,28 +44,32 @@ class Options:
     """Names of the cases, as in the first column of peers.csv; none: all."""
     rounds: int = 3
     """Pairs of each case."""
+    keep: bool = False
+    """Add to the pairs that the tables hold already, instead of replacing them."""
     name: str = "peers"
     """Name of the tables."""
 
 
 def main(options: Options) -> None:
-    """Measure every case; the tables are rewritten after each."""
+    """Measure every case once a round; the tables are rewritten after each pair."""
     data = {"small": make_small(options.work / "data" / "small", 2000)}
     data["large"] = make_large(options.work / "data" / "large", 512)
     chosen = [case for case in CASES if not options.cases or case.name in options.cases]
-    kept = [row for row in previous(options) if row["case"] not in {case.name for case in chosen}]
-    rows: list[Row] = []
-    for case in chosen:
-        rows += measure_case(case, data[case.data], options)
-        write_csv(RESULTS / f"{options.name}.csv", in_order(kept + rows))
-        table = describe(in_order(kept + rows), options)
-        (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
-    print(table)
+    table = RESULTS / f"{options.name}.csv"
+    rows = remaining(read_rows(table), {case.name for case in chosen}, keep=options.keep)
+    given = environments(options.python)
+    for _ in range(options.rounds):
+        for case in chosen:
+            rows += measure_case(case, given.get(case.peer), data[case.data], options.work)
+            rows = in_order(rows)
+            write_csv(table, rows)
+            table.with_suffix(".md").write_text(describe(rows), encoding="utf-8")
+    print(describe(rows))
 
 
-def previous(options: Options) -> list[Row]:
-    """Read the rows of cases that are not measured now."""
-    return read_rows(RESULTS / f"{options.name}.csv") if options.cases else []
+def remaining(rows: Sequence[Row], names: set[str], *, keep: bool) -> list[Row]:
+    """Keep the rows of cases that are not measured now; with `keep`, also the pairs of those that are."""
+    return [row for row in rows if row["case"] not in names or (keep and not row.get("not_run"))]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -85,24 +90,22 @@ def _number(text: str) -> object:
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Sort rows as the cases are listed."""
+    """Sort rows as the cases are listed; a case that was not run is told once."""
     order = [case.name for case in CASES]
-    return sorted(rows, key=lambda row: order.index(row["case"]))
+    once = {tuple(sorted((key, str(value)) for key, value in row.items())): row for row in rows}
+    return sorted(once.values(), key=lambda row: order.index(row["case"]))
 
 
-def measure_case(case: Case, data: Path, options: Options) -> list[Row]:
-    """Measure the pairs of one case; one row that says why where that is not possible."""
-    python = environments(options.python).get(case.peer)
+def measure_case(case: Case, python: Path | None, data: Path, work: Path) -> list[Row]:
+    """Measure one pair of a case; one row that says why where that is not possible."""
     label: Row = {"case": case.name, "task": case.task, "box": case.box, "points": case.points, "peer": case.peer}
     try:
         if python is None:
             raise ProcessError("no environment given")
-        version = version_of(python, case.package)
-        print(f"{case.name}: {case.peer} {version}", flush=True)
-        prepare_peer(case, python, data, options.work)
-        peer = case.runner(python, data, options.work)
-        ours = runners_of_kinesphere(case, data, options.work)
-        return [{**label, "peer_version": version, **row} for row in pairs(peer, ours, options)]
+        label |= {"peer_version": version_of(python, case.package)}
+        prepare_peer(case, python, data, work)
+        peer = case.runner(python, data, work)
+        return [{**label, **row} for row in pair(peer, runners_of_kinesphere(case, data, work), work)]
     except ProcessError as error:
         print(f"{case.name}: not run: {error}", flush=True)
         return [{**label, "not_run": str(error)}]
@@ -127,28 +130,26 @@ def version_of(python: Path, package: str) -> str:
     return found.stdout.strip()
 
 
-def pairs(peer: Runner, ours: Sequence[Runner], options: Options) -> Iterator[Row]:
-    """Let the programs take turns: all short runs, then all long ones, round after round."""
-    for number in range(1, options.rounds + 1):
-        short = [run(runner, runner.short, options.work) for runner in (peer, *ours)]
-        long = [run(runner, runner.long, options.work) for runner in (peer, *ours)]
-        rates = [
-            rate(a, b, (runner.long - runner.short) * runner.images)
-            for runner, a, b in zip((peer, *ours), short, long, strict=True)
-        ]
-        for runner, speed, used in zip(ours, rates[1:], long[1:], strict=True):
-            ratio = speed / rates[0]
-            words = f"{show(rates[0])} against {show(speed)} images/s: × {show(ratio)}"
-            print(f"  round {number}, {runner.name}: {words}", flush=True)
-            yield {
-                "kinesphere": runner.name,
-                "round": number,
-                "peer_images_per_second": rates[0],
-                "images_per_second": speed,
-                "ratio": ratio,
-                "peer_peak_gb": long[0].peak_gb,
-                "peak_gb": used.peak_gb,
-            }
+def pair(peer: Runner, ours: Sequence[Runner], work: Path) -> Iterator[Row]:
+    """Let the programs take turns: all short runs, then all long ones."""
+    short = [run(runner, runner.short, work) for runner in (peer, *ours)]
+    long = [run(runner, runner.long, work) for runner in (peer, *ours)]
+    rates = [
+        rate(a, b, (runner.long - runner.short) * runner.images)
+        for runner, a, b in zip((peer, *ours), short, long, strict=True)
+    ]
+    for runner, speed, used in zip(ours, rates[1:], long[1:], strict=True):
+        ratio = speed / rates[0]
+        against = f"{peer.name} {show(rates[0])}, kinesphere {show(speed)} images/s"
+        print(f"{runner.name}: {against}: × {show(ratio)}", flush=True)
+        yield {
+            "kinesphere": runner.name,
+            "peer_images_per_second": rates[0],
+            "images_per_second": speed,
+            "ratio": ratio,
+            "peer_peak_gb": long[0].peak_gb,
+            "peak_gb": used.peak_gb,
+        }
 
 
 def run(runner: Runner, length: int, work: Path) -> Used:
@@ -175,12 +176,12 @@ def _middle(group: Sequence[Row]) -> Row:
     return {**group[0], **medians, "range": f"{show(min(ratios))} to {show(max(ratios))}", "rounds": len(group)}
 
 
-def describe(rows: Sequence[Row], options: Options) -> str:
+def describe(rows: Sequence[Row]) -> str:
     """Write the medians as Markdown, with what was measured and how."""
     medians = summary(rows)
     versions = {row["peer"]: row["peer_version"] for row in medians}
     missing = {row["case"]: row["not_run"] for row in rows if row.get("not_run")}
-    machine = f"{platform.machine()}, one thread; images a CPU-second, medians of up to {options.rounds} pairs, all ratios."
+    machine = f"{platform.machine()}, one thread; images a CPU-second, medians over the pairs, range of their ratios."
     parts = [
         f"{machine} `python benchmarks/peers.py`.",
         "Versions: " + "; ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
