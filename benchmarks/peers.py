@@ -1,12 +1,13 @@
-"""How fast cryoSPHERE, DynaMight, cryoDRGN and cryoSTAR are on the same particles, and kinesphere beside them, in pairs.
+"""How fast cryoSPHERE, DynaMight, cryoDRGN and cryoSTAR are on the same particles, and kinesphere beside them.
 
     python benchmarks/peers.py --work /tmp/peers \
         --python cryosphere=/tmp/cryosphere/bin/python dynamight=/tmp/dynamight/bin/python
 
-Every program runs in its own environment (README.md says how to make one), on one CPU thread, for a short and for a longer
-time. What the longer run takes more in CPU-seconds went into the images it has worked on more: start-up cancels out. The
-runs of a pair take turns, so that both meet the same load, and each pair gives one ratio. Writes results/peers.csv (every
-pair) and peers.md (medians). A program that is not there, or fails, is listed as not run, with the reason.
+Every program runs in its own environment (README.md says how to make one), on one CPU thread, for a short and for a
+longer time. What the longer run takes more in CPU-seconds went into the images it has worked on more: start-up
+cancels out. The runs of a pair take turns, so that both meet the same load, and each pair gives one ratio. Writes
+results/peers.csv (every pair) and peers.md (medians). A program that is not there, or fails, is listed as not run,
+with the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ from peers_cases import CASES, Case, Runner, prepare_peer, runners_of_kinesphere
 from peers_data import make_large, make_small
 from process import ProcessError, Used, measure, rate
 
-COLUMNS = ("task", "box", "points", "peer", "peer_images_per_second", "kinesphere", "images_per_second", "ratio", "range")
+COLUMNS = (
+    "task",
+    "box",
+    "points",
+    "peer",
+    "peer_images_per_second",
+    "kinesphere",
+    "images_per_second",
+    "ratio",
+    "range",
+)
 COLUMNS += ("rounds",)
 MEMORY_COLUMNS = ("task", "box", "points", "peer", "peer_peak_gb", "kinesphere", "peak_gb")
 Key = tuple[str, str, str]
@@ -100,8 +111,7 @@ def measure_case(case: Case, python: Path | None, data: Path, work: Path) -> lis
     """Measure one pair of a case; one row that says why where that is not possible."""
     label: Row = {"case": case.name, "task": case.task, "box": case.box, "points": case.points, "peer": case.peer}
     try:
-        if python is None:
-            raise ProcessError("no environment given")
+        python = existing(python)
         label |= {"peer_version": version_of(python, case.package)}
         prepare_peer(case, python, data, work)
         peer = case.runner(python, data, work)
@@ -118,6 +128,13 @@ def environments(words: Sequence[str]) -> dict[str, Path]:
     if unknown:
         raise SystemExit(f"--python {' '.join(sorted(unknown))}: no such program is compared; give NAME=PATH")
     return {name: Path(path) for name, path in named.items()}
+
+
+def existing(python: Path | None) -> Path:
+    """Insist on an environment."""
+    if python is None:
+        raise ProcessError("no environment given")
+    return python
 
 
 def version_of(python: Path, package: str) -> str:

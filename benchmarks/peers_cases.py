@@ -165,7 +165,15 @@ def _training(case: Case, data: Path, name: str, options: tuple[str, ...]) -> Ru
 
 
 def _train_command(case: Case, data: Path) -> list[str | Path]:
-    fixed = [sys.executable, "-m", "kinesphere", "field" if case.task == "backprojection" else case.task, data / "particles.star", "--map", data / "consensus.mrc"]
+    fixed = [
+        sys.executable,
+        "-m",
+        "kinesphere",
+        "field" if case.task == "backprojection" else case.task,
+        data / "particles.star",
+        "--map",
+        data / "consensus.mrc",
+    ]
     # batches of 8 suit cryoDRGN and DynaMight's backprojection; the others' are near what kinesphere's are by default
     shared = ["--batch-size", str(max(case.batch, 32)), "--threads", "1", "--device", "cpu"]
     if case.task == "segments":

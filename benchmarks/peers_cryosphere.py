@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 PYTHON_OF_CRYOSPHERE benchmarks/peers_cryosphere.py DATA --work DIR --epochs 2 --batch 64
 
-Calls the program's `parse_yaml` and `start_training`, what its command calls too, with the settings of the parameters.yaml
-it comes with. The command itself starts one process for each GPU, and so none where there is no GPU. DATA is a folder made
-by peers_data.py. Images are read from the stack in every epoch, as the program does.
+Calls the program's `parse_yaml` and `start_training`, what its command calls too, with the settings of the
+parameters.yaml it comes with. The command itself starts one process for each GPU, and so none where there is no GPU.
+DATA is a folder made by peers_data.py. Images are read from the stack in every epoch, as the program does.
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
     OMP_NUM_THREADS=1 PYTHON_OF_CRYOSTAR benchmarks/peers_cryostar.py DATA --steps 20 --out DIR
 
-Runs the program's script projects/star/train_atom.py, which its package does not install: CRYOSTAR_SOURCE names the folder
-of its sources. Settings are those of its atom_configs/1ake.py but for the files, one device and single precision; it starts
-without the fit to the reference, and checks no images at the end. DATA is a folder made by peers_data.py.
+Runs the program's script projects/star/train_atom.py, which its package does not install: CRYOSTAR_SOURCE names the
+folder of its sources. Settings are those of its atom_configs/1ake.py but for the files, one device and single
+precision; it starts without the fit to the reference, and checks no images at the end. DATA is a folder made by
+peers_data.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -32,17 +34,14 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.path.insert(0, str(folder))
     sys.argv = ["train_atom.py", str(folder / "atom_configs" / "1ake.py"), "--cfg-options", *settings(options)]
-    data = options.data.resolve()
     os.chdir(options.out)
-    train(data)
+    train()
 
 
 def without_torchvision() -> None:
-    """Put mocks in torchvision's place, whose wheel on PyPI wants a GPU: it only shrinks images and draws pictures here."""
-    import lightning.pytorch
-    import torchinfo  # noqa: F401 - these two look torchvision up, and have to find none
-
-    assert lightning.pytorch  # noqa: S101 - imported for its effect
+    """Put mocks in torchvision's place, whose wheel on PyPI wants a GPU: here it only shrinks and draws images."""
+    for name in ("lightning.pytorch", "torchinfo"):
+        importlib.import_module(name)  # these look torchvision up, and have to find none
     for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.utils"):
         sys.modules[name] = MagicMock()
 
@@ -68,11 +67,10 @@ def settings(options: argparse.Namespace) -> list[str]:
     return [f"{key}={value}" for key, value in changed.items()]
 
 
-def train(data: Path) -> None:
-    """Run the script's `train`, on one process: its strategy would look for GPUs, and its picture check for a screen."""
+def train() -> None:
+    """Run the script's `train` without its strategy, which looks for GPUs, and its drawings."""
     import train_atom
 
-    assert data.exists()  # noqa: S101 - the script reports a missing folder late
     train_atom.DDPStrategy = lambda **_: "auto"
     train_atom.CryoEMTask._shared_image_check = lambda *_args, **_more: None  # noqa: SLF001
     train_atom.train()

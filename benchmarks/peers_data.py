@@ -2,7 +2,8 @@
 
     python benchmarks/peers_data.py /tmp/peers-data
 
-`small` is adenylate kinase (214 residues) in 64 px, `large` five of it (1,070 residues), one of which turns, in 128 px.
+`small` is adenylate kinase (214 residues) in 64 px, `large` five of it (1,070 residues), one of which turns, in 128
+px.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/peers_kinesphere.py RUN --images 512 --passes 2
 
-RUN is a finished field run. Reading and preparing the images, the motion of each, the pull along it and the insertion of the
-slices of CTF² are all part of a pass, as they are of `kinesphere reconstruct`.
+RUN is a finished field run. Reading and preparing the images, the motion of each, the pull along it and the insertion
+of the slices of CTF² are all part of a pass, as they are of `kinesphere reconstruct`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,15 @@ from pathlib import Path
 import numpy as np
 
 _LINES_OF_A_FAILURE = 3
+# A process inherits the memory peak of what it was forked from: so it is forked from one that is next to nothing.
+_WATCH = """
+import json, os, subprocess, sys
+child = subprocess.Popen(sys.argv[2:])
+_, status, used = os.wait4(child.pid, 0)
+child.returncode = os.waitstatus_to_exitcode(status)
+with open(sys.argv[1], "w") as file:
+    json.dump([child.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss], file)
+"""
 
 
 class ProcessError(RuntimeError):
@@ -52,21 +62,24 @@ def measure(command: Sequence[str | Path], log: Path) -> Used:
     Raises
     ------
     ProcessError
-        If it ends with another exit code than 0.
+        If it cannot be started, or ends with another exit code than 0.
     """
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     log.parent.mkdir(parents=True, exist_ok=True)
+    words = [str(word) for word in command]
+    found = log.with_name(f"{log.name}.json")
     with log.open("wb") as file:
-        child = subprocess.Popen(  # noqa: SIM115 - wait4 below reaps it, and tells what it used
-            [str(word) for word in command], stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **one}
-        )
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        last = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()[-_LINES_OF_A_FAILURE:]
-        raise ProcessError(f"ended with {child.returncode}: {' / '.join(line.strip() for line in last)}")
-    unit = 1e9 if sys.platform == "darwin" else 1e6
-    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
+        watcher = [sys.executable, "-S", "-c", _WATCH, str(found), *words]
+        subprocess.run(watcher, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **one}, check=False)
+    last = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()[-_LINES_OF_A_FAILURE:]
+    said = " / ".join(line.strip() for line in last)
+    if not found.exists():
+        raise ProcessError(f"could not be started: {said}")
+    code, cpu_seconds, peak = json.loads(found.read_text())
+    found.unlink()
+    if code:
+        raise ProcessError(f"ended with {code}: {said}")
+    return Used(cpu_seconds, peak / (1e9 if sys.platform == "darwin" else 1e6))
 
 
 def rate(short: Used, long: Used, more_images: float) -> float:

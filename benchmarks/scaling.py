@@ -2,9 +2,10 @@
 
     python benchmarks/scaling.py
 
-Every point is a process of its own (scaling_point.py) on one thread; memory is the most that was resident at once (VmHWM).
-One size is varied at a time, the others stay at 64 px, 1,000 points, batches of 64 and 512 images (128 px where points vary,
-so that 8,000 of them fit). Writes results/scaling.csv and scaling.md with exponents p of cost ∝ sizeᵖ.
+Every point is a process of its own (scaling_point.py) on one thread; memory is the most that was resident at once
+(VmHWM). One size is varied at a time, the others stay at 64 px, 1,000 points, batches of 64 and 512 images (128 px
+where points vary, so that 8,000 of them fit). Writes results/scaling.csv and scaling.md with exponents p of cost ∝
+sizeᵖ.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def points(phase: str, axis: str, sizes: Sequence[int]) -> Iterator[Row]:
         row: Row = {"phase": phase, "axis": axis, "size": size, **chosen}
         try:
             row |= point(phase, chosen)
-            print(f"{phase} {axis} {size}: {row['images_per_second']:.4g} images/s, {row['peak_gb']:.3g} GB", flush=True)
+            print(
+                f"{phase} {axis} {size}: {row['images_per_second']:.4g} images/s, {row['peak_gb']:.3g} GB", flush=True
+            )
             yield row
         except ProcessError as error:
             print(f"{phase} {axis} {size}: {error}", file=sys.stderr, flush=True)
@@ -121,7 +124,9 @@ def _fit(group: Sequence[Row]) -> Row:
 def describe(rows: Sequence[Row]) -> str:
     """Write exponents and points as Markdown."""
     head = f"{platform.machine()}, one thread, CPU-seconds, a process a point: `python benchmarks/scaling.py`."
-    what = "Exponents p of cost ∝ sizeᵖ: of an image along box and points, of a pass along images, of a step along batch."
+    what = (
+        "Exponents p of cost ∝ sizeᵖ: of an image along box and points, of a pass along images, of a step along batch."
+    )
     every = ("phase", "axis", "size", "box", "points", "batch", "images", "images_per_second", "peak_gb")
     return f"{head}\n{what}\n\n{markdown(fitted(rows), COLUMNS)}\n{markdown(rows, every)}"
 

@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scaling_point.py --phase field --box 64 --points 500 --out point.json
 
-Phases: `observe` (read, normalise and transform images), `segments` and `field` (training, marginal inference), `infer`
-(latents of a finished model), `reconstruct` (deformed backprojection). Images are noise in random poses: a step costs the
-same whatever they show, but for marginal inference, which is quicker where the posterior of an image is narrow. They come
-from a star file that names the images of a small stack again and again, and are prepared into a file on disk, not memory.
+Phases: `observe` (read, normalise and transform images), `segments` and `field` (training, marginal inference),
+`infer` (latents of a finished model), `reconstruct` (deformed backprojection). Images are noise in random poses: a
+step costs the same whatever they show, but for marginal inference, which is quicker where the posterior of an image
+is narrow. They come from a star file that names the images of a small stack again and again, and are prepared into a
+file on disk, not memory.
 """
 
 from __future__ import annotations
@@ -39,8 +40,12 @@ from kinesphere.reconstruction.problem import ReconstructionSettings, pose_probl
 
 PIXEL_SIZE_ANGSTROM = 1.5
 _STACK = 256
-_OPTICS = "\ndata_optics\n\nloop_\n_rlnOpticsGroup\n_rlnOpticsGroupName\n_rlnAmplitudeContrast\n_rlnSphericalAberration\n"
-_OPTICS += "_rlnVoltage\n_rlnImagePixelSize\n_rlnImageSize\n_rlnImageDimensionality\n1 all 0.1 2.7 300 {pixel} {box} 2\n\n"
+_OPTICS = (
+    "\ndata_optics\n\nloop_\n_rlnOpticsGroup\n_rlnOpticsGroupName\n_rlnAmplitudeContrast\n_rlnSphericalAberration\n"
+)
+_OPTICS += (
+    "_rlnVoltage\n_rlnImagePixelSize\n_rlnImageSize\n_rlnImageDimensionality\n1 all 0.1 2.7 300 {pixel} {box} 2\n\n"
+)
 _COLUMNS = ("ImageName", "AngleRot", "AngleTilt", "AnglePsi", "OriginXAngst", "OriginYAngst", "DefocusU", "DefocusV")
 _COLUMNS += ("DefocusAngle", "PhaseShift", "RandomSubset", "OpticsGroup")
 
