@@ -69,11 +69,11 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], start: float, end: float, *, is_log: bool) -> Scale:
-        """Span values: whole decades where there is more than one, and some room else."""
+        """Span values with some room; a linear scale from zero on, so that what is flat looks flat."""
         low, high = min(values), max(values)
         if not is_log:
-            room = 0.08 * (high - low or 1.0)
-            return cls(min(low, 0.0) if low < 0.5 * high else low - room, high + room, start, end, is_log=False)
+            low = min(low, 0.0)
+            return cls(low, high + 0.08 * (high - low or 1.0), start, end, is_log=False)
         room = (high / low) ** 0.07 if high > low else 2.0
         return cls(low / room, high * room, start, end)
 

@@ -100,13 +100,21 @@ def column(rows: Iterable[Row], key: str) -> list[float]:
     return [float("nan") if row.get(key) is None else float(row[key]) for row in rows]
 
 
+def written(value: object) -> str:
+    """Write a value to three digits, thousands apart; what is missing as a dash."""
+    if isinstance(value, int) or (isinstance(value, float) and abs(value) >= 1000):
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if isinstance(value, float) and np.isfinite(value) else show(value)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Write an HTML table; columns of numbers to the right."""
     is_number = [any(isinstance(row[n], (int, float)) for row in rows) for n in range(len(heads))]
     kind = [' class="number"' if number else "" for number in is_number]
     head = "".join(f"<th{k}>{escape(word)}</th>" for k, word in zip(kind, heads, strict=True))
     body = "".join(
-        f"<tr>{''.join(f'<td{k}>{escape(show(v))}</td>' for k, v in zip(kind, row, strict=True))}</tr>" for row in rows
+        f"<tr>{''.join(f'<td{k}>{escape(written(v))}</td>' for k, v in zip(kind, row, strict=True))}</tr>"
+        for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -118,8 +126,7 @@ def peers(rows: Sequence[Row]) -> str:
     for (task, box, peer, ours), group in grouped(run, "task", "box", "peer", "kinesphere").items():
         points = f"{group[0]['points']:,} {'residues' if task == 'segments' else 'Gaussians'}"
         is_default = ours == "default"
-        detail = f"{task}, {box} px, {points}" + ("" if is_default else f"; {ours}")
-        dots.append(DotRow(named(peer), detail, column(group, "ratio"), 2 if is_default else 1))
+        dots.append(DotRow(named(peer), f"{task}, {box} px, {points}", column(group, "ratio"), 2 if is_default else 1))
         middle = [float(np.median(column(group, key))) for key in _PEER_NUMBERS]
         entries.append([named(peer), task, box, group[0]["points"], ours, *middle, len(group)])
     heads = (
@@ -148,11 +155,14 @@ _PEER_NUMBERS = ("peer_images_per_second", "images_per_second", "ratio", "peer_p
 
 def scaling(rows: Sequence[Row]) -> str:
     """Speed and memory against every size, and fitted exponents."""
-    from scaling import fitted
+    from scaling import findings, fitted
 
     colours = {phase: number for number, phase in enumerate(PHASES, start=1)}
     plots = []
-    for key, title, is_log in (("images_per_second", "images/s", True), ("peak_gb", "GB", False)):
+    for key, title, is_log in (
+        ("images_per_second", "Images a CPU-second", True),
+        ("peak_gb", "Peak memory, GB", False),
+    ):
         for axis, label in AXES.items():
             along = grouped((row for row in rows if row["axis"] == axis), "phase")
             drawn = [
@@ -165,7 +175,9 @@ def scaling(rows: Sequence[Row]) -> str:
     keys = ("from", "to", "cpu_exponent", "memory_from_gb", "memory_to_gb")
     entries = [[PHASES[f["phase"]], AXES[f["axis"]], *(f[key] for key in keys)] for f in fitted(rows)]
     colour_names = legend([(PHASES[phase], colours[phase]) for phase in PHASES])
-    return f'{colour_names}<div class="plots">{"".join(plots)}</div>{table(heads, entries)}'
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings(rows))
+    entries_table = f'{table(heads, entries)}<ul class="said">{said}</ul>'
+    return f'{colour_names}<div class="plots">{"".join(plots)}</div>{entries_table}'
 
 
 def throughput(rows: Sequence[Row], gpu: Sequence[Row]) -> str:

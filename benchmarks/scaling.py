@@ -32,6 +32,7 @@ SIZES = {
 }
 QUICK = {"box": (32, 64), "points": (200, 1000), "batch": (32, 128), "images": (500, 2000)}
 _OTHER_SIZES = {"points": {"box": 128, "images": 192}, "box": {"images": 256}}
+_TOLERANCE = 0.1  # of an exponent: what noise and caches make of a straight line
 _DOES_NOT_DEPEND = {("observe", "points"), ("observe", "batch"), ("reconstruct", "batch")}
 COLUMNS = ("phase", "axis", "from", "to", "cpu_exponent", "memory_from_gb", "memory_to_gb", "memory_exponent")
 
@@ -121,6 +122,45 @@ def _fit(group: Sequence[Row]) -> Row:
     }
 
 
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Say whether cost is linear in images, at most linear in the molecule, and memory flat in images.
+
+    Parameters
+    ----------
+    rows
+        Measured points.
+
+    Returns
+    -------
+    list
+        A sentence for each expectation that was measured, with the largest departure.
+    """
+    fits = fitted(rows)
+    images, molecule = ([fit for fit in fits if fit["axis"] == axis] for axis in ("images", "points"))
+    said = []
+    if images:
+        powers = [fit["cpu_exponent"] for fit in images]
+        is_linear = max(abs(power - 1.0) for power in powers) <= _TOLERANCE
+        said.append(
+            f"Cost is {'' if is_linear else 'not '}linear in images: exponents {min(powers):.2f} to {max(powers):.2f}."
+        )
+    if molecule:
+        steepest = max(molecule, key=lambda fit: fit["cpu_exponent"])
+        is_bounded = steepest["cpu_exponent"] <= 1.0 + _TOLERANCE
+        how = f"exponent {steepest['cpu_exponent']:.2f} at most, of {steepest['phase']}"
+        said.append(f"Cost grows {'no faster' if is_bounded else 'faster'} than the residues or Gaussians: {how}.")
+    if images:
+        steepest = max(images, key=_bytes_an_image)
+        grown = steepest["memory_to_gb"] - steepest["memory_from_gb"]
+        span = f"{grown:+.2f} GB from {steepest['from']:,} to {steepest['to']:,} images at most, of {steepest['phase']}"
+        said.append(f"Peak memory changes by {span}.")
+    return said
+
+
+def _bytes_an_image(fit: Row) -> float:
+    return 1e9 * (fit["memory_to_gb"] - fit["memory_from_gb"]) / (fit["to"] - fit["from"])
+
+
 def describe(rows: Sequence[Row]) -> str:
     """Write exponents and points as Markdown."""
     head = f"{platform.machine()}, one thread, CPU-seconds, a process a point: `python benchmarks/scaling.py`."
@@ -128,7 +168,8 @@ def describe(rows: Sequence[Row]) -> str:
         "Exponents p of cost ∝ sizeᵖ: of an image along box and points, of a pass along images, of a step along batch."
     )
     every = ("phase", "axis", "size", "box", "points", "batch", "images", "images_per_second", "peak_gb")
-    return f"{head}\n{what}\n\n{markdown(fitted(rows), COLUMNS)}\n{markdown(rows, every)}"
+    listed = "".join(f"- {sentence}\n" for sentence in findings(rows))
+    return f"{head}\n{what}\n\n{listed}\n{markdown(fitted(rows), COLUMNS)}\n{markdown(rows, every)}"
 
 
 if __name__ == "__main__":

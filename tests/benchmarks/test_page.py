@@ -7,7 +7,7 @@ from pathlib import Path
 import page
 import pytest
 from charts import DotRow, Scale, Series, dot_rows, lines
-from scaling import fitted
+from scaling import findings, fitted
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 VOID = {"meta"}
@@ -104,3 +104,16 @@ def test_a_cost_for_every_image_alike_has_exponent_one_along_images_and_none_alo
     assert along_images["memory_exponent"] == pytest.approx(0.0, abs=1e-9)
     assert along_box["cpu_exponent"] == pytest.approx(2.0)
     assert along_box["memory_exponent"] == pytest.approx(1.0)
+    assert findings(images + box) == [
+        "Cost is linear in images: exponents 1.00 to 1.00.",
+        "Peak memory changes by +0.00 GB from 500 to 8,000 images at most, of field.",
+    ]
+
+
+def test_a_cost_that_grows_with_the_square_of_the_molecule_is_called_so() -> None:
+    points = [
+        {"phase": "field", "axis": "points", "size": n, "images_per_second": 1e8 / n**2, "peak_gb": 0.5}
+        for n in (200, 1000, 8000)
+    ]
+    (said,) = findings(points)
+    assert said == "Cost grows faster than the residues or Gaussians: exponent 2.00 at most, of field."
