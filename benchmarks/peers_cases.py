@@ -91,7 +91,7 @@ class Case:
 
 CASES = (
     Case("segments", "small", 64, 214, "cryosphere", "cryosphere", 64, 2, 3, 2, 10, segments=10),
-    Case("segments", "large", 128, 1070, "cryosphere", "cryosphere", 32, 2, 3, 2, 8, segments=25),
+    Case("segments", "large", 128, 1070, "cryosphere", "cryosphere", 32, 2, 4, 2, 8, segments=25, peer_images=160),
     Case("field", "small", 64, 500, "dynamight", "dynamight", 64, 1, 3, 2, 8),
     Case("field", "large", 128, 3000, "dynamight", "dynamight", 64, 1, 2, 2, 8),
     Case("backprojection", "small", 64, 500, "dynamight", "dynamight", 8, 1, 3, 1, 9, peer_images=40),
@@ -108,6 +108,8 @@ def _n_images(data: Path) -> int:
 def _cryosphere(case: Case, python: Path, data: Path, work: Path) -> Callable[[int, Path], list[str | Path]]:
     fixed = [python, HERE / "peers_cryosphere.py", data, "--work", work]
     sizes = ["--batch", str(case.batch), "--segments", str(case.segments)]
+    if case.peer_images:
+        sizes += ["--images", str(case.peer_images)]
     return lambda length, _: [*fixed, *sizes, "--epochs", str(length)]
 
 

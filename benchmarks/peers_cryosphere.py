@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--segments", type=int, default=10)
+    parser.add_argument("--images", type=int, help="use so many of the images; all, where not given")
     parser.add_argument("--light-clash", action="store_true")
     options = parser.parse_args()
     without_torchvision()
@@ -90,6 +91,18 @@ def images(about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def shortened(star: Path, n_images: int | None, folder: Path) -> Path:
+    """Write a star file with the first particles only; the rows of particles are those that name an image."""
+    if n_images is None:
+        return star
+    lines = star.read_text().splitlines()
+    rows = [number for number, line in enumerate(lines) if "@" in line]
+    left_out = set(rows[n_images:])
+    short = folder / star.name
+    short.write_text("\n".join(line for number, line in enumerate(lines) if number not in left_out) + "\n")
+    return short
+
+
 def parameters(options: argparse.Namespace, about: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Give the settings of the program's own parameters.yaml, and the files."""
     data = options.data.resolve()
@@ -103,7 +116,7 @@ def parameters(options: argparse.Namespace, about: dict[str, Any], folder: Path)
         "base_structure_path": str(data / "model.pdb"),
         "image_yaml": "images.yaml",
         "particles_path": str(data),
-        "cs_star_file": {"file": str(data / "particles.star")},
+        "cs_star_file": {"file": str(shortened(data / "particles.star", options.images, folder))},
         "segmentation_config": {"part1": {**part, "segmentation_prior": uniform}},
         "loss_mask_radius": 1,
         "input_mask_radius": 1,
@@ -112,7 +125,7 @@ def parameters(options: argparse.Namespace, about: dict[str, Any], folder: Path)
         "device": "CPU",
         "num_workers": 0,
         "amortized": True,
-        "N_images": about["n_images"],
+        "N_images": options.images or about["n_images"],
         "N_epochs": options.epochs,
         "batch_size": options.batch,
         "epsilon_kl": "1e-10",  # the program evaluates text

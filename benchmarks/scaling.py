@@ -3,9 +3,9 @@
     python benchmarks/scaling.py
 
 Every point is a process of its own (scaling_point.py) on one thread; memory is the most that was resident at once
-(VmHWM). One size is varied at a time, the others stay at 64 px, 1,000 points, batches of 64 and 512 images (128 px
-where points vary, so that 8,000 of them fit). Writes results/scaling.csv and scaling.md with exponents p of cost ∝
-sizeᵖ.
+(VmHWM). One size is varied at a time, the others stay at 64 px, 1,000 points, batches of 64 and 192 images; points vary
+in 128 px, so that 8,000 of them fit, images in 32 px with 200 points. Writes results/scaling.csv and scaling.md with
+exponents p of cost ∝ sizeᵖ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench import RESULTS, Row, markdown, write_csv
 from process import ProcessError, exponent, measure
 
 PHASES = ("observe", "segments", "field", "infer", "reconstruct")
-_USUAL = {"box": 64, "points": 1000, "batch": 64, "images": 512}
+_USUAL = {"box": 64, "points": 1000, "batch": 64, "images": 192}
 SIZES = {
     "box": (32, 64, 128, 192),
     "points": (200, 1000, 3000, 8000),
@@ -31,7 +31,11 @@ SIZES = {
     "images": (500, 2000, 8000),
 }
 QUICK = {"box": (32, 64), "points": (200, 1000), "batch": (32, 128), "images": (500, 2000)}
-_OTHER_SIZES = {"points": {"box": 128, "images": 192}, "box": {"images": 256}}
+_OTHER_SIZES = {
+    "points": {"box": 128},
+    "batch": {"images": 256},
+    "images": {"box": 32, "points": 200},
+}
 _TOLERANCE = 0.1  # of an exponent: what noise and caches make of a straight line
 _DOES_NOT_DEPEND = {("observe", "points"), ("observe", "batch"), ("reconstruct", "batch")}
 COLUMNS = ("phase", "axis", "from", "to", "cpu_exponent", "memory_from_gb", "memory_to_gb", "memory_exponent")

@@ -40,6 +40,7 @@ from kinesphere.reconstruction.problem import ReconstructionSettings, pose_probl
 
 PIXEL_SIZE_ANGSTROM = 1.5
 _STACK = 256
+_PASSES = 3
 _OPTICS = (
     "\ndata_optics\n\nloop_\n_rlnOpticsGroup\n_rlnOpticsGroupName\n_rlnAmplitudeContrast\n_rlnSphericalAberration\n"
 )
@@ -105,9 +106,9 @@ def main(point: Point) -> None:
 
 
 def repeated(one_pass: Callable[[], object]) -> list[float]:
-    """CPU-seconds of three passes."""
+    """CPU-seconds of some passes."""
     seconds = []
-    for _ in range(3):
+    for _ in range(_PASSES):
         started = time.process_time()
         one_pass()
         seconds.append(time.process_time() - started)
@@ -141,10 +142,10 @@ def observing(particles: ParticleSet, folder: Path, _point: Point) -> list[float
 
 
 def training(particles: ParticleSet, folder: Path, point: Point) -> list[float]:
-    """Train for three passes, or infer the latents of all images."""
+    """Train for some passes, or infer the latents of all images."""
     method = "field" if point.phase == "field" else "segments"
     case = Case(method, point.points, point.box, point.batch, PIXEL_SIZE_ANGSTROM)
-    config = make_config(case, LatentsConfig(), Options(epochs=3))
+    config = make_config(case, LatentsConfig(), Options(epochs=_PASSES))
     reference = random_reference(case, config)
     observations = prepared(particles, folder)
     schedule = Schedule(config.training.schedule, point.images, observations.band.n_shells, point.batch)
