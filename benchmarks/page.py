@@ -127,7 +127,7 @@ def peers(rows: Sequence[Row]) -> str:
         points = f"{group[0]['points']:,} {'residues' if task == 'segments' else 'Gaussians'}"
         is_default = ours == "default"
         dots.append(DotRow(named(peer), f"{task}, {box} px, {points}", column(group, "ratio"), 2 if is_default else 1))
-        middle = [float(np.median(column(group, key))) for key in _PEER_NUMBERS]
+        middle = [_median(column(group, key)) for key in _PEER_NUMBERS]
         entries.append([named(peer), task, box, group[0]["points"], ours, *middle, len(group)])
     heads = (
         "program",

@@ -189,7 +189,8 @@ def summary(rows: Sequence[Row]) -> list[Row]:
 def _middle(group: Sequence[Row]) -> Row:
     ratios = [float(row["ratio"]) for row in group]
     numbers = ("peer_images_per_second", "images_per_second", "ratio", "peer_peak_gb", "peak_gb")
-    medians = {key: float(np.median([float(row[key]) for row in group])) for key in numbers}
+    known = {key: [float(row[key]) for row in group if row.get(key) is not None] for key in numbers}
+    medians = {key: float(np.median(values)) if values else None for key, values in known.items()}
     return {**group[0], **medians, "range": f"{show(min(ratios))} to {show(max(ratios))}", "rounds": len(group)}
 
 

@@ -127,7 +127,7 @@ def _fit(group: Sequence[Row]) -> Row:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """Say whether cost is linear in images, at most linear in the molecule, and memory flat in images.
+    """Say whether cost is at most linear in images and in the molecule, and memory flat in images.
 
     Parameters
     ----------
@@ -144,21 +144,22 @@ def findings(rows: Sequence[Row]) -> list[str]:
     said = []
     if images:
         powers = [fit["cpu_exponent"] for fit in images]
-        is_linear = max(abs(power - 1.0) for power in powers) <= _TOLERANCE
-        said.append(
-            f"Cost is {'' if is_linear else 'not '}linear in images: exponents {min(powers):.2f} to {max(powers):.2f}."
-        )
+        how = f"exponents {min(powers):.2f} to {max(powers):.2f}"
+        said.append(f"Cost grows {_faster(max(powers))} than the number of images: {how}.")
     if molecule:
         steepest = max(molecule, key=lambda fit: fit["cpu_exponent"])
-        is_bounded = steepest["cpu_exponent"] <= 1.0 + _TOLERANCE
         how = f"exponent {steepest['cpu_exponent']:.2f} at most, of {steepest['phase']}"
-        said.append(f"Cost grows {'no faster' if is_bounded else 'faster'} than the residues or Gaussians: {how}.")
+        said.append(f"Cost grows {_faster(steepest['cpu_exponent'])} than the residues or Gaussians: {how}.")
     if images:
         steepest = max(images, key=_bytes_an_image)
         grown = steepest["memory_to_gb"] - steepest["memory_from_gb"]
         span = f"{grown:+.2f} GB from {steepest['from']:,} to {steepest['to']:,} images at most, of {steepest['phase']}"
         said.append(f"Peak memory changes by {span}.")
     return said
+
+
+def _faster(power: float) -> str:
+    return "no faster" if power <= 1.0 + _TOLERANCE else "faster"
 
 
 def _bytes_an_image(fit: Row) -> float:

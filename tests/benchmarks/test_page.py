@@ -105,7 +105,7 @@ def test_a_cost_for_every_image_alike_has_exponent_one_along_images_and_none_alo
     assert along_box["cpu_exponent"] == pytest.approx(2.0)
     assert along_box["memory_exponent"] == pytest.approx(1.0)
     assert findings(images + box) == [
-        "Cost is linear in images: exponents 1.00 to 1.00.",
+        "Cost grows no faster than the number of images: exponents 1.00 to 1.00.",
         "Peak memory changes by +0.00 GB from 500 to 8,000 images at most, of field.",
     ]
 
