@@ -4,8 +4,8 @@
 
 The true volume of a quartile is the mean of the potentials of the states that its images show, atoms of the model
 carried along with the true CA traces. FSC within the molecule, mean over shells up to 0.9 of Nyquist and up to a third
-of it (`third`), of the kernel volume at the quartile's median, and of the consensus map of all images. Options are the
-command's defaults but for `--steps 4`. Writes results/volumes.csv and .md.
+of it (`third`), of the kernel's and the decoder's volume at the quartile's median, and of the consensus map of all
+images. Options are the command's defaults but for `--steps 4`. Writes results/volumes.csv and .md.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from bench import RESULTS, Row, markdown, write_csv
 
 from kinesphere import load
 from kinesphere.analysis.latent import latent_components
-from kinesphere.analysis.volumes import VolumeSettings, make_volumes
+from kinesphere.analysis.volume_targets import VolumeSettings
+from kinesphere.analysis.volumes import make_volumes
 from kinesphere.io.mrc import read_map
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from reconstruction import Case, Judge
 
 N_PARTS = 4
-COLUMNS = ("data", "run", "quartile", "half_claims", "consensus", "kernel", "consensus_third", "kernel_third")
+NAMES = ("consensus", "kernel", "decoder")
+COLUMNS = ("data", "run", "quartile", *NAMES, *(f"{name}_third" for name in NAMES))
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,16 @@ def scores(case: Case, maps: dict[int, Judge], path: Path, work: Path) -> list[R
     score = latent_components(run.latents.mean[first], run.latents.covariance[first]).scores[:, 0]
     part = np.searchsorted(np.quantile(score, np.arange(1, N_PARTS) / N_PARTS), score)
     rows: list[Row] = []
-    for number, volume in enumerate(summary["volumes"]):
+    for number in range(N_PARTS):
         state, count = np.unique(case.truth.state[first[part == number]], return_counts=True)
         truth = np.average([maps[s].true_map for s in state], axis=0, weights=count)
         mask = np.max([maps[s].whole for s in state], axis=0)
         row: Row = {"data": case.folder.name, "run": path.name, "quartile": number + 1}
-        row["half_claims"] = volume["mean_fsc"]
-        densities = {"consensus": case.consensus.data, "kernel": read_map(work / f"{volume['name']}.mrc").data}
+        files = {method: f"{method}_{number + 1:02d}" for method in ("kernel", "decoder")}
+        for method, name in files.items():
+            row[f"{method}_half_sets"] = next(v["mean_fsc"] for v in summary["volumes"] if v["name"] == name)
+        densities = {"consensus": case.consensus.data}
+        densities |= {method: read_map(work / f"{name}.mrc").data for method, name in files.items()}
         for name, density in densities.items():
             curve = fourier_shell_correlation(density * mask, truth * mask)
             n = len(density)

@@ -13,6 +13,7 @@ from jaxtyping import install_import_hook
 # The annotations of kinesphere, shapes included, are checked on every call; so the hook comes before any import of it.
 install_import_hook("kinesphere", "beartype.beartype")
 
+import importlib.util
 import random
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+# Without a GPU its kernels run in Triton's interpreter, which has to be chosen before anything imports Triton.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SEED = 20240229
@@ -88,3 +93,11 @@ def relion() -> Callable[[str], Path]:
 def chromium() -> Path:
     """Find the browser that opens the report in the tests."""
     return _program_finder("chromium")("chromium")
+
+
+@pytest.fixture(scope="session")
+def triton_device() -> torch.device:
+    """Give the device that Triton kernels are tested on: a GPU, else the CPU, in Triton's interpreter."""
+    if importlib.util.find_spec("triton") is None:
+        _skip_or_fail("no triton: pip install '.[gpu-dev]'", "KINESPHERE_REQUIRE_ORACLES")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

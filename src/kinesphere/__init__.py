@@ -22,7 +22,8 @@ def load(path: str | Path) -> LoadedRun:
     Returns
     -------
     LoadedRun
-        Offers `.latents`, `.structures(images)`, `.decode(z)`, `.displacements(points, images)`, `.volume(z)` and more.
+        Offers `.latents`, `.structures(images)`, `.decode(z)`, `.displacements(points, images)`,
+        `.displacement_errors(images)`, `.volume(z)` and more.
 
     Raises
     ------

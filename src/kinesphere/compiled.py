@@ -1,15 +1,19 @@
-"""Inner loops compiled for the CPU, and how they share rows out over threads."""
+"""Inner loops compiled for the CPU, how they share rows out over threads, and where those for a GPU are found."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from types import ModuleType
 
 import numba
 import numpy as np
 import torch
+
+from kinesphere.runtime import console
 
 _LEAST_WORK_OF_A_THREAD = 4096
 
@@ -38,6 +42,37 @@ def over_rows(work: Callable[[slice], None], n_rows: int, work_per_row: int) -> 
         return
     edges = np.linspace(0, n_rows, n_threads + 1).astype(int).tolist()
     list(_pool(n_threads).map(work, [slice(a, b) for a, b in pairwise(edges)]))
+
+
+def gpu_kernels(module: str, tensor: torch.Tensor) -> ModuleType | None:
+    """Find the Triton kernels that can take a tensor; None where the reference in torch has to do.
+
+    Parameters
+    ----------
+    module
+        Name of the module that holds them. Its `check(device)` raises where they do not agree with the reference.
+    tensor
+        What they would work on: they are for single precision, and for what PyTorch calls CUDA.
+    """
+    if tensor.device.type != "cuda" or tensor.dtype != torch.float32:
+        return None
+    return checked_kernels(module, tensor.device)
+
+
+@functools.lru_cache(maxsize=64)
+def checked_kernels(module: str, device: torch.device) -> ModuleType | None:
+    """Import a module of kernels and try it once on a device; None, and a line for the user, where that fails."""
+    try:
+        kernels = importlib.import_module(module)
+        kernels.check(device)
+    except Exception as error:  # noqa: BLE001 - no Triton, no C compiler, an old GPU: whatever stands in the way
+        why = str(error).strip().splitlines()
+        console.print(
+            f"The GPU goes without compiled kernels, more slowly: {why[0] if why else type(error).__name__}",
+            markup=False,
+        )
+        return None
+    return kernels
 
 
 @functools.lru_cache(maxsize=4)

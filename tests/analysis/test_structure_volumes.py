@@ -88,7 +88,7 @@ def test_the_summary_counts_what_moves_without_support(run: Any, tmp_path: Path)
     found = ResidueAgreement(correlation, moved, 8.0)
     assert summarise(found)["n_moving"] == 10
     assert summarise(found)["n_moving_unsupported"] == 4
-    write_residues(tmp_path / "residues.csv", run.model, found)
+    write_residues(tmp_path / "residues.csv", run.model, {"kernel": found})
     lines = (tmp_path / "residues.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == n + 1
-    assert lines[1].endswith("3.000,0.1000")
+    assert lines[1].endswith("3.0000,0.1000")

@@ -36,14 +36,6 @@ def test_models_hold_the_chosen_images(run: Any, tmp_path: Path, name: str) -> N
     assert positions == pytest.approx(run.structures(np.array([7, 3])), abs=6e-4)
 
 
-def test_another_model_is_carried_along(run: Any, tmp_path: Path) -> None:
-    part = run.model.select(run.model.residue_index >= 70)
-    write_structures(tmp_path / "part.npz", run, np.array([1, 2]), part)
-    with np.load(tmp_path / "part.npz") as stored:
-        whole = run.structures(np.array([1, 2]))[:, run.model.residue_index >= 70]
-        assert stored["positions"] == pytest.approx(whole, abs=1e-3)
-
-
 def test_images_are_rows_of_the_particle_file(run: Any) -> None:
     selected = replace(run, latents=replace(run.latents, index=run.latents.index[::-1] + 100))
     assert choose_images(selected, None, "100").tolist() == [1999]

@@ -14,6 +14,7 @@ import yaml
 
 from kinesphere import load
 from kinesphere.cli.main import main
+from kinesphere.errors import InputError
 from kinesphere.io.mrc import read_map, write_map
 from kinesphere.io.structure import read_model
 
@@ -114,6 +115,41 @@ def test_structures_of_a_model_that_rides_along(made: Path, tmp_path: Path, caps
         there = run.decode_atoms(state.z[None], half)[0]
         assert np.linalg.norm(there - atoms.positions_angstrom, axis=1).max() < 0.05 + state.residual_angstrom
         assert 0.5 < state.correlation <= 1.0
+
+
+def test_structures_come_with_errors(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, images = made / "set" / "model.cif", [9, 2, 120]
+    chosen = ["--model", str(model), "--images", ",".join(map(str, images)), "--errors"]
+    for name in ("some.npz", "some.pdb"):
+        assert main(["structures", str(made / "run"), *chosen, "--out", str(tmp_path / name)]) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "in displacement_error" in printed
+    assert "in the B-factor column" in printed
+    assert "did not measure" not in printed
+    errors = load(made / "run").carrying(read_model(model)).displacement_errors(images)
+    with np.load(tmp_path / "some.npz") as stored:
+        assert stored["displacement"] == pytest.approx(errors.displacement, abs=1e-4)
+        assert stored["displacement_error"] == pytest.approx(errors.total, rel=1e-5)
+        assert stored["training_error"].all()
+    first = read_model(tmp_path / "some.pdb")
+    assert first.b_factor == pytest.approx(errors.total[0][first.residue_index], abs=0.0051)
+
+
+def test_errors_are_those_of_the_model_aboard(made: Path) -> None:
+    run = load(made / "run")
+    assert run.displacement_errors([3]).total.shape == (1, 60)
+    atoms = read_model(made / "set" / "model.cif")
+    assert run.carrying(atoms).displacement_errors([3]).total.shape == (1, atoms.n_residues)
+    with pytest.raises(InputError, match="no particle 500"):
+        run.displacement_errors([500])
+
+
+def test_errors_of_latents_that_have_none_are_refused(made: Path, tmp_path: Path, refused: Refused) -> None:
+    run = Path(shutil.copytree(made / "run", tmp_path / "run"))
+    with np.load(run / "latents.npz") as stored:
+        arrays = dict(stored)
+    np.savez(run / "latents.npz", **{**arrays, "covariance": np.zeros_like(arrays["covariance"])})
+    assert "is zero throughout" in refused("structures", run, "--errors", "--out", tmp_path / "some.npz")
 
 
 def test_evaluate_scores_a_model_that_rides_along(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from kinesphere.imaging.forward import shell_values
 from kinesphere.imaging.gaussians import render_exact
+from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.inference.objective import ObjectiveName, make_objective
@@ -119,7 +120,7 @@ def test_marginal_likelihood_is_the_log_mean_over_nodes(trainer: Trainer) -> Non
     assert isinstance(latents, MarginalLatents)
     each = scores(trainer, latents.nodes)
     exact = torch.logsumexp(each, 1) - math.log(7)
-    evidence = latents.propose(scorer, torch.Generator().manual_seed(0)).log_evidence
+    evidence = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), N_IMAGES)).log_evidence
     assert evidence is not None
     assert float((evidence - exact).abs().max()) < 0.02 * float(each.std())
 
@@ -132,7 +133,7 @@ def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer:
     cross, power, _ = brute_force(trainer, latents.nodes)
     exact = torch.autograd.grad(-torch.logsumexp(cross - 0.5 * power, 1).mean(), parameters, allow_unused=True)
 
-    proposal = latents.propose(scorer, torch.Generator().manual_seed(0))
+    proposal = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), N_IMAGES))
     positions = trainer.motion.move(proposal.z, trainer.beads, trainer.bead_owner)
     score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
     loss = -(proposal.weight * score).sum() / N_IMAGES
@@ -155,7 +156,7 @@ def test_few_draws_give_the_same_gradient_on_average(trainer: Trainer) -> None:
     last = trainer.motion.decoder[-1].bias
 
     def gradient(n_draws: int) -> torch.Tensor:
-        proposal = MarginalLatents(1, 7, n_draws=n_draws).propose(scorer, generator)
+        proposal = MarginalLatents(1, 7, n_draws=n_draws).propose(scorer, Draws(generator, N_IMAGES))
         positions = trainer.motion.move(proposal.z, trainer.beads, trainer.bead_owner)
         score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
         (found,) = torch.autograd.grad((proposal.weight * score).sum(), last)

@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from kinesphere.errors import NumericalError
 from kinesphere.imaging.noise import SignalAndNoise
+from kinesphere.inference.draws import Draws
 from kinesphere.inference.likelihood import Likelihood, Scorer
 from kinesphere.inference.schedule import ScheduleConfig
 from kinesphere.inference.trainer import Trainer
@@ -62,15 +63,15 @@ def test_encoder_may_see_more_shells_than_a_coarse_stage_has(toy: Any) -> None:
 def test_priors_are_weighted_as_the_evidence_bound_has_them(toy: Any) -> None:
     """Per image: its own KL term whole, and its share of the segmentation's, which all images have in common."""
     trainer = toy.trainer(inference="vae")
-    batch = trainer.observations.batch(torch.arange(7))
+    batch, draws = trainer.observations.batch(torch.arange(7)), Draws(trainer.generator, 7)
     likelihood = Likelihood(trainer.forward, trainer.model.objective, trainer.signal)
     scorer = Scorer(likelihood, likelihood.prepare(batch), trainer.motion, trainer.beads, trainer.bead_owner)
-    proposal = trainer.latents.propose(scorer, trainer.generator)
+    proposal = trainer.latents.propose(scorer, draws)
     mean, log_std = trainer.latents._infer(scorer.prepared)
     latent = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(proposal.divergence, latent)
     expected = latent.mean() + trainer.motion.divergence() / len(trainer.observations)
-    torch.testing.assert_close(trainer._prior(proposal, trainer.motion(proposal.z)), expected)
+    torch.testing.assert_close(trainer._prior(proposal, trainer.motion(proposal.z), draws), expected)
 
 
 def test_log_likelihood_rises_and_noise_is_found(make_toy: MakeToy) -> None:

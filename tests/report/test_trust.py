@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from pathlib import Path
 from shlex import quote
@@ -39,6 +40,25 @@ def test_every_control_is_shown_with_its_number_its_null_and_its_verdict(tmp_pat
     assert section.count("✓") == 1
     assert section.count("✗") == 1
     assert "kinesphere validate run --control poses" in section
+
+
+def test_volumes_made_without_the_structures_are_part_of_the_evidence(tmp_path: Path) -> None:
+    assert "kinesphere volumes" in trust_section(recorded(tmp_path / "none"), "run")
+    moving = {"n_moving": 100, "n_moving_unsupported": 7, "correlation_moving_median": 0.876}
+    summary = {
+        "fingerprint": "",
+        "residues": {"kernel": moving, "decoder": moving | {"n_moving_unsupported": 60}},
+        "decoder": {"gain_nats": [4.5, -0.25], "gain_error_nats": [0.5, 0.125]},
+    }
+    (tmp_path / "some" / "volumes").mkdir(parents=True)
+    (tmp_path / "some" / "volumes" / "volumes.json").write_text(json.dumps(summary), encoding="utf-8")
+    section = trust_section(recorded(tmp_path / "some"), "run")
+    assert "kinesphere volumes" not in section
+    assert "4.5 ± 0.5, −0.25 ± 0.12 nats" in section
+    assert "One map does as well." in section
+    assert "Of 100 moving residues, density supports 93" in section
+    assert section.count("✓") == 2  # a control, and the kernel volumes
+    assert section.count("✗") == 3
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:

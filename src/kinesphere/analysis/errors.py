@@ -10,6 +10,7 @@ Three things make a displacement uncertain, and add up as variances:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.stats import norm
 
 from kinesphere.analysis.ensemble import chunks, sample_images
 from kinesphere.analysis.latent import standard_steps
+from kinesphere.errors import InputError
 from kinesphere.inference.half_errors import DISPLACEMENT_ERRORS_FILE
 from kinesphere.inference.run import Run
 
@@ -27,7 +29,7 @@ _IMAGES_FOR_DIRECTIONS = 500
 
 @dataclass(frozen=True)
 class DisplacementErrors:
-    """Displacements along each residue's own main direction of motion, and the parts of their errors.
+    """Displacements, and the parts of their errors along each residue's own main direction of motion.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class DisplacementErrors:
     direction
         (r, 3) unit vectors.
     displacement
-        (m, r) Å from the mean of the run's structures.
+        (m, r, 3) Å from the mean of the run's structures (of the image's half set, where two models were trained).
     posterior
         (m, r) Å, standard deviation that the image's noise leaves.
     amplitude
@@ -49,11 +51,16 @@ class DisplacementErrors:
 
     images: Int[np.ndarray, " m"]
     direction: Float[np.ndarray, "r 3"]
-    displacement: Float[np.ndarray, "m r"]
+    displacement: Float[np.ndarray, "m r 3"]
     posterior: Float[np.ndarray, "m r"]
     amplitude: Float[np.ndarray, " r"]
     training: Float[np.ndarray, " r"]
     model: Float[np.ndarray, " r"]
+
+    @property
+    def along(self) -> Float[np.ndarray, "m r"]:
+        """Component in Å of each displacement along its residue's main direction: what the errors are those of."""
+        return _along(self.displacement, self.direction)
 
     @property
     def total(self) -> Float[np.ndarray, "m r"]:
@@ -70,7 +77,7 @@ class DisplacementErrors:
     def covered(self, truth: Float[np.ndarray, "m r"], probability: float) -> Float[np.ndarray, " r"]:
         """Find the part of the images, for each residue, whose true displacement lies in the central interval."""
         reach = norm.ppf(0.5 + 0.5 * probability) * self.total
-        return np.mean(np.abs(truth - self.displacement) <= reach, axis=0)
+        return np.mean(np.abs(truth - self.along) <= reach, axis=0)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,78 @@ class MainDirections:
         return cls(mean, axes[:, :, 2], np.sqrt(variance[:, 2].clip(0.0)))
 
 
+@dataclass(frozen=True)
+class ErrorMeter:
+    """What the images of a run are measured against: found once, after which images come in any number and order.
+
+    Parameters
+    ----------
+    run
+        A finished run; of two half-set models each image is measured by its own.
+    own
+        By half set: how its residues move. Errors are along the directions of the first, so that signs agree.
+    training
+        (r,) Å, as `training_errors` gives it.
+    """
+
+    run: Run
+    own: Mapping[int, MainDirections]
+    training: Float[np.ndarray, " r"]
+
+    @classmethod
+    def of(cls, run: Run) -> ErrorMeter:
+        """Find the mean structure and the main directions from a sample of the images."""
+        half = run.latents.half
+        own = {int(label): _directions(run, np.flatnonzero(half == label)) for label in np.unique(half)}
+        return cls(run, own, training_errors(run))
+
+    @property
+    def first(self) -> MainDirections:
+        """Those of the first half set."""
+        return next(iter(self.own.values()))
+
+    @property
+    def model(self) -> Float[np.ndarray, " r"]:
+        """How far molecules stray from such a motion model, in Å."""
+        unmodelled = self.run.unmodelled
+        result: Float[np.ndarray, " r"] = np.hypot(
+            unmodelled.residue_fraction * self.first.amplitude, unmodelled.floor_angstrom
+        )
+        return result
+
+    def displacements(self, images: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m r 3"]:
+        """Find how far the residues of some images are, in Å, from the mean structure of their half set."""
+        moved = self.run.residues(images)
+        half = self.run.latents.half[images]
+        for label, own in self.own.items():
+            moved[half == label] -= own.mean
+        return moved
+
+    def measure(self, images: Int[np.ndarray, " m"]) -> DisplacementErrors:
+        """Find the displacements of some images, (m,) rows of the particle set, with their errors."""
+        return DisplacementErrors(
+            images=images,
+            direction=self.first.direction,
+            displacement=self.displacements(images),
+            posterior=self._posterior(images),
+            amplitude=self.first.amplitude,
+            training=self.training,
+            model=self.model,
+        )
+
+    def _posterior(self, images: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m r"]:
+        run, n_residues = self.run, self.run.model.n_residues
+        steps = standard_steps(run.latents.covariance[images])
+        result = np.empty((len(images), n_residues))
+        for label in self.own:
+            for rows in chunks(
+                np.flatnonzero(run.latents.half[images] == label), n_residues * (1 + 2 * steps.shape[1])
+            ):
+                centre = run.latents.mean[images[rows]].astype(np.float64)
+                result[rows] = _posterior_spread(run, centre, steps[rows], label, self.first.direction)
+        return result
+
+
 def displacement_errors(run: Run, images: Int[np.ndarray, " m"]) -> DisplacementErrors:
     """Measure how far every residue moved in some images, and how well that is known.
 
@@ -115,27 +194,25 @@ def displacement_errors(run: Run, images: Int[np.ndarray, " m"]) -> Displacement
     DisplacementErrors
         Directions are those of the first half set, so that signs agree between the two.
     """
-    half = run.latents.half
-    n_residues, unmodelled = run.model.n_residues, run.unmodelled
-    found = {int(label): _directions(run, np.flatnonzero(half == label)) for label in np.unique(half)}
-    first = next(iter(found.values()))
-    displacement = np.empty((len(images), n_residues))
-    posterior = np.empty_like(displacement)
-    steps = standard_steps(run.latents.covariance[images])
-    for label, own in found.items():
-        for rows in chunks(np.flatnonzero(half[images] == label), n_residues * (1 + 2 * steps.shape[1])):
-            centre = run.latents.mean[images[rows]].astype(np.float64)
-            displacement[rows] = _along(run.decode(centre, label) - own.mean, first)
-            posterior[rows] = _posterior_spread(run, centre, steps[rows], label, first)
-    return DisplacementErrors(
-        images=images,
-        direction=first.direction,
-        displacement=displacement,
-        posterior=posterior,
-        amplitude=first.amplitude,
-        training=training_errors(run),
-        model=np.hypot(unmodelled.residue_fraction * first.amplitude, unmodelled.floor_angstrom),
-    )
+    return ErrorMeter.of(run).measure(images)
+
+
+def require_latent_errors(run: Run) -> None:
+    """Refuse a run whose latents come without errors, from which none of a displacement follow.
+
+    Raises
+    ------
+    InputError
+        If a covariance is not finite, or all of them are zero.
+    """
+    covariance, path = run.latents.covariance, run.path / "latents.npz"
+    remedy = "Train the run again, or do without errors"
+    unknown = np.flatnonzero(~np.isfinite(covariance).all(axis=(1, 2)))
+    if unknown.size:
+        particle = int(run.latents.index[unknown[0]])
+        raise InputError(path, f"the covariance of particle {particle} is not finite", remedy)
+    if not covariance.any():
+        raise InputError(path, "the covariance is zero throughout: displacements have no errors", remedy)
 
 
 def training_errors(run: Run) -> Float[np.ndarray, " r"]:
@@ -166,8 +243,8 @@ def _directions(run: Run, rows: Int[np.ndarray, " n"]) -> MainDirections:
     return MainDirections.of(run.residues(some))
 
 
-def _along(moved: Float[np.ndarray, "*m r 3"], directions: MainDirections) -> Float[np.ndarray, "*m r"]:
-    result: Float[np.ndarray, "*m r"] = np.einsum("...rx,rx->...r", moved, directions.direction)
+def _along(moved: Float[np.ndarray, "m r 3"], direction: Float[np.ndarray, "r 3"]) -> Float[np.ndarray, "m r"]:
+    result: Float[np.ndarray, "m r"] = np.einsum("mrx,rx->mr", moved, direction)
     return result
 
 
@@ -176,11 +253,11 @@ def _posterior_spread(
     centre: Float[np.ndarray, "m d"],
     steps: Float[np.ndarray, "m d d"],
     half: int,
-    directions: MainDirections,
+    direction: Float[np.ndarray, "r 3"],
 ) -> Float[np.ndarray, "m r"]:
     """Carry each posterior through the decoder: half the way between one standard deviation up and down each axis."""
     variance = np.zeros((len(centre), run.model.n_residues))
     for step in np.moveaxis(steps, 2, 0):
         up, down = run.decode(centre + step, half), run.decode(centre - step, half)
-        variance += _along(0.5 * (up - down), directions) ** 2
+        variance += _along(0.5 * (up - down), direction) ** 2
     return np.sqrt(variance)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
 from kinesphere.io.structure import AtomicModel
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
@@ -27,7 +26,7 @@ from kinesphere.runtime import atomic_write
 
 _STRUCTURES = 300
 _BLUR_ANGSTROM = 2.0
-_SMALLEST_RADIUS_ANGSTROM = 8.0
+_SMALLEST_RADIUS_ANGSTROM, _LARGEST_RADIUS_ANGSTROM = 8.0, 25.0
 _MOVING_ANGSTROM = 1.0
 _SUPPORTED = 0.5  # correlation of changes below which density does not follow the structures
 
@@ -118,15 +117,27 @@ def agreement(
         (r,) Σ D_V D_S / √(Σ D_V² Σ D_S²) over the sphere and the volumes; 0 where either is nothing.
     """
     box = len(found[0])
-    voxel = np.stack(np.meshgrid(*[np.arange(box)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:, ::-1]
-    around = cKDTree(voxel).query_ball_point(place_px, radius_px)
-    sums = np.zeros((3, len(place_px)))
+    products = np.zeros((3, box, box, box))
     for one, other in zip(found, expected, strict=True):
-        products = np.stack([one * other, one**2, other**2]).reshape(3, -1)
-        sums += np.stack([products[:, rows].sum(axis=1) for rows in around], axis=1)
+        products += np.stack([one * other, one**2, other**2])
+    sums = np.stack([_sum_around(products, place, radius_px) for place in place_px], axis=1)
     scale = np.sqrt(sums[1] * sums[2])
     correlation: Float[np.ndarray, " r"] = np.divide(sums[0], scale, out=np.zeros_like(scale), where=scale > 0)
     return correlation
+
+
+def _sum_around(
+    values: Float[np.ndarray, "c n n n"], place: Float[np.ndarray, " 3"], radius: float
+) -> Float[np.ndarray, " c"]:
+    """Sum over the voxels within a sphere around a place, xyz."""
+    box = values.shape[-1]
+    first = np.clip(np.ceil(place - radius), 0, box).astype(int)
+    last = np.clip(np.floor(place + radius) + 1, first, box).astype(int)
+    squared = [(np.arange(a, b) - centre) ** 2 for a, b, centre in zip(first, last, place, strict=True)]
+    inside = squared[2][:, None, None] + squared[1][:, None] + squared[0] <= radius**2
+    cut = values[:, first[2] : last[2], first[1] : last[1], first[0] : last[0]]
+    total: Float[np.ndarray, " c"] = cut[:, inside].sum(axis=1)
+    return total
 
 
 def summarise(residues: ResidueAgreement) -> dict[str, int | float | None]:
@@ -141,14 +152,26 @@ def summarise(residues: ResidueAgreement) -> dict[str, int | float | None]:
     }
 
 
-def write_residues(path: Path, model: AtomicModel, residues: ResidueAgreement) -> None:
-    """Write one row a residue: how far it moves between the volumes, and how well the density follows."""
+def write_residues(path: Path, model: AtomicModel, residues: Mapping[str, ResidueAgreement]) -> None:
+    """Write one row a residue: how far it moves between the volumes of each method, and how well their density follows.
+
+    Parameters
+    ----------
+    path
+        CSV file.
+    model
+        Whose residues they are.
+    residues
+        By the method that made the volumes.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["chain", "residue", "insertion_code", "name", "moved_angstrom", "correlation"])
+    of_methods = [f"{what}_{method}" for method in residues for what in ("moved_angstrom", "correlation")]
+    writer.writerow(["chain", "residue", "insertion_code", "name", *of_methods])
     names = (model.chain, model.residue_number, model.insertion_code, model.residue_name)
-    for *name, moved, correlation in zip(*names, residues.moved, residues.correlation, strict=True):
-        writer.writerow([*name, f"{moved:.3f}", f"{correlation:.4f}"])
+    columns = [values for found in residues.values() for values in (found.moved, found.correlation)]
+    for name, values in zip(zip(*names, strict=True), zip(*columns, strict=True), strict=True):
+        writer.writerow([*name, *(f"{value:.4f}" for value in values)])
     with atomic_write(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
@@ -161,8 +184,8 @@ def fitting_gain(source: Float[np.ndarray, "n n n"], target: Float[np.ndarray, "
 
 
 def comparison_radius_px(resolution_angstrom: float, pixel: float) -> float:
-    """Radius in voxels of what is compared around a residue: what the volumes resolve, at least 8 Å."""
-    return max(resolution_angstrom, _SMALLEST_RADIUS_ANGSTROM) / pixel
+    """Radius in voxels of what is compared around a residue: what the volumes resolve, from 8 Å to a domain's 25 Å."""
+    return float(np.clip(resolution_angstrom, _SMALLEST_RADIUS_ANGSTROM, _LARGEST_RADIUS_ANGSTROM)) / pixel
 
 
 def _systematic(weight: Float[np.ndarray, " n"], number: int) -> Int[np.ndarray, " m"]:

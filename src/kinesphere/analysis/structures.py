@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from kinesphere.analysis.ensemble import chunks
+from kinesphere.analysis.errors import ErrorMeter
 from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.errors import InputError
-from kinesphere.io.structure import AtomicModel, write_model
+from kinesphere.io.structure import write_model
 from kinesphere.runtime import atomic_write
 
 MODEL_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 MAXIMUM_TEXT_ATOMS = 20_000_000
+ERROR_TITLE = "B factors are standard errors of displacements in angstrom"
 # Zip entries carry a time; a constant one makes equal results equal files.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -71,9 +75,26 @@ def _parse_images(images: str, known: dict[int, int], source: Path) -> list[int]
     return particles
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a file of structures holds.
+
+    Parameters
+    ----------
+    n_structures, n_atoms
+        Structures, and atoms in each.
+    error_angstrom
+        RMS standard error of a residue's displacement; none where errors were not asked for.
+    """
+
+    n_structures: int
+    n_atoms: int
+    error_angstrom: float | None
+
+
 def write_structures(
-    path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], model: AtomicModel | None = None
-) -> tuple[int, int]:
+    path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None = None
+) -> Written:
     """Write the structures of particles in the frame of the input model.
 
     Parameters
@@ -85,13 +106,14 @@ def write_structures(
         Decodes the latents.
     rows
         (m,) particles as rows of the latents.
-    model
-        Another model in the same frame and the same state, whose atoms are carried along; the run's own by default.
+    errors
+        Of the same run, to write errors too: docs/errors.md lists the further keys of `.npz`; the other formats have
+        them in the B-factor column, in Å.
 
     Returns
     -------
-    (int, int)
-        Structures and atoms in each.
+    Written
+        How much, and how well it is known.
 
     Raises
     ------
@@ -99,50 +121,96 @@ def write_structures(
         Where the format is unknown, or the file would not be of use for its size.
     """
     suffix = Path(path.stem if path.suffix == ".gz" else path).suffix.lower()
-    moved = run.model if model is None else model
     if suffix == ".npz":
-        _write_npz(path, run, rows, moved, model)
+        error = _write_npz(path, run, rows, errors)
     elif suffix in MODEL_SUFFIXES:
-        if len(rows) * moved.n_atoms > MAXIMUM_TEXT_ATOMS:
-            remedy = "Choose fewer with --every or --images, or write .npz"
-            raise InputError(path, f"{len(rows)} models of {moved.n_atoms} atoms are too many for a text file", remedy)
-        write_model(path, moved, np.concatenate(list(_positions(run, rows, moved, model))).astype(np.float64))
+        if len(rows) * run.model.n_atoms > MAXIMUM_TEXT_ATOMS:
+            problem = f"{len(rows)} models of {run.model.n_atoms} atoms are too many for a text file"
+            raise InputError(path, problem, "Choose fewer with --every or --images, or write .npz")
+        error = _write_models(path, run, rows, errors)
     else:
         raise InputError(path, f"'{path.suffix}' is not a format for structures", "Use .npz, .pdb or .cif")
-    return len(rows), moved.n_atoms
+    return Written(len(rows), run.model.n_atoms, error)
 
 
-def _positions(
-    run: FinishedRun, rows: Int[np.ndarray, " m"], moved: AtomicModel, model: AtomicModel | None
-) -> Iterator[Float[np.ndarray, "c atoms 3"]]:
-    """Give the structures a chunk at a time, so that memory does not grow with their number."""
-    for chunk in chunks(rows, moved.n_atoms):
-        if model is None:
-            yield np.asarray(run.structures(chunk), np.float32)
-        else:
-            points = model.positions_angstrom
-            yield np.asarray(points + np.asarray(run.displacements(points, chunk)), np.float32)
+def _write_models(path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None) -> float | None:
+    """Write a model for each particle; give the RMS error where there are errors."""
+    positions = np.concatenate(list(_positions(run, rows))).astype(np.float64)
+    if errors is None:
+        write_model(path, run.model, positions)
+        return None
+    total = errors.measure(rows).total
+    write_model(path, run.model, positions, total[:, run.model.residue_index], ERROR_TITLE)
+    return float(np.sqrt(np.mean(total**2)))
 
 
-def _write_npz(
-    path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], moved: AtomicModel, model: AtomicModel | None
-) -> None:
-    """Write a compressed-free npz whose largest array is streamed."""
-    residue = moved.residue_index
+def _write_npz(path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None) -> float | None:
+    """Write an uncompressed npz whose large arrays are streamed; give the RMS error where there are errors."""
+    model = run.model
+    residue = model.residue_index
     small = {
         "index": np.asarray(run.latents.index)[rows],
-        "atom_name": moved.atom_name,
-        "residue": moved.residue_number[residue],
-        "chain": moved.chain[residue],
-        "residue_name": moved.residue_name[residue],
-        "insertion_code": moved.insertion_code[residue],
+        "atom_name": model.atom_name,
+        "residue": model.residue_number[residue],
+        "chain": model.chain[residue],
+        "residue_name": model.residue_name[residue],
+        "insertion_code": model.insertion_code[residue],
     }
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in small.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", ZIP_TIME), "w") as entry:
-                np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
-        with archive.open(zipfile.ZipInfo("positions.npy", ZIP_TIME), "w", force_zip64=True) as entry:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), moved.n_atoms, 3)}
-            np.lib.format.write_array_header_1_0(entry, header)
-            for chunk in _positions(run, rows, moved, model):
-                entry.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+            _store(archive, name, array)
+        _stream(archive, "positions", (len(rows), model.n_atoms, 3), _positions(run, rows))
+        return None if errors is None else _add_errors(archive, rows, errors)
+
+
+def _add_errors(archive: zipfile.ZipFile, rows: Int[np.ndarray, " m"], errors: ErrorMeter) -> float:
+    """Write displacements of residues and their errors; give the RMS error.
+
+    An archive takes one array after the other. So images are decoded anew for each, rather than kept.
+    """
+    model = errors.run.model
+    small = {
+        "centre_atom": model.centre_atom,
+        "residue_index": model.residue_index,
+        "direction": errors.first.direction,
+        "training_error": errors.training,
+        "model_error": errors.model,
+    }
+    for name, array in small.items():
+        _store(archive, name, array)
+    squares = 0.0
+
+    def totals() -> Iterator[Float[np.ndarray, "c r"]]:
+        nonlocal squares
+        for chunk in chunks(rows, model.n_residues):
+            total = errors.measure(chunk).total
+            squares += float(np.sum(total**2))
+            yield total
+
+    shape = (len(rows), model.n_residues)
+    moved = (errors.displacements(chunk) for chunk in chunks(rows, model.n_residues))
+    _stream(archive, "displacement", (*shape, 3), moved)
+    _stream(archive, "displacement_error", shape, totals())
+    return math.sqrt(squares / max(math.prod(shape), 1))
+
+
+def _positions(run: FinishedRun, rows: Int[np.ndarray, " m"]) -> Iterator[Float[np.ndarray, "c atoms 3"]]:
+    """Give the structures a chunk at a time, so that memory does not grow with their number."""
+    for chunk in chunks(rows, run.model.n_atoms):
+        yield np.asarray(run.structures(chunk), np.float32)
+
+
+def _store(archive: zipfile.ZipFile, name: str, array: Shaped[np.ndarray, "..."]) -> None:
+    """Write a small array."""
+    with archive.open(zipfile.ZipInfo(f"{name}.npy", ZIP_TIME), "w") as entry:
+        np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _stream(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], parts: Iterable[Float[np.ndarray, "c ..."]]
+) -> None:
+    """Write a float32 array whose rows come a few at a time."""
+    with archive.open(zipfile.ZipInfo(f"{name}.npy", ZIP_TIME), "w", force_zip64=True) as entry:
+        np.lib.format.write_array_header_1_0(entry, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        for part in parts:
+            entry.write(np.ascontiguousarray(part, "<f4").tobytes())

@@ -9,6 +9,7 @@ import tyro
 
 from kinesphere.inference.config import FieldRunConfig
 from kinesphere.inference.job import run_field
+from kinesphere.ranks import joined
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -25,4 +26,5 @@ class FieldOptions(FieldRunConfig):
 def run(options: FieldOptions) -> None:
     """Train two half-set models, infer, and fill the run folder."""
     chosen = {field.name: getattr(options, field.name) for field in fields(FieldRunConfig)}
-    run_field(FieldRunConfig(**chosen), options.out)
+    with joined() as ranks:
+        run_field(FieldRunConfig(**chosen), options.out, ranks)

@@ -21,6 +21,7 @@ from typing import Any
 import kinesphere.cli
 from kinesphere import __version__
 from kinesphere.errors import KinesphereError
+from kinesphere.place import find_place
 from kinesphere.runtime import console
 
 PROGRAM = "kinesphere"
@@ -48,6 +49,9 @@ COMMAND_ORDER = (
     "report",
     "explore",
 )
+
+PARALLEL_COMMANDS = frozenset({"segments", "field", "reconstruct"})
+"""Commands that several processes of torchrun or Slurm share; any other is run by the first alone."""
 
 
 def command_names() -> list[str]:
@@ -139,7 +143,17 @@ def _unframe(text: str) -> str:
 
 def _fail(message: str) -> None:
     """Tell the user, in one line on standard error, why the program ends."""
-    console.print(f"{PROGRAM}: error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"{PROGRAM}: error: {_place_label()}{message}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def _place_label() -> str:
+    """Say which process speaks, where there are several."""
+    try:
+        return find_place().label
+    except KinesphereError:  # which then is the message
+        return ""
 
 
 def _report_internal_error(error: Exception) -> None:
@@ -158,7 +172,7 @@ def _report_internal_error(error: Exception) -> None:
 
 
 def _silence_stdout() -> None:
-    """Point standard output nowhere, so that Python's last flush does not complain about the closed pipe either."""
+    """Point standard output nowhere; after a pipe has closed, Python's last flush does not complain then either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -210,8 +224,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 usage or input; 1 a fault of the program; 130 and 143 after an interrupt.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # lost connections are reported by what they break
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        exit_code = dispatch(sys.argv[1:] if arguments is None else arguments)
+        if find_place().rank > 0:
+            if not given or given[0] not in PARALLEL_COMMANDS:
+                return 0
+            console.quiet = True
+            _silence_stdout()
+        exit_code = dispatch(given)
         sys.stdout.flush()
     except KinesphereError as error:
         _fail(str(error))

@@ -1,20 +1,23 @@
-"""Fourier-crop, normalise or invert particle images into one stack; every column of the table is kept."""
+"""Fourier-crop, normalise or invert particle images into one stack, or prepare them for training (--cache)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kinesphere.errors import KinesphereError
+from kinesphere.errors import InputError, KinesphereError
 from kinesphere.particles import ParticleSet
 from kinesphere.particles.contrast import estimate_contrast_sign
 from kinesphere.particles.grid import ImageGrid
+from kinesphere.particles.preprocess import BACKGROUND_FRACTION
 from kinesphere.particles.restack import STAR_FILE, restack
 from kinesphere.particles.streaming import LoaderOptions
-from kinesphere.runtime import Interrupts, console, interrupts
+from kinesphere.runtime import Interrupts, claimed, console, interrupts
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,21 @@ class PreprocessOptions:
     particles: tyro.conf.Positional[Path]
     """RELION STAR file or cryoSPARC .cs file."""
     out: Path
-    """Folder for particles.mrcs and particles.star."""
+    """Folder for particles.mrcs and particles.star, or for coefficients.safetensors."""
+    cache: bool = False
+    """Instead of a stack, write what `segments` and `field` take as --cache: the coefficients of the normalised images,
+    in float16. Prepared once for any number of runs, and never all in memory."""
+    resolution_angstrom: float = 5.0
+    """With --cache, finest resolution that a run may use, in Å."""
+    ignore_aberrations: bool = False
+    """With --cache, go on although aberrations are recorded; they are left out."""
     box: int | None = None
     """Fourier-crop to this even box in pixels: same field of view, coarser pixels."""
     normalise: bool = False
     """Give the background of each image zero mean and unit standard deviation."""
     remove_ramp: bool = False
     """Subtract the plane that fits the background best."""
-    background_radius_fraction: float = 0.75
+    background_radius_fraction: float = BACKGROUND_FRACTION
     """Pixels further from the centre than this fraction of half the box are background."""
     invert_contrast: bool = False
     """Change the sign of the images, for stacks where the molecule is dark."""
@@ -48,6 +58,9 @@ def run(options: PreprocessOptions) -> None:
     particles = ParticleSet.read(
         options.particles, passthrough=options.passthrough, pixel_size_angstrom=options.pixel_size
     )
+    if options.cache:
+        _write_cache(particles, options)
+        return
     processing = LoaderOptions(
         box_px=options.box,
         normalise=options.normalise,
@@ -59,17 +72,53 @@ def run(options: PreprocessOptions) -> None:
     _report(options.out / STAR_FILE, len(particles), grid)
 
 
+def _write_cache(particles: ParticleSet, options: PreprocessOptions) -> None:
+    from kinesphere.inference.coefficient_cache import CACHE_FILE
+    from kinesphere.inference.config import require_positive
+    from kinesphere.inference.observe import ImagesConfig, write_cache
+
+    for given, name in (
+        (options.box, "--box"),
+        (options.remove_ramp, "--remove-ramp"),
+        (options.background_radius_fraction != BACKGROUND_FRACTION, "--background-radius-fraction"),
+    ):
+        if given:
+            raise InputError(name, "does not go with --cache", "Write a stack with it first, and a cache of that")
+    require_positive(resolution_angstrom=options.resolution_angstrom)
+    path = options.out / CACHE_FILE
+    if path.exists() and not options.overwrite:
+        raise InputError(path, "is there already", "Give another folder with --out, or pass --overwrite")
+    config = ImagesConfig(
+        resolution_angstrom=options.resolution_angstrom,
+        invert_contrast=options.invert_contrast,
+        ignore_aberrations=options.ignore_aberrations,
+    )
+    with claimed(options.out), _progress(len(particles)) as advance:
+        band = write_cache(particles, config, path, advance)
+    finest = band.field_of_view_angstrom / band.n_shells
+    size = f"{path.stat().st_size / 1e9:.3g} GB"
+    summary = f"{len(particles):,} images of {len(band)} coefficients to {finest:.3g} Å, {size}: {path}"
+    console.print(summary, highlight=False, soft_wrap=True)
+
+
 def _restack_with_progress(particles: ParticleSet, options: PreprocessOptions, processing: LoaderOptions) -> ImageGrid:
+    with _progress(len(particles)) as advance:
+        return restack(particles, options.out, processing, overwrite=options.overwrite, progress=advance)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar; yields the function that moves it on, which is also where an interrupt stops the work."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with interrupts() as flag, progress:
-        task = progress.add_task("Processing images", total=len(particles))
+        task = progress.add_task("Processing images", total=total)
 
         def advance(n_images: int) -> None:
             progress.advance(task, n_images)
             _stop_if_asked(flag)
 
-        return restack(particles, options.out, processing, overwrite=options.overwrite, progress=advance)
+        yield advance
 
 
 def _stop_if_asked(flag: Interrupts) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 
 from kinesphere import load
+from kinesphere.ranks import joined
 from kinesphere.reconstruction.job import reconstruct
 from kinesphere.reconstruction.problem import ReconstructionSettings
 from kinesphere.runtime import console, set_threads
@@ -30,9 +31,9 @@ def run(options: ReconstructOptions) -> None:
     """Write the maps and say what the motion brought."""
     set_threads(options.threads)
     settings = ReconstructionSettings(**{f.name: getattr(options, f.name) for f in fields(ReconstructionSettings)})
-    finished = load(options.run)
     folder = options.out or options.run / "reconstruction"
-    summary = reconstruct(finished, settings, folder)
+    with joined() as ranks:
+        summary = reconstruct(load(options.run), settings, folder, ranks)
     for sentence in statement(summary):
         console.print(sentence, highlight=False)
     console.print(f"Maps, mask and FSC are in {folder}.", highlight=False)

@@ -9,6 +9,7 @@ import tyro
 
 from kinesphere.inference.config import SegmentsRunConfig
 from kinesphere.inference.job import run_segments
+from kinesphere.ranks import joined
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -25,4 +26,5 @@ class SegmentsOptions(SegmentsRunConfig):
 def run(options: SegmentsOptions) -> None:
     """Train, infer, and fill the run folder."""
     chosen = {field.name: getattr(options, field.name) for field in fields(SegmentsRunConfig)}
-    run_segments(SegmentsRunConfig(**chosen), options.out)
+    with joined() as ranks:
+        run_segments(SegmentsRunConfig(**chosen), options.out, ranks)

@@ -9,7 +9,8 @@ from typing import Any
 import tyro
 
 from kinesphere import load
-from kinesphere.analysis.volumes import VolumeSettings, make_volumes
+from kinesphere.analysis.volume_targets import VolumeSettings
+from kinesphere.analysis.volumes import make_volumes
 from kinesphere.runtime import console, set_threads
 
 
@@ -31,21 +32,41 @@ def run(options: VolumesOptions) -> None:
     settings = VolumeSettings(**{f.name: getattr(options, f.name) for f in fields(VolumeSettings)})
     folder = options.out or options.run / "volumes"
     summary = make_volumes(load(options.run), settings, folder)
-    console.print("volume     effective images   FSC 0.143 (Å)   mean FSC", highlight=False)
+    console.print("volume       FSC 0.143 (Å)   mean FSC   with structures: FSC   change", highlight=False)
     for row in summary["volumes"]:
-        first, second = row["n_effective"]
-        numbers = f"{first:8.0f} + {second:<7.0f} {row['resolution_angstrom']:13.2f} {row['mean_fsc']:10.3f}"
-        console.print(f"{row['name']:<10} {numbers}", highlight=False)
-    console.print(_about(summary["residues"]), highlight=False)
+        numbers = f"{row['resolution_angstrom']:14.2f} {row['mean_fsc']:10.3f} {row['mean_fsc_with_structures']:22.3f}"
+        console.print(
+            f"{row['name']:<12} {numbers} {row['difference_correlation_with_structures']:8.2f}", highlight=False
+        )
+    if "decoder" in summary:
+        console.print(_about_decoder(summary["decoder"]), highlight=False)
+    if "difference_correlation_of_methods" in summary:
+        console.print(_about_methods(summary["difference_correlation_of_methods"]), highlight=False)
+    for method, residues in summary["residues"].items():
+        console.print(_about_structures(method, residues), highlight=False)
     console.print(f"Half maps and maps are in {folder}.", highlight=False)
 
 
-def _about(residues: dict[str, Any]) -> str:
+def _about_decoder(found: dict[str, list[float]]) -> str:
+    """Say what the decoder is worth in images it has not seen."""
+    gains = " and ".join(
+        f"{gain:.2f} ± {error:.2f}" for gain, error in zip(found["gain_nats"], found["gain_error_nats"], strict=True)
+    )
+    return f"In images that they have not seen, the decoders of the half sets gain {gains} nats an image over one map."
+
+
+def _about_methods(correlation: list[float]) -> str:
+    """Say whether the two ways to make volumes agree."""
+    numbers = " ".join(f"{value:.2f}" for value in correlation)
+    return f"Changes from the consensus, kernel against decoder, correlate by {numbers}."
+
+
+def _about_structures(method: str, residues: dict[str, Any]) -> str:
     """Say whether the density follows the structures."""
     if residues["n_moving"] == 0:
-        return "No residue moves by more than 1 Å between these volumes: there is no change to compare."
+        return f"Structures, {method}: no residue moves by more than 1 Å between these volumes: nothing to compare."
     return (
-        f"Where structures move by more than 1 Å, densities change as they do with a correlation of "
+        f"Structures, {method}: where they move by more than 1 Å, densities change as they do with a correlation of "
         f"{residues['correlation_moving_median']:.2f} (median of {residues['n_moving']} residues); for "
         f"{residues['n_moving_unsupported']} it is below 0.5: there the motion may be the model's doing (residues.csv)."
     )

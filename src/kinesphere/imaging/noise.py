@@ -31,6 +31,16 @@ class ShellStatistics:
         zeros = torch.zeros(self.n_groups, self.band.n_shells + 1, dtype=torch.float64)
         self.data, self.cross, self.model, self.count = (zeros.clone() for _ in range(4))
 
+    @property
+    def sums(self) -> list[Tensor]:
+        """Return the four sums themselves: what several processes add up."""
+        return [self.data, self.cross, self.model, self.count]
+
+    def clear(self) -> None:
+        """Go back to empty sums."""
+        for total in self.sums:
+            total.zero_()
+
     def add_data(self, group: Int[Tensor, " b"], data: Complex[Tensor, "b m"]) -> None:
         """Add the power of images, each counted once."""
         once = self._shares(group, torch.ones_like(data[:, 0].real))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
 
-from kinesphere.compiled import compiled, over_rows
+from kinesphere.compiled import compiled, gpu_kernels, over_rows
 
 KERNEL_WIDTH = 4
 _CHUNK = 64
@@ -44,7 +44,8 @@ def spread(
         (n_images, size, size), indexed [y, x].
     """
     if points_px.device.type != "cpu":
-        return spread_reference(points_px, amplitude, size)
+        on_gpu = gpu_kernels(_ON_GPU, points_px)
+        return (on_gpu.spread if on_gpu else spread_reference)(points_px, amplitude, size)
     grid = points_px.new_empty(len(points_px), size, size)
     points, values, found = _contiguous(points_px), _contiguous(amplitude), grid.numpy()
     over_rows(lambda rows: _spread(points[rows], values, found[rows]), *points.shape[:2])
@@ -111,7 +112,8 @@ def gather_gradient(
         (n_images, size, size) gradient with respect to the grids.
     """
     if points_px.device.type != "cpu":
-        return gather_gradient_reference(points_px, amplitude, grid_gradient)
+        on_gpu = gpu_kernels(_ON_GPU, points_px)
+        return (on_gpu.gather_gradient if on_gpu else gather_gradient_reference)(points_px, amplitude, grid_gradient)
     by_position, by_amplitude = torch.empty_like(points_px), torch.empty_like(points_px[..., 0])
     points, values, gradient = _contiguous(points_px), _contiguous(amplitude), _contiguous(grid_gradient)
     position, amount = by_position.numpy(), by_amplitude.numpy()
@@ -169,6 +171,9 @@ def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     values: NDArray[np.float64] = np.sinc(frequency) ** KERNEL_WIDTH
     return values
+
+
+_ON_GPU = "kinesphere.imaging.spreading_triton"  # the same in Triton, with the same names
 
 
 def spread_reference(points_px: Tensor, amplitude: Tensor, size: int) -> Tensor:

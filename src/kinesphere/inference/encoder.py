@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinesphere.imaging.band import FourierBand
+from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import LatentModel, Posterior, Proposal
 from kinesphere.inference.likelihood import PreparedBatch, Scorer
 
@@ -43,10 +44,10 @@ class VariationalLatents(LatentModel):
             nn.Linear(hidden, 2 * latent_dim),
         )
 
-    def propose(self, scorer: Scorer, generator: torch.Generator) -> Proposal:
+    def propose(self, scorer: Scorer, draws: Draws) -> Proposal:
         """Sample each image's latent from its approximate posterior (reparametrised)."""
         mean, log_std = self._infer(scorer.prepared)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        noise = draws.normal(self.latent_dim).to(mean)
         divergence = 0.5 * ((2.0 * log_std).exp() + mean**2 - 1.0 - 2.0 * log_std).sum(1)
         row = torch.arange(len(mean), device=mean.device)
         return Proposal(mean + noise * log_std.exp(), row, row, torch.ones_like(mean[:, 0]), divergence)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from kinesphere.errors import InputError
 from kinesphere.inference.config import FieldRunConfig, SegmentsRunConfig
 from kinesphere.inference.frame import require_best_placement, require_contrast, require_match
 from kinesphere.inference.half_errors import DISPLACEMENT_ERRORS_FILE, compare_half_models
+from kinesphere.inference.latents import Posterior
 from kinesphere.inference.methods import (
     RunConfig,
     make_forward,
@@ -31,6 +31,7 @@ from kinesphere.inference.methods import (
 from kinesphere.inference.observations import Observations
 from kinesphere.inference.observe import observe
 from kinesphere.inference.placement import compare_placements
+from kinesphere.inference.progress_bar import progress_bar
 from kinesphere.inference.run_folder import (
     LatentTable,
     describe_device,
@@ -42,10 +43,12 @@ from kinesphere.inference.run_folder import (
 from kinesphere.inference.schedule import Schedule
 from kinesphere.inference.subject import Subject
 from kinesphere.inference.trainer import Trainer
+from kinesphere.inference.training_state import restore_state, state_of
 from kinesphere.io.checkpoint import has_checkpoint
 from kinesphere.motion.reference import Reference
 from kinesphere.particles import ParticleSet, assign_halves
-from kinesphere.runtime import Interrupts, choose_device, claimed, console, interrupts, seed_everything, set_threads
+from kinesphere.ranks import ALONE, Ranks, Team
+from kinesphere.runtime import Interrupts, claimed, console, interrupts, seed_everything, set_threads
 
 ALL_IMAGES = 0
 _FEWEST_OF_A_HALF = 2
@@ -102,7 +105,7 @@ class Job:
         return rows[~self.is_validation[rows]]
 
 
-def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
+def run_segments(config: SegmentsRunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
     """Run cryoSPHERE: train segments on the particles, infer every image's conformation, fill the run folder.
 
     The same call on an unfinished folder continues it; on a finished one it changes nothing. Inputs that are refused
@@ -114,11 +117,13 @@ def run_segments(config: SegmentsRunConfig, folder: Path) -> None:
         The run's configuration.
     folder
         The run folder.
+    ranks
+        Who works on it; the first alone writes.
     """
-    run_job(config, folder)
+    run_job(config, folder, ranks)
 
 
-def run_field(config: FieldRunConfig, folder: Path) -> None:
+def run_field(config: FieldRunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
     """Run DynaMight: train a displacement field on each of two half sets; otherwise as `run_segments`.
 
     Parameters
@@ -127,40 +132,62 @@ def run_field(config: FieldRunConfig, folder: Path) -> None:
         The run's configuration.
     folder
         The run folder.
+    ranks
+        Who works on it; where there are several, each half set has its own.
     """
-    run_job(config, folder)
+    run_job(config, folder, ranks)
 
 
-def run_job(config: RunConfig, folder: Path) -> None:
+def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
     """Run any method from its configuration to a finished run folder."""
     config.require_sensible()
     set_threads(config.training.threads)
     seed_everything(config.training.seed)
-    device = choose_device(config.training.device)
+    device = ranks.choose_device(config.training.device)
     with claimed(folder), interrupts() as flag:
-        job = prepare(config, folder)
-        known = is_same_run(folder, name_of(job.config), job.config, job.inputs, job.frame)
-        if known and (folder / "latents.npz").exists():
+        job = prepare(config, folder, ranks)
+        _require_enough(job, ranks)
+        known, is_finished = ranks.from_first(lambda: _what_is_there(job))
+        if is_finished:
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
-        observations = _observe(job, flag)
-        trainers = make_trainers(job, observations, device)
-        if not known:
-            require_agreement(job, observations, trainers)
-            extras = provenance_of(job.config)
-            write_run_file(folder, name_of(job.config), job.config, job.inputs, job.frame, **extras)
-        job.subject.save(folder)
-        with console.logging_to(folder / "log.txt"):
+        observations = _observe(job, flag, device, ranks)
+        trainers = make_trainers(job, observations, device, ranks)
+        ranks.from_first(lambda: _begin(job, observations, trainers, is_new=not known))
+        with console.logging_to(folder / "log.txt") if ranks.is_first else nullcontext():
             if (warning := warning_of(job.config)) is not None:
                 console.print(warning, style="yellow")
             n_points = len(job.reference.points)
-            console.print(
-                f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {describe_device(device)}"
-            )
-            train(job, trainers, observations, flag)
+            where = f"{ranks.size} × {describe_device(device)}" if ranks.size > 1 else describe_device(device)
+            console.print(f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {where}")
+            console.print(f"Prepared images: {observations.storage}", highlight=False)
+            train(job, trainers, observations, flag, ranks)
 
 
-def prepare(config: RunConfig, folder: Path) -> Job:
+def _require_enough(job: Job, ranks: Ranks) -> None:
+    """Refuse more ranks than have an image or two of each model."""
+    fewest = len(job.particles) // (2 if job.config.training.halves else 1)
+    if ranks.size > 1 and 2 * ranks.size > fewest:
+        problem = f"{len(job.particles)} particles are too few for {ranks.size} ranks"
+        raise InputError(job.config.particles, problem, "Start fewer")
+
+
+def _what_is_there(job: Job) -> tuple[bool, bool]:
+    """Whether the folder holds this run, and whether it is finished."""
+    known = is_same_run(job.folder, name_of(job.config), job.config, job.inputs, job.frame)
+    return known, known and (job.folder / "latents.npz").exists()
+
+
+def _begin(job: Job, observations: Observations, trainers: Mapping[int, Trainer], *, is_new: bool) -> None:
+    """Check that images and model agree, and write what a run folder starts with."""
+    if is_new:
+        require_agreement(job, observations, trainers)
+        extras = provenance_of(job.config)
+        write_run_file(job.folder, name_of(job.config), job.config, job.inputs, job.frame, **extras)
+    job.subject.save(job.folder)
+
+
+def prepare(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> Job:
     """Read the inputs, and check all that can be told without the images.
 
     Raises
@@ -170,7 +197,7 @@ def prepare(config: RunConfig, folder: Path) -> Job:
     """
     particles = ParticleSet.read(config.particles, passthrough=config.passthrough)
     particles.require_poses()
-    subject = read_subject(config, particles)
+    subject = ranks.from_first(lambda: read_subject(config, particles))
     training = config.training
     if training.halves:
         particles = assign_halves(particles, training.seed)
@@ -231,40 +258,72 @@ def require_agreement(job: Job, observations: Observations, trainers: Mapping[in
         require_match(trainer.statistics_at_rest, job.config.particles)
 
 
-def train(job: Job, trainers: Mapping[int, Trainer], observations: Observations, flag: Interrupts) -> None:
-    """Train the model of all images, or those of the half sets, and write what was found."""
-    n, d = len(job.particles), job.config.training.latents.latent_dim
-    mean, covariance = np.zeros((n, d), np.float32), np.zeros((n, d, d), np.float32)
+def train(
+    job: Job, trainers: Mapping[int, Trainer], observations: Observations, flag: Interrupts, ranks: Ranks = ALONE
+) -> None:
+    """Train the model of all images, or those of the half sets, and write what was found.
+
+    Where there are ranks enough, each model is trained by a team of its own, all at the same time; then every rank is
+    given all of them.
+    """
+    teams = dict(zip(trainers, ranks.split(len(trainers)), strict=True))
+    found: dict[int, Posterior | None] = dict.fromkeys(trainers)
     history: dict[int, list[dict[str, float]]] = {}
     for half, trainer in trainers.items():
-        rows = job.rows(half)
-        _fit(job, trainer, half, history, flag)
-        with _bar("Inferring conformations", len(rows), flag) as advance:
-            posterior = trainer.infer(_all_of(job, half, trainer, observations), advance)
+        if (team := teams[half].ranks) is not None:
+            trainer.ranks = team
+            _fit(job, trainer, half, history, flag)
+            found[half] = _infer(job, half, trainer, observations, flag)
+    n, d = len(job.particles), job.config.training.latents.latent_dim
+    mean, covariance = np.zeros((n, d), np.float32), np.zeros((n, d, d), np.float32)
+    for half, trainer in trainers.items():
+        posterior = _hand_out(trainer, found[half], teams[half], ranks)
+        history[half], rows = trainer.progress.history, job.rows(half)
         mean[rows], covariance[rows] = posterior.mean.numpy(), posterior.covariance.numpy()
     if job.is_validation.any():
         _compare_halves(job, trainers, observations)
-    label = job.particles.half if job.config.training.halves else np.zeros(n, np.int64)
-    latents = LatentTable(np.arange(n), mean, covariance, label)
-    write_particles(job.folder / "particles.star", job.particles, latents)
-    latents.save(job.folder / "latents.npz")
-    console.print(f"Wrote one conformation per particle to {job.folder}")
+    if ranks.is_first:
+        write_metrics(job.folder / "metrics.csv", history)
+        label = job.particles.half if job.config.training.halves else np.zeros(n, np.int64)
+        latents = LatentTable(np.arange(n), mean, covariance, label)
+        write_particles(job.folder / "particles.star", job.particles, latents)
+        latents.save(job.folder / "latents.npz")
+        console.print(f"Wrote one conformation per particle to {job.folder}")
+
+
+def _infer(job: Job, half: int, trainer: Trainer, observations: Observations, flag: Interrupts) -> Posterior:
+    with progress_bar("Inferring conformations", len(job.rows(half)), flag) as advance:
+        return trainer.infer(_all_of(job, half, trainer, observations), advance)
+
+
+def _hand_out(trainer: Trainer, found: Posterior | None, team: Team, ranks: Ranks) -> Posterior:
+    """Give all ranks what a team has learnt and found; from then on the trainer belongs to all of them."""
+    trainer.ranks = ranks
+    if team.ranks is not ranks:
+        state, found = ranks.broadcast((state_of(trainer), found), team.first)
+        restore_state(trainer, state, trainer.checkpoints or Path())
+    if found is None:
+        raise AssertionError("every model has a team")
+    return found
 
 
 def _compare_halves(job: Job, trainers: Mapping[int, Trainer], observations: Observations) -> None:
     rows = np.flatnonzero(job.is_validation)
     errors = compare_half_models(trainers[1], trainers[2], observations.subset(_index(rows)), rows)
-    errors.save(job.folder / DISPLACEMENT_ERRORS_FILE)
+    if trainers[1].ranks.is_first:
+        errors.save(job.folder / DISPLACEMENT_ERRORS_FILE)
     console.print(errors.summary())
 
 
-def make_trainers(job: Job, observations: Observations, device: torch.device) -> dict[int, Trainer]:
+def make_trainers(
+    job: Job, observations: Observations, device: torch.device, ranks: Ranks = ALONE
+) -> dict[int, Trainer]:
     """Make the trainer of all images, or one for each half set, by the number of the half."""
     if not job.config.training.halves:
-        return {ALL_IMAGES: make_trainer(job, observations, ALL_IMAGES, device)}
+        return {ALL_IMAGES: make_trainer(job, observations, ALL_IMAGES, device, ranks=ranks)}
     bystanders = observations.subset(_index(np.flatnonzero(job.is_validation))) if job.is_validation.any() else None
     subsets = {half: observations.subset(_index(job.training_rows(half))) for half in (1, 2)}
-    return {half: make_trainer(job, subset, half, device, bystanders) for half, subset in subsets.items()}
+    return {half: make_trainer(job, subset, half, device, bystanders, ranks) for half, subset in subsets.items()}
 
 
 def _all_of(job: Job, half: int, trainer: Trainer, observations: Observations) -> Observations:
@@ -277,13 +336,18 @@ def _index(rows: Int[np.ndarray, " k"]) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def _observe(job: Job, flag: Interrupts) -> Observations:
-    with _bar("Preparing images", len(job.particles), flag) as advance:
-        return observe(job.particles, job.config.training.images, job.folder, advance)
+def _observe(job: Job, flag: Interrupts, device: torch.device, ranks: Ranks) -> Observations:
+    with progress_bar("Preparing images", len(job.particles), flag) as advance:
+        return observe(job.particles, job.config.training.images, job.folder, advance, device, ranks)
 
 
 def make_trainer(
-    job: Job, observations: Observations, half: int, device: torch.device, bystanders: Observations | None = None
+    job: Job,
+    observations: Observations,
+    half: int,
+    device: torch.device,
+    bystanders: Observations | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """Make the trainer of one set of images; random draws depend on the seed and the half only."""
     training = job.config.training
@@ -300,6 +364,7 @@ def make_trainer(
         device=device,
         checkpoints=checkpoint_folder(job.folder, half),
         bystanders=bystanders,
+        ranks=ranks,
     )
 
 
@@ -309,21 +374,22 @@ def checkpoint_folder(folder: Path, half: int) -> Path:
 
 
 def _fit(job: Job, trainer: Trainer, half: int, history: dict[int, list[dict[str, float]]], flag: Interrupts) -> None:
-    if trainer.checkpoints is not None and has_checkpoint(trainer.checkpoints):
+    folder, ranks = trainer.checkpoints, trainer.ranks
+    if folder is not None and ranks.from_first(lambda: has_checkpoint(folder)):
         trainer.resume()
         console.print(f"Continuing at epoch {trainer.progress.epoch + 1}, step {trainer.progress.step}")
     history[half] = trainer.progress.history
 
     def report(metrics: dict[str, float]) -> None:
-        write_metrics(job.folder / "metrics.csv", history)
         console.print(_epoch_line(metrics, trainer.schedule.epochs))
+        if ranks.is_first_of_all:
+            write_metrics(job.folder / "metrics.csv", history)
 
     done = trainer.progress.epoch * len(trainer.observations) + trainer.progress.batch * trainer.batch_size
     name = "Training" if half == ALL_IMAGES else f"Training half {half}"
     total = trainer.schedule.epochs * len(trainer.observations)
-    with _bar(name, total, done=done) as advance:
+    with progress_bar(name, total, done=done) as advance:
         trainer.fit(flag, report, advance)
-    write_metrics(job.folder / "metrics.csv", history)
 
 
 def _epoch_line(metrics: dict[str, float], n_epochs: int) -> str:
@@ -331,28 +397,3 @@ def _epoch_line(metrics: dict[str, float], n_epochs: int) -> str:
         f"epoch {metrics['epoch']:.0f}/{n_epochs}  log-likelihood {metrics['log_likelihood']:.2f} an image"
         f"  {metrics['shells']:.0f} shells  {metrics['images_per_second']:.0f} images/s"
     )
-
-
-@contextmanager
-def _bar(name: str, total: int, flag: Interrupts | None = None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with rate and remaining time; yields the function that moves it on.
-
-    With a flag, that function is also where the work stops on an interrupt.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-    )
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task(name, total=total, completed=done)
-
-        def advance(step: int) -> None:
-            bar.advance(task, step)
-            if flag is not None:
-                flag.raise_if_requested()
-
-        yield advance

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from kinesphere.inference.draws import Draws
 from kinesphere.inference.likelihood import Scorer
 
 _SETTLED = 0.1  # of a posterior's standard deviation
@@ -37,6 +38,8 @@ class Proposal:
         (b,) KL divergence of the latent posterior from the prior where it is a term of the loss; differentiable.
     log_evidence
         (b,) what is known of log p(x | model) without the constant; nothing where only pairs tell.
+    is_shared
+        Whether all images share the latent positions; else the rows of z are one an image.
     """
 
     z: Float[Tensor, "k d"]
@@ -45,6 +48,22 @@ class Proposal:
     weight: Float[Tensor, " q"]
     divergence: Float[Tensor, " b"]
     log_evidence: Float[Tensor, " b"] | None = None
+    is_shared: bool = False
+
+    def n_states(self, draws: Draws) -> int:
+        """Latent positions that one rank alone would propose for the whole batch."""
+        return len(self.z) if self.is_shared else draws.n_images
+
+    def own(self, states: Int[Tensor, " k"], draws: Draws) -> tuple[Int[Tensor, " own"], float]:
+        """Divide the work on some of those positions: this rank's rows of z, and the weight of each in the mean.
+
+        A rank that has none gets some row, without weight.
+        """
+        ranks = draws.ranks
+        own = ranks.share(states) if self.is_shared else states[states % ranks.size == ranks.rank] // ranks.size
+        weight = float(len(own) > 0) / len(states)
+        rows = own if len(own) > 0 else states.new_zeros(1)
+        return torch.as_tensor(rows, device=self.z.device), weight
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class LatentModel(nn.Module, ABC):
         self.latent_dim = latent_dim
 
     @abstractmethod
-    def propose(self, scorer: Scorer, generator: torch.Generator) -> Proposal:
+    def propose(self, scorer: Scorer, draws: Draws) -> Proposal:
         """Choose the conformations a training step compares with a batch of images."""
 
     @abstractmethod
@@ -108,15 +127,15 @@ class MarginalLatents(LatentModel):
         self.register_buffer("nodes", nodes, persistent=False)
         self.register_buffer("spacing", distance.min(dim=1).values, persistent=False)
 
-    def propose(self, scorer: Scorer, generator: torch.Generator) -> Proposal:
+    def propose(self, scorer: Scorer, draws: Draws) -> Proposal:
         """Draw nodes from each image's posterior over all of them."""
         log_likelihood = scorer.shared(self.nodes)
         posterior = torch.softmax(log_likelihood, dim=1)
-        weight = systematic_resample(posterior, self.n_draws, generator)
+        weight = systematic_resample(posterior, self.n_draws, draws.uniform(1))
         image, state = torch.nonzero(weight, as_tuple=True)
         evidence = torch.logsumexp(log_likelihood, dim=1) - math.log(len(self.nodes))
         zero = log_likelihood.new_zeros(len(log_likelihood))
-        return Proposal(self.nodes, image, state, weight[image, state], zero, evidence)
+        return Proposal(self.nodes, image, state, weight[image, state], zero, evidence, is_shared=True)
 
     def posterior(self, scorer: Scorer) -> Posterior:
         """Posterior moments from the nodes and, around each image's posterior, from local samples.
@@ -203,14 +222,14 @@ def default_n_nodes(latent_dim: int) -> int:
 
 
 def systematic_resample(
-    probability: Float[Tensor, "b k"], n_draws: int, generator: torch.Generator
+    probability: Float[Tensor, "b k"], n_draws: int, offset: Float[Tensor, "b 1"]
 ) -> Float[Tensor, "b k"]:
-    """Draw n nodes an image from its probabilities with one random offset; returns the fraction of draws on each node.
+    """Draw n nodes an image from its probabilities; returns the fraction of draws on each node.
 
+    The offset of an image is uniform in [0, 1).
     The expectation is `probability`, and a node with a share of at least 1/n is never missed (Kitagawa 1996).
     """
-    offset = torch.rand(len(probability), 1, generator=generator).to(probability)
-    position = (offset + torch.arange(n_draws, device=probability.device)) / n_draws
+    position = (offset.to(probability) + torch.arange(n_draws, device=probability.device)) / n_draws
     chosen = torch.searchsorted(probability.cumsum(1), position).clamp_max(probability.shape[1] - 1)
     share = torch.full_like(position, 1.0 / n_draws)
     return torch.zeros_like(probability).scatter_add_(1, chosen, share)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters
+from kinesphere.inference.coefficients import HalfCoefficients, Pages
+from kinesphere.inference.order import sample_of_groups
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Observations:
     Parameters
     ----------
     data
-        (n, m) complex64; may be backed by a memory-mapped file.
+        (n, m) complex64, or float16 in memory, on a GPU or in a file; coefficients beyond the band may follow.
     rotation, ctf, group
         As in `ParticleBatch`.
     band
@@ -61,7 +63,7 @@ class Observations:
         (k,) the images that are meant, where these are not all: half sets share the arrays instead of copying them.
     """
 
-    data: Complex[Tensor, "n m"]
+    data: Complex[Tensor, "n m"] | HalfCoefficients
     rotation: Float[Tensor, "n 3 3"]
     ctf: CtfParameters
     group: Int[Tensor, " n"]
@@ -70,29 +72,76 @@ class Observations:
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return int(self.data.shape[0]) if self.row is None else len(self.row)
+        return len(self.data) if self.row is None else len(self.row)
 
     @property
     def n_groups(self) -> int:
         """Number of optics groups among all images, meant or not."""
         return int(self.group.max()) + 1
 
+    @property
+    def pages(self) -> Pages | None:
+        """The file that the coefficients are mapped from, where they are."""
+        return self.data.pages if isinstance(self.data, HalfCoefficients) else None
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory or disk that the coefficients take."""
+        return int(self.data.n_bytes if isinstance(self.data, HalfCoefficients) else self.data.nbytes)
+
+    @property
+    def storage(self) -> str:
+        """Say how the coefficients are kept."""
+        kind = "float16" if isinstance(self.data, HalfCoefficients) else "float32"
+        place = "on disk" if self.pages is not None else "in memory"
+        size = f"{self.n_bytes / 1e9:.3g} GB" if self.n_bytes > 1e9 else f"{self.n_bytes / 1e6:.3g} MB"
+        return f"{size} of {kind} {place if self.data.device.type == 'cpu' else 'on the GPU'}"
+
+    @property
+    def exact(self) -> Complex[Tensor, "n m"]:
+        """The coefficients in full precision.
+
+        Raises
+        ------
+        TypeError
+            Where they are kept as float16, which is a fault of the caller.
+        """
+        if isinstance(self.data, HalfCoefficients):
+            raise TypeError("the coefficients are kept as float16")
+        return self.data
+
+    def to(self, device: torch.device | str) -> Observations:
+        """Return a copy in a device's memory, from which `batch` takes images without a transfer."""
+        arrays = {name: getattr(self, name).to(device) for name in ("data", "rotation", "ctf", "group")}
+        return replace(self, **arrays)
+
     def subset(self, index: Int[Tensor, " k"]) -> Observations:
         """Return some of the images; nothing is copied."""
-        return replace(self, row=self._rows(index))
+        return replace(self, row=self.stored_rows(index))
 
     def batch(
         self, index: Int[Tensor, " b"], band: FourierBand | None = None, device: torch.device | str = "cpu"
     ) -> ParticleBatch:
         """Take images by row, on the run's band or a coarser one, onto a device."""
-        n_coefficients, row = len(band or self.band), self._rows(index)
+        row = self.stored_rows(index).to(self.group.device)
         return ParticleBatch(
             index=index.to(device),
-            data=self.data[:, :n_coefficients].index_select(0, row).to(device),
+            data=self._take(row, len(band or self.band)).to(device),
             rotation=self.rotation[row].to(device),
             ctf=self.ctf[row].to(device),
             group=self.group[row].to(device),
         )
 
-    def _rows(self, index: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    def sample(self) -> Int[Tensor, " k"]:
+        """Choose images that stand for all, few enough to be looked at before training."""
+        group = self.group.cpu()
+        return sample_of_groups(group if self.row is None else group[self.row])
+
+    def stored_rows(self, index: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """Return where images are in the arrays."""
         return index if self.row is None else self.row[index]
+
+    def _take(self, row: Int[Tensor, " b"], n_coefficients: int) -> Complex[Tensor, "b m"]:
+        if isinstance(self.data, HalfCoefficients):
+            return self.data.take(row, n_coefficients)
+        return self.data[:, :n_coefficients].index_select(0, row)

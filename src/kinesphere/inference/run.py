@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ class Run:
 
     def observations(self, rows: Int[np.ndarray, " k"], advance: Callable[[int], None] | None = None) -> Observations:
         """Prepare some of the images as they were for training; their order is that of `rows`."""
-        return observe(self.particles[rows], self._config.training.images, self.path, advance)
+        images = replace(self._config.training.images, coefficients="exact", cache=None)
+        return observe(self.particles[rows], images, self.path, advance)
 
     def likelihood(self, half: int, band: FourierBand) -> Likelihood:
         """Return the Gaussian likelihood of a trained model, with the signal scale and noise power it was left with.

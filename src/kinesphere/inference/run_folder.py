@@ -24,7 +24,7 @@ from kinesphere.particles import ParticleSet
 from kinesphere.runtime import atomic_write
 
 # these change where or how fast a run is computed, not what: a run may be continued with others
-_FREE_OPTIONS = {"device", "threads", "memory_gigabytes"}
+_FREE_OPTIONS = {"device", "threads", "memory_gigabytes", "coefficients", "cache"}
 _INPUT_FILES = {"particles", "passthrough", "model", "map"}
 _LIBRARIES = ("torch", "numpy", "scipy", "gemmi")
 _LATENT_COLUMN = "rlnKinesphereLatent"

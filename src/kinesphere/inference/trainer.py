@@ -4,49 +4,42 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinesphere.errors import NumericalError
+from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.noise import ShellStatistics, SignalAndNoise
+from kinesphere.inference.draws import Draws, serve_shares
 from kinesphere.inference.latents import LatentModel, Posterior, Proposal
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import Observations, ParticleBatch
+from kinesphere.inference.optimizer import add_up_gradients, gradient_norm, make_optimizer, set_rates
+from kinesphere.inference.order import images_a_window, order_of_epoch
+from kinesphere.inference.progress import Compared, Progress, hand_over_sums
+from kinesphere.inference.read_ahead import serve
 from kinesphere.inference.schedule import Schedule
-from kinesphere.inference.training_state import restore_state, store_state
+from kinesphere.inference.training_state import read_state, restore_state, store_state
 from kinesphere.motion.base import Motion
 from kinesphere.motion.reference import Reference
 from kinesphere.motion.restraints import Restraint
-from kinesphere.runtime import Interrupts
+from kinesphere.ranks import ALONE, Ranks
+from kinesphere.runtime import InterruptedRunError, Interrupts
 
 _IMAGES_PER_NOISE_UPDATE = 4096
 _BAD_STEPS_ALLOWED = 10
 _STRUCTURES_RESTRAINED = 16
 _STRUCTURES_STRAINED = 4
 _SECONDS_BETWEEN_CHECKPOINTS = 600.0
+_STEPS_BETWEEN_QUESTIONS = 8
 _IMAGES_FOR_REFERENCE = 100
 _LARGEST_CHANGE_OF_BALANCE = 10.0
-_TOTALS = ("images", "since_update", "log_likelihood", "divergence", "pairs")
-
-
-@dataclass
-class Progress:
-    """Where training is: everything that is neither a parameter nor the optimiser's."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    bad_steps: int = 0
-    log_likelihoods: list[float] = field(default_factory=list)
-    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_TOTALS, 0.0))
-    history: list[dict[str, float]] = field(default_factory=list)
-    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,25 +53,11 @@ class Model:
     restraints: Restraint
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What a step has compared.
-
-    Parameters
-    ----------
-    positions
-        (k, n_beads, 3) the proposed structures, differentiable.
-    log_likelihood, factor
-        (q,) and (q, m) of the pairs of an image and a structure: log-likelihoods, and structure factors without CTF.
-    """
-
-    positions: Tensor
-    log_likelihood: Tensor
-    factor: Tensor
-
-
 class Trainer:
     """Fits a motion model and its latents to images; the method is in the parts, not in here.
+
+    Where there are several ranks, each has its share of every batch; gradients and all other sums over images are added
+    up, and random numbers are drawn for the whole batch. So every rank takes the steps that one alone would take.
 
     Parameters
     ----------
@@ -96,6 +75,8 @@ class Trainer:
         Folder for checkpoints; none to keep none.
     bystanders
         Images that train the encoder of the latents only, where there is one.
+    ranks
+        Who shares the images; may be replaced between calls.
     """
 
     def __init__(
@@ -110,8 +91,9 @@ class Trainer:
         device: torch.device | str = "cpu",
         checkpoints: Path | None = None,
         bystanders: Observations | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.bystanders = bystanders
+        self.bystanders, self.ranks = bystanders, ranks
         self.model, self.observations, self.schedule = model, observations, schedule
         self.seed, self.batch_size, self.device, self.checkpoints = seed, batch_size, torch.device(device), checkpoints
         self.motion, self.latents = model.motion.to(self.device), model.latents.to(self.device)
@@ -119,7 +101,7 @@ class Trainer:
         self.bead_owner = model.reference.bead_owner.to(self.device)
         self.forward = forward
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.Adam(self._parameter_groups(), fused=True)
+        self.optimizer = make_optimizer(self.motion, self.latents, schedule.config)
         self.progress = Progress()
         self.statistics_at_rest = self._statistics_at_rest()
         self.signal = SignalAndNoise.estimate(self.statistics_at_rest).to(self.device)
@@ -130,29 +112,17 @@ class Trainer:
         """(n_beads, 3) the Gaussians in the reference state as it is now, in Å."""
         return self.motion.at_rest(self._beads)
 
-    def _parameter_groups(self) -> list[dict[str, object]]:
-        """Networks learn at one rate; a motion model may name parameters that learn at another."""
-        config = self.schedule.config
-        slow = list(self.motion.structural_parameters())
-        named = {id(p) for p in slow}
-        rest = [p for p in self.motion.parameters() if id(p) not in named] + list(self.latents.parameters())
-        groups = [(rest, config.learning_rate, True), (slow, config.structural_learning_rate, False)]
-        return [
-            {"params": params, "lr": rate, "peak": rate, "is_network": is_network}
-            for params, rate, is_network in groups
-            if params
-        ]
-
     @torch.no_grad()
     def _statistics_at_rest(self) -> ShellStatistics:
         """Compare the images with the nominal model in their poses: where signal scale and noise power start from."""
         statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
-        for rows in torch.arange(len(self.observations)).split(max(self.batch_size, 256)):
-            batch = self.observations.batch(rows, device=self.device)
+        batches = self.ranks.share(self.observations.sample()).split(max(self.batch_size, 256))
+        for batch in serve(self.observations, batches, device=self.device):
             factor = self.forward.structure_factor(self.beads @ batch.rotation[:, :, :2])
             model = factor * self.forward.transfer(batch.ctf)
             statistics.add_data(batch.group, batch.data)
             statistics.add_model(batch.group, batch.data, model, torch.ones_like(batch.rotation[:, 0, 0]))
+        self.ranks.sum_(statistics.sums)
         return statistics
 
     def fit(
@@ -166,7 +136,7 @@ class Trainer:
         Parameters
         ----------
         interrupts
-            Asked after every step; on a request a checkpoint is written and the interrupt raised.
+            Asked after every step; on a request to any rank a checkpoint is written and the interrupt raised.
         report
             Called with the metrics of each finished epoch.
         advance
@@ -178,7 +148,7 @@ class Trainer:
             if self.schedule.is_full_resolution(progress.epoch):
                 progress.log_likelihoods.append(metrics["log_likelihood"])
             progress.history.append(metrics)
-            progress.epoch, progress.batch, progress.totals = progress.epoch + 1, 0, dict.fromkeys(_TOTALS, 0.0)
+            progress.begin_epoch()
             stop = self.schedule.should_stop(progress.log_likelihoods)
             progress.finished = stop or progress.epoch >= self.schedule.epochs
             self.save()
@@ -190,37 +160,49 @@ class Trainer:
         first = progress.batch
         self.motion.train()
         self.latents.train()
+        # machines of different kinds round differently: what was learnt must not drift apart
+        self.ranks.copy_first_([*self.motion.state_dict().values(), *self.latents.state_dict().values()])
         if first == 0:
             self._begin_epoch()
         n_shells = self.schedule.n_shells(progress.epoch)
         forward = self.forward if n_shells == self.schedule.n_shells_full else self.forward.coarser(n_shells)
         likelihood = Likelihood(forward, self.model.objective, self.signal)
         batches = self._batches(progress.epoch)
-        for rows in batches[first:]:
-            self._step(likelihood, self.observations.batch(rows, forward.band, self.device))
+        for batch, draws in self._shares(self.observations, batches, forward.band, first):
+            self._step(likelihood, batch, draws)
             progress.batch += 1
             if advance is not None:
-                advance(len(rows))
+                advance(draws.n_images)
             if progress.totals["since_update"] >= _IMAGES_PER_NOISE_UPDATE or progress.batch == len(batches):
                 self._update_signal(likelihood)
-            if interrupts is not None and interrupts.requested:
-                self.save()
-                interrupts.raise_if_requested()
-            if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-                self.save()
-                saved = time.monotonic()
+            saved = self._save_where_due(saved, interrupts)
         self._teach_encoder(likelihood)
         seconds = time.monotonic() - started
         return self._summary(n_shells, len(batches) - first, seconds)
+
+    def _save_where_due(self, saved: float, interrupts: Interrupts | None) -> float:
+        """Save now and then, and on an interrupt, which then is raised; all ranks together. Returns when was saved."""
+        if self.ranks.size > 1 and self.progress.step % _STEPS_BETWEEN_QUESTIONS > 0:
+            return saved  # to agree costs the ranks a wait for the slowest
+        signal = interrupts.signal_number if interrupts is not None else None
+        asked, elapsed = self.ranks.largest(float(signal or 0), time.monotonic() - saved)
+        if not asked and elapsed < _SECONDS_BETWEEN_CHECKPOINTS:
+            return saved
+        self.save()
+        if asked:
+            self.ranks.barrier()  # the first writes
+            raise InterruptedRunError(int(asked))
+        return time.monotonic()
 
     def _teach_encoder(self, likelihood: Likelihood) -> None:
         """Let images that train no motion train the encoder, so that it reads them as well as the others."""
         if self.bystanders is None or not any(True for _ in self.latents.parameters()):
             return
-        for rows in torch.arange(len(self.bystanders)).split(self.batch_size):
-            prepared = likelihood.prepare(self.bystanders.batch(rows, likelihood.forward.band, self.device))
-            proposal, data_term, _ = self._compare(prepared, likelihood)
-            loss = data_term + self.schedule.divergence_weight(self.progress.step) * proposal.divergence.mean()
+        batches = torch.arange(len(self.bystanders)).split(self.batch_size)
+        for batch, draws in self._shares(self.bystanders, batches, likelihood.forward.band):
+            proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
+            weight = draws.weight * self.schedule.divergence_weight(self.progress.step) / draws.n_images
+            loss = data_term + weight * proposal.divergence.sum()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             for parameter in self.motion.parameters():
@@ -250,69 +232,77 @@ class Trainer:
     def _balance(self, restraints: Restraint, ratio: float) -> None:
         """Scale the restraints so that the norms of their gradient and the data term's have a given ratio."""
         likelihood = Likelihood(self.forward, self.model.objective, self.signal)
-        batch = self.observations.batch(self._batches(self.progress.epoch)[0], device=self.device)
-        proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood)
-        of_data = self._gradient_norm(data_term)
-        of_restraints = self._gradient_norm(restraints.energy(self.motion(proposal.z)).mean())
+        batches = self._batches(self.progress.epoch)[:1]
+        batch, draws = next(self._shares(self.observations, batches, self.forward.band))
+        proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
+        own, weight = proposal.own(torch.arange(proposal.n_states(draws)), draws)
+        energy = weight * restraints.energy(self.motion(proposal.z[own])).sum()
+        of_data, of_restraints = (
+            gradient_norm(loss, list(self.motion.parameters()), self.ranks) for loss in (data_term, energy)
+        )
         if of_restraints > 0 and math.isfinite(of_data / of_restraints):
             limit = _LARGEST_CHANGE_OF_BALANCE
             restraints.rescale(min(max(ratio * of_data / of_restraints, 1.0 / limit), limit))
 
-    def _gradient_norm(self, loss: Tensor) -> float:
-        parameters = list(self.motion.parameters())
-        return float(nn.utils.get_total_norm(torch.autograd.grad(loss, parameters, materialize_grads=True)))
+    def _shares(
+        self, observations: Observations, batches: Sequence[Tensor], band: FourierBand, first: int = 0
+    ) -> Iterator[tuple[ParticleBatch, Draws]]:
+        """Serve this rank's share of each batch, with the random numbers of the whole."""
+        return serve_shares(observations, batches, self.generator, self.ranks, band, self.device, first=first)
 
     def _batches(self, epoch: int) -> tuple[Tensor, ...]:
-        order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return torch.randperm(len(self.observations), generator=order).split(self.batch_size)
+        window = images_a_window(len(self.observations.band))
+        return order_of_epoch(len(self.observations), window, self.seed, epoch).split(self.batch_size)
 
-    def _step(self, likelihood: Likelihood, batch: ParticleBatch) -> None:
-        factor_of_rate = self.schedule.learning_rate_factor(self.progress.step)
+    def _step(self, likelihood: Likelihood, batch: ParticleBatch, draws: Draws) -> None:
         networks_learn = self.schedule.config.networks_learn(self.progress.epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor_of_rate if networks_learn or not group["is_network"] else 0.0
+        set_rates(self.optimizer, self.schedule.learning_rate_factor(self.progress.step), networks_learn=networks_learn)
         self.motion.resample(self.generator)
         prepared = likelihood.prepare(batch)
-        proposal, data_term, compared = self._compare(prepared, likelihood)
-        loss = data_term + self._prior(proposal, compared.positions)
+        proposal, data_term, compared = self._compare(prepared, likelihood, draws)
+        loss = data_term + self._prior(proposal, compared.positions, draws)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._gradients_are_finite(loss):
             self.optimizer.step()
             # what is not finite must not reach the noise estimate either, which all later batches are scored with
-            self._account(prepared, proposal, compared)
+            self._account(prepared, proposal, compared, draws)
         self.progress.step += 1
 
-    def _compare(self, prepared: PreparedBatch, likelihood: Likelihood) -> tuple[Proposal, Tensor, Compared]:
+    def _compare(
+        self, prepared: PreparedBatch, likelihood: Likelihood, draws: Draws
+    ) -> tuple[Proposal, Tensor, Compared]:
         """Propose conformations for a batch, and compare: the data term, and what it was made from."""
         beads, likelihood = self.beads, likelihood.weighted(self.motion.bead_weight())
         scorer = Scorer(likelihood, prepared, self.motion, beads, self.bead_owner)
-        proposal = self.latents.propose(scorer, self.generator)
+        proposal = self.latents.propose(scorer, draws)
         positions = self.motion.move(proposal.z, beads, self.bead_owner)
         log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
-        data_term = -(proposal.weight * log_likelihood).sum() / len(prepared.batch)
+        data_term = -draws.weight * (proposal.weight * log_likelihood).sum() / draws.n_images
         return proposal, data_term, Compared(positions, log_likelihood.detach(), factor.detach())
 
-    def _prior(self, proposal: Proposal, positions: Tensor) -> Tensor:
+    def _prior(self, proposal: Proposal, positions: Tensor, draws: Draws) -> Tensor:
         """KL terms and restraints, per image: a global parameter's KL is shared by all images of the set."""
-        weight = self.schedule.divergence_weight(self.progress.step)
-        total = weight * proposal.divergence.mean() + self.motion.divergence() / len(self.observations)
+        weight = draws.weight * self.schedule.divergence_weight(self.progress.step) / draws.n_images
+        # what is the same on all ranks is divided among them: their sum is the loss
+        of_model = self.motion.divergence() / (len(self.observations) * self.ranks.size)
+        total = weight * proposal.divergence.sum() + of_model
         if self.model.restraints.active:
             # a few structures at random: the mean's expectation at a fraction of its cost
-            some = torch.randperm(len(proposal.z), generator=self.generator)[:_STRUCTURES_RESTRAINED]
-            some = some.to(self.device)
-            z = proposal.z[some]
+            some = draws.some(proposal.n_states(draws), _STRUCTURES_RESTRAINED)
+            own, weight = proposal.own(some, draws)
             # where y⁰ is what is rendered, the structures are there already
-            structures = positions[some] if self.motion.learns_reference else self.motion(z)
-            total = total + self.model.restraints.energy(structures).mean()
-            strain = self.motion.strain(z[:_STRUCTURES_STRAINED], self.generator)
-            total = total if strain is None else total + strain.mean()
+            structures = (
+                positions.index_select(0, own) if self.motion.learns_reference else self.motion(proposal.z[own])
+            )
+            total = total + weight * self.model.restraints.energy(structures).sum()
+            own, weight = proposal.own(some[:_STRUCTURES_STRAINED], draws)
+            strain = self.motion.strain(proposal.z[own], self.generator)
+            total = total if strain is None else total + weight * strain.sum()
         return total
 
     def _gradients_are_finite(self, loss: Tensor) -> bool:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if bool(torch.isfinite(loss)) and bool(torch.isfinite(norm)):
+        if add_up_gradients(self.optimizer, loss, self.ranks):
             self.progress.bad_steps = 0
             return True
         self.progress.bad_steps += 1
@@ -322,23 +312,22 @@ class Trainer:
         return False
 
     @torch.no_grad()
-    def _account(self, prepared: PreparedBatch, proposal: Proposal, compared: Compared) -> None:
+    def _account(self, prepared: PreparedBatch, proposal: Proposal, compared: Compared, draws: Draws) -> None:
         """Add a step to the epoch's sums: what is reported, and what signal and noise are estimated from."""
+        self.progress.count(draws.n_images)
+        if draws.is_idle:
+            return
         batch = prepared.batch
         if proposal.log_evidence is not None:
             evidence = proposal.log_evidence.sum()
         else:
             evidence = (proposal.weight * compared.log_likelihood).sum() - proposal.divergence.sum()
         constant = (prepared.log_constant - 0.5 * prepared.norm).sum() if self.model.objective.whitened else 0.0
-        sums = {
-            "images": float(len(batch)),
-            "since_update": float(len(batch)),
-            "log_likelihood": float(evidence + constant),
-            "divergence": float(proposal.divergence.sum()),
-            "pairs": float(len(proposal.image)),
-        }
-        for key, value in sums.items():
-            self.progress.totals[key] += value
+        self.progress.add(
+            log_likelihood=float(evidence + constant),
+            divergence=float(proposal.divergence.sum()),
+            pairs=float(len(proposal.image)),
+        )
         image = proposal.image
         self.statistics.add_data(batch.group, batch.data)
         model = prepared.transfer[image] * compared.factor
@@ -347,11 +336,13 @@ class Trainer:
     def _update_signal(self, likelihood: Likelihood) -> None:
         """Estimate signal and noise from the images since the last update; shells beyond the stage stay as they are."""
         self.progress.totals["since_update"] = 0.0
+        self.ranks.sum_(self.statistics.sums)
         self.signal = self.signal.updated(self.statistics, likelihood.forward.band.n_shells)
         likelihood.signal = self.signal
         self.statistics = ShellStatistics(self.forward.band, self.observations.n_groups)
 
     def _summary(self, n_shells: int, n_batches: int, seconds: float) -> dict[str, float]:
+        self.progress.add_up(self.ranks)
         totals = self.progress.totals
         images = max(totals["images"], 1.0)
         return {
@@ -374,21 +365,27 @@ class Trainer:
         self.motion.eval()
         self.latents.eval()
         likelihood = Likelihood(self.forward.weighted(self.motion.bead_weight()), self.model.objective, self.signal)
-        found = []
-        for rows in torch.arange(len(observations)).split(self.batch_size):
-            prepared = likelihood.prepare(observations.batch(rows, device=self.device))
-            scorer = Scorer(likelihood, prepared, self.motion, self.beads, self.bead_owner)
-            found.append(self.latents.posterior(scorer))
+        n, d = len(observations), self.latents.latent_dim
+        mean, covariance = (torch.zeros(shape, device=self.device) for shape in ((n, d), (n, d, d)))
+        own = [rows for rows in self.ranks.share(torch.arange(n)).split(self.batch_size) if len(rows) > 0]
+        for rows, batch in zip(own, serve(observations, own, device=self.device), strict=True):
+            scorer = Scorer(likelihood, likelihood.prepare(batch), self.motion, self.beads, self.bead_owner)
+            found = self.latents.posterior(scorer)
+            mean[rows], covariance[rows] = found.mean, found.covariance
             if report is not None:
-                report(len(rows))
-        return Posterior(torch.cat([f.mean for f in found]).cpu(), torch.cat([f.covariance for f in found]).cpu())
+                report(len(rows) * self.ranks.size)
+        self.ranks.sum_([mean, covariance])  # each row is on one rank, and zero on the others
+        return Posterior(mean.cpu(), covariance.cpu())
 
     def save(self) -> None:
-        """Write a checkpoint from which training goes on as if it had never stopped."""
+        """Write a checkpoint from which training goes on as if it had never stopped, on any number of ranks."""
         if self.checkpoints is not None:
-            store_state(self, self.checkpoints)
+            hand_over_sums(self.progress, self.statistics, self.ranks)
+            if self.ranks.is_first:
+                store_state(self, self.checkpoints)
 
     def resume(self) -> None:
         """Go on from the latest checkpoint."""
-        if self.checkpoints is not None:
-            restore_state(self, self.checkpoints)
+        folder = self.checkpoints
+        if folder is not None:
+            restore_state(self, self.ranks.from_first(lambda: read_state(folder)), folder)

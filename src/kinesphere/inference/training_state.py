@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,19 +24,41 @@ def store_state(trainer: Trainer, folder: Path) -> None:
     """Write a trainer's parameters, optimiser, noise model, random state and progress to a checkpoint."""
     progress = trainer.progress
     name = f"epoch{progress.epoch:04d}-step{progress.step:07d}"
-    save_checkpoint(folder, name, _tensors(trainer), {"progress": asdict(progress)})
+    save_checkpoint(folder, name, *state_of(trainer))
     remove_older(folder, keep=_KEPT)
 
 
-def restore_state(trainer: Trainer, folder: Path) -> None:
-    """Bring a trainer to the state of the latest checkpoint.
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def state_of(trainer: Trainer) -> State:
+    """Give everything that a trainer needs to go on: tensors and plain values; nothing in it says how many ranks."""
+    return _tensors(trainer), {"progress": asdict(trainer.progress)}
+
+
+def read_state(folder: Path) -> State:
+    """Read the latest checkpoint."""
+    return load_checkpoint(folder)
+
+
+def restore_state(trainer: Trainer, state: State, source: Path) -> None:
+    """Bring a trainer to a state.
+
+    Parameters
+    ----------
+    trainer
+        Of the same model.
+    state
+        As `state_of` or `read_state` gave it.
+    source
+        Where it came from, for messages.
 
     Raises
     ------
     InputError
-        If the checkpoint is of another model.
+        If the state is of another model.
     """
-    tensors, values = load_checkpoint(folder)
+    tensors, values = state
     try:
         trainer.motion.load_state_dict(_with_prefix(tensors, "motion."))
         trainer.latents.load_state_dict(_with_prefix(tensors, "latents."))
@@ -44,7 +66,7 @@ def restore_state(trainer: Trainer, folder: Path) -> None:
     except (RuntimeError, KeyError, ValueError) as error:
         remedy = "Use the options the run was started with, or another --out"
         problem = f"the checkpoint is of another model ({str(error).splitlines()[0]})"
-        raise InputError(folder, problem, remedy) from error
+        raise InputError(source, problem, remedy) from error
     signal = SignalAndNoise(tensors["signal.scale"], tensors["signal.variance"])
     trainer.signal = signal.to(trainer.device)
     trainer.generator.set_state(tensors["generator"])
@@ -53,6 +75,9 @@ def restore_state(trainer: Trainer, folder: Path) -> None:
         getattr(trainer.statistics, name).copy_(tensors[f"statistics.{name}"])
     for entry in fields(trainer.progress):
         setattr(trainer.progress, entry.name, values["progress"][entry.name])
+    if not trainer.ranks.is_first:  # the first rank goes on with the sums
+        trainer.progress.forget_sums()
+        trainer.statistics.clear()
 
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:

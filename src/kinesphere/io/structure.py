@@ -191,7 +191,13 @@ def match_atoms(reference: AtomicModel, other: AtomicModel, source: str | Path) 
     return positions
 
 
-def write_model(path: str | Path, model: AtomicModel, positions: NDArray[np.float64] | None = None) -> None:
+def write_model(
+    path: str | Path,
+    model: AtomicModel,
+    positions: NDArray[np.float64] | None = None,
+    b_factor: NDArray[np.float64] | None = None,
+    title: str = "",
+) -> None:
     """Write a model, or a series of models, atomically.
 
     Parameters
@@ -203,6 +209,10 @@ def write_model(path: str | Path, model: AtomicModel, positions: NDArray[np.floa
         Atoms to write.
     positions
         (n_atoms, 3) or (n_models, n_atoms, 3) Å in place of the model's own.
+    b_factor
+        (n_atoms,) or (n_models, n_atoms) in place of the model's own.
+    title
+        At most 70 ASCII characters; PDB files hold it in capitals.
 
     Raises
     ------
@@ -212,7 +222,8 @@ def write_model(path: str | Path, model: AtomicModel, positions: NDArray[np.floa
     path = Path(path)
     stacked = model.positions_angstrom if positions is None else np.asarray(positions, dtype=np.float64)
     stacked = stacked.reshape(-1, model.n_atoms, 3)
-    text = _format_text(path, model, stacked)
+    written = model.b_factor if b_factor is None else b_factor
+    text = _format_text(path, model, stacked, np.broadcast_to(written, stacked.shape[:2]), title)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".gz":
             # No name and no time in the header: the same model gives the same bytes.
@@ -221,18 +232,24 @@ def write_model(path: str | Path, model: AtomicModel, positions: NDArray[np.floa
             temporary.write_text(text, encoding="utf-8")
 
 
-def _format_text(path: Path, model: AtomicModel, positions: NDArray[np.float64]) -> str:
+def _format_text(
+    path: Path, model: AtomicModel, positions: NDArray[np.float64], b_factor: NDArray[np.float64], title: str
+) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
     if suffix in _PDB_SUFFIXES:
         _require_pdb_holds(path, model, positions)
-        structure = _to_structure(model, positions)
+        structure = _to_structure(model, positions, b_factor)
         structure.shorten_ccd_codes()
         options = gemmi.PdbWriteOptions(minimal=True, cryst1_record=False)
-        return structure.make_pdb_string(options)
+        heading = f"TITLE     {title.upper():<70}\n" if title else ""
+        return heading + structure.make_pdb_string(options)
     if suffix in _CIF_SUFFIXES:
+        structure = _to_structure(model, positions, b_factor)
+        if title:
+            structure.info["_struct.title"] = title
         groups = gemmi.MmcifOutputGroups(True, auth_all=True, cell=False, symmetry=False)
-        return _to_structure(model, positions).make_mmcif_document(groups).as_string()
+        return structure.make_mmcif_document(groups).as_string()
     raise InputError(path, f"'{suffix}' is not a format for atomic models", "Use .cif or .pdb")
 
 
@@ -321,11 +338,11 @@ def _atom_keys(model: AtomicModel) -> list[tuple[str, str, str, str, int]]:
     return keys
 
 
-def _to_structure(model: AtomicModel, positions: NDArray[np.float64]) -> gemmi.Structure:
+def _to_structure(model: AtomicModel, positions: NDArray[np.float64], b_factor: NDArray[np.float64]) -> gemmi.Structure:
     structure = gemmi.Structure()
     structure.name = "model"
-    for number, places in enumerate(positions, start=1):
-        structure.add_model(_to_gemmi_model(model, places, number))
+    for number, (places, b_of_atom) in enumerate(zip(positions, b_factor, strict=True), start=1):
+        structure.add_model(_to_gemmi_model(replace(model, positions_angstrom=places, b_factor=b_of_atom), number))
     structure.merge_chain_parts()
     structure.setup_entities()
     structure.assign_label_seq_id()
@@ -333,7 +350,7 @@ def _to_structure(model: AtomicModel, positions: NDArray[np.float64]) -> gemmi.S
     return structure
 
 
-def _to_gemmi_model(model: AtomicModel, positions: NDArray[np.float64], number: int) -> gemmi.Model:
+def _to_gemmi_model(model: AtomicModel, number: int) -> gemmi.Model:
     result = gemmi.Model(number)
     first_atom = np.searchsorted(model.residue_index, np.arange(model.n_residues + 1))
     rows: Sequence[int] = range(model.n_residues)
@@ -341,12 +358,12 @@ def _to_gemmi_model(model: AtomicModel, positions: NDArray[np.float64], number: 
         chain = gemmi.Chain(name)
         for row in members:
             atoms = range(int(first_atom[row]), int(first_atom[row + 1]))
-            chain.add_residue(_to_gemmi_residue(model, positions, row, atoms))
+            chain.add_residue(_to_gemmi_residue(model, row, atoms))
         result.add_chain(chain)
     return result
 
 
-def _to_gemmi_residue(model: AtomicModel, positions: NDArray[np.float64], row: int, atoms: range) -> gemmi.Residue:
+def _to_gemmi_residue(model: AtomicModel, row: int, atoms: range) -> gemmi.Residue:
     residue = gemmi.Residue()
     residue.name = str(model.residue_name[row])
     residue.seqid = gemmi.SeqId(int(model.residue_number[row]), str(model.insertion_code[row]) or " ")
@@ -354,7 +371,7 @@ def _to_gemmi_residue(model: AtomicModel, positions: NDArray[np.float64], row: i
         atom = gemmi.Atom()
         atom.name = str(model.atom_name[index])
         atom.element = gemmi.Element(int(model.atomic_number[index]))
-        atom.pos = gemmi.Position(*positions[index])
+        atom.pos = gemmi.Position(*model.positions_angstrom[index])
         atom.altloc = str(model.alt_loc[index]) or "\0"
         atom.occ = float(model.occupancy[index])
         atom.b_iso = float(model.b_factor[index])

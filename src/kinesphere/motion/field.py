@@ -81,7 +81,7 @@ class FieldMotion(Motion):
     """
 
     anchor: Tensor
-    unmodelled = Unmodelled(residue_fraction=0.15, floor_angstrom=0.1)
+    unmodelled = Unmodelled(residue_fraction=0.15, collective_fraction=0.05, floor_angstrom=0.1)
 
     def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float) -> None:
         super().__init__(reference, latent_dim, learns_reference=True)

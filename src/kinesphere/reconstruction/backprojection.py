@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.displacement import DisplacementField
 from kinesphere.reconstruction.fourier_volume import (
     FourierVolume,
@@ -48,6 +50,15 @@ class HalfSums:
     pulled: Float[np.ndarray, " voxels"]
     n_images: int = 0
 
+    def tensors(self) -> list[Tensor]:
+        """Return the sums themselves, as what several ranks add up."""
+        return [torch.from_numpy(self.volume.sums), torch.from_numpy(self.pulled)]
+
+    def clear(self) -> None:
+        """Go back to zero, but for the number of images: another rank has the sums."""
+        for total in self.tensors():
+            total.zero_()
+
     @classmethod
     def empty(cls, support: Support) -> HalfSums:
         """Start from zero."""
@@ -68,14 +79,17 @@ class Sweep:
         A and Aᵀ.
     motion
         Displacements of the support's nodes.
+    ranks
+        Who shares the images.
     advance
-        Called with the number of images done since the last call.
+        Called with the number of images that all ranks have done since the last call.
     """
 
     images: WeightedImages
     rows: Int[np.ndarray, " n"]
     projector: DeformedProjector
     motion: DisplacementField
+    ranks: Ranks = ALONE
     advance: Callable[[int], None] = field(default=lambda _: None)
 
     def views(self, rotation: Float[Tensor, "b 3 3"], displacement: Float[Tensor, "b nodes 3"]) -> Views:
@@ -83,41 +97,43 @@ class Sweep:
         device = self.projector.device
         return self.projector.views(rotation.to(device), displacement.to(device))
 
-    def batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Serve rows from the given one on, with the displacements of their nodes, in pieces that fit the caches."""
+    def batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, int]]:
+        """Serve rows from the given one on, with the displacements of their nodes, in pieces that fit the caches.
+
+        Yields this rank's share of each piece, which may be empty, and the number of rows of all ranks in it.
+        """
+        n_ranks = self.ranks.size
         size = max(_OVERSAMPLED_PIXELS_AT_ONCE // self.projector.size**2, 1)
         n_called = max(_NODES_A_MOTION_CALL // self.projector.support.n_nodes, 1)
-        for start in range(first, len(self.rows), n_called):
-            chunk = self.rows[start : start + n_called]
-            displacement = self.motion.at(chunk)
-            for part in range(0, len(chunk), size):
-                yield chunk[part : part + size], displacement[part : part + size]
+        for start in range(first, len(self.rows), n_called * n_ranks):
+            chunk = self.rows[start : start + n_called * n_ranks]
+            own = self.ranks.share(chunk)
+            displacement = self.motion.at(own)
+            for part in range(0, -(-len(chunk) // n_ranks), size):
+                n_rows = len(chunk[part * n_ranks : (part + size) * n_ranks])
+                yield own[part : part + size], displacement[part : part + size], n_rows
 
 
 def accumulate(sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = lambda: None) -> None:
-    """Add the images that are not in the sums yet.
+    """Add the images that are not in the sums yet, each rank its share.
 
     Parameters
     ----------
     sweep
         The half set.
     sums
-        Changed in place; `n_images` says where to go on.
+        Changed in place; `n_images` says where to go on, and counts the images of all ranks.
     after_batch
         Called after each batch, for checkpoints.
     """
-    for rows, displacement in sweep.batches(sums.n_images):
-        batch = sweep.images.batch(rows)
-        sums.volume.insert(batch.data, batch.precision, batch.rotation)
-        sums.pulled += (
-            sweep.projector.backproject(
-                batch.data.to(sweep.projector.device), sweep.views(batch.rotation, displacement)
-            )
-            .cpu()
-            .numpy()
-        )
-        sums.n_images += len(rows)
-        sweep.advance(len(rows))
+    for rows, displacement, n_rows in sweep.batches(sums.n_images):
+        if len(rows) > 0:
+            batch = sweep.images.batch(rows)
+            sums.volume.insert(batch.data, batch.precision, batch.rotation)
+            data = batch.data.to(sweep.projector.device)
+            sums.pulled += sweep.projector.backproject(data, sweep.views(batch.rotation, displacement)).cpu().numpy()
+        sums.n_images += n_rows
+        sweep.advance(n_rows)
         after_batch()
 
 

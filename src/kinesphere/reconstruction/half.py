@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from kinesphere.io.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.backprojection import (
     HalfSums,
     Sweep,
@@ -33,20 +33,13 @@ from kinesphere.reconstruction.least_squares import (
 )
 from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.problem import Problem
-from kinesphere.runtime import Interrupts
+from kinesphere.reconstruction.progress import Progress
+from kinesphere.runtime import InterruptedRunError, Interrupts
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _LARGEST_SHARE_OF_CHECKPOINTS = 0.05
 _IMAGES_AT_ONCE = 64
 _SUMS, _SOLVER, _MAPS = "sums", "solver", "maps"
-
-
-@runtime_checkable
-class Progress(Protocol):
-    """Shows how far a step is."""
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """Report images done of a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +68,18 @@ class HalfCheckpoints:
         Where they are.
     fingerprint
         Of the problem.
+    writes
+        Whether this process writes them.
     """
 
     folder: Path
     fingerprint: str
+    writes: bool = True
 
     def save(self, step: str, arrays: dict[str, np.ndarray], **values: float) -> None:
         """Write the state of a step."""
+        if not self.writes:
+            return
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         save_checkpoint(self.folder / step, step, tensors, {"fingerprint": self.fingerprint, **values})
 
@@ -96,11 +94,17 @@ class HalfCheckpoints:
 
     def drop(self, step: str) -> None:
         """Remove the state of a step that is not needed any more."""
-        shutil.rmtree(self.folder / step, ignore_errors=True)
+        if self.writes:
+            shutil.rmtree(self.folder / step, ignore_errors=True)
 
 
 def reconstruct_half(
-    problem: Problem, half: int, checkpoints: HalfCheckpoints, flag: Interrupts, progress: Progress
+    problem: Problem,
+    half: int,
+    checkpoints: HalfCheckpoints,
+    flag: Interrupts,
+    progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> HalfMaps:
     """Reconstruct one half set, or go on where it was left.
 
@@ -116,18 +120,20 @@ def reconstruct_half(
         Raised by an interrupt: then what is done is saved, and `InterruptedRunError` leaves.
     progress
         Told how far it is.
+    ranks
+        Who shares the images.
 
     Returns
     -------
     HalfMaps
     """
-    kept = checkpoints.load(_MAPS)
+    kept = ranks.from_first(lambda: checkpoints.load(_MAPS))
     if kept is not None:
         return HalfMaps(kept[0]["moved"], kept[0]["homogeneous"])
     rows = problem.rows(half)
-    power = noise_power(problem.particles, problem.loader, rows, _IMAGES_AT_ONCE)
+    power = ranks.from_first(lambda: noise_power(problem.particles, problem.loader, rows, _IMAGES_AT_ONCE))
     images = WeightedImages(problem.particles, problem.loader, power)
-    sweep = Sweep(images, rows, DeformedProjector(problem.support), problem.motion)
+    sweep = Sweep(images, rows, DeformedProjector(problem.support), problem.motion, ranks)
     sums = _sum_up(sweep, checkpoints, flag, progress)
     moved = deformed_map(sums, problem.support)
     if problem.settings.iterations:
@@ -141,31 +147,37 @@ def reconstruct_half(
 
 def _sum_up(sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progress: Progress) -> HalfSums:
     """Sweep once over the images."""
-    support = sweep.projector.support
-    kept = checkpoints.load(_SUMS)
-    if kept is None:
-        sums = HalfSums.empty(support)
-    else:
+    ranks, sums = sweep.ranks, HalfSums.empty(sweep.projector.support)
+    kept = checkpoints.load(_SUMS) if ranks.is_first else None
+    if kept is not None:
         arrays, values = kept
-        sums = HalfSums(FourierVolume(support.grid.box, arrays["sums"]), arrays["pulled"], int(values["n_images"]))
+        sums = HalfSums(FourierVolume(sums.volume.box, arrays["sums"]), arrays["pulled"], int(values["n_images"]))
+    sums.n_images = before = ranks.broadcast(sums.n_images)
     due = time.monotonic() + _SECONDS_BETWEEN_CHECKPOINTS
 
     def save() -> None:
-        nonlocal due
-        started = time.monotonic()
         arrays = {"sums": sums.volume.sums, "pulled": sums.pulled}
         checkpoints.save(_SUMS, arrays, n_images=float(sums.n_images))
+
+    def after_batch() -> None:
+        nonlocal due
+        progress("Backprojecting", sums.n_images, len(sweep.rows))
+        started = time.monotonic()
+        asked, late = ranks.largest(float(flag.signal_number or 0), started - due)
+        if not asked and late < 0:
+            return
+        ranks.sum_(sums.tensors())
+        save()
+        if asked:
+            ranks.barrier()  # the first writes
+            raise InterruptedRunError(int(asked))
+        if not ranks.is_first:
+            sums.clear()
         now = time.monotonic()  # the sums of large boxes take gigabytes
         due = now + max(_SECONDS_BETWEEN_CHECKPOINTS, (now - started) / _LARGEST_SHARE_OF_CHECKPOINTS)
 
-    def after_batch() -> None:
-        progress("Backprojecting", sums.n_images, len(sweep.rows))
-        if flag.requested or time.monotonic() > due:
-            save()
-            flag.raise_if_requested()
-
-    before = sums.n_images
     accumulate(sweep, sums, after_batch)
+    ranks.sum_(sums.tensors())
     if sums.n_images > before:
         save()
     return sums
@@ -184,7 +196,7 @@ def _least_squares(
     support = problem.support
     prior = ShellPrior.estimate(moved, sums, support)
     equations = NormalEquations(sweep, sums, prior)
-    kept = checkpoints.load(_SOLVER)
+    kept = sweep.ranks.from_first(lambda: checkpoints.load(_SOLVER))
     state = None
     if kept is not None:
         arrays, values = kept

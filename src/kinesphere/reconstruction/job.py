@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,13 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
 
 from kinesphere.io.mrc import write_map
+from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.backprojection import blend_weight
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
 from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc
-from kinesphere.reconstruction.half import HalfCheckpoints, HalfMaps, Progress, reconstruct_half
+from kinesphere.reconstruction.half import HalfCheckpoints, HalfMaps, reconstruct_half
 from kinesphere.reconstruction.local_resolution import local_resolution
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.problem import (
@@ -33,6 +30,7 @@ from kinesphere.reconstruction.problem import (
     ReconstructionSettings,
     pose_problem,
 )
+from kinesphere.reconstruction.progress import step_progress
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
 
 _SUMMARY = "summary.json"
@@ -65,7 +63,9 @@ class Reconstruction:
     local: Float[np.ndarray, "n n n"]
 
 
-def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folder: Path) -> dict[str, Any]:
+def reconstruct(
+    run: ReconstructableRun, settings: ReconstructionSettings, folder: Path, ranks: Ranks = ALONE
+) -> dict[str, Any]:
     """Reconstruct a run's particles with the motion that it found.
 
     Parameters
@@ -76,6 +76,8 @@ def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folde
         How.
     folder
         Where results go; interrupted work there is continued, other results are replaced.
+    ranks
+        Who shares the images of each half set; the first alone writes.
 
     Returns
     -------
@@ -88,19 +90,25 @@ def reconstruct(run: ReconstructableRun, settings: ReconstructionSettings, folde
         If something the user gave cannot be used; nothing is written then.
     """
     problem = pose_problem(run, settings)
-    known = _read_summary(folder)
+    known = ranks.from_first(lambda: _read_summary(folder))
     if known is not None and known["fingerprint"] == problem.fingerprint:
         console.print(f"{folder} holds this reconstruction already.", highlight=False)
         return known
     with claimed(folder), interrupts() as flag:
         halves = []
         for half in HALVES:
-            checkpoints = HalfCheckpoints(folder / "checkpoints" / f"half{half}", problem.fingerprint)
-            with _progress(f"half {half}") as progress:
-                halves.append(reconstruct_half(problem, half, checkpoints, flag, progress))
-        result = combine(problem, halves[0], halves[1])
-        summary = _summary(problem, result)
-        _write(folder, problem, halves, result, summary)
+            kept_in = folder / "checkpoints" / f"half{half}"
+            checkpoints = HalfCheckpoints(kept_in, problem.fingerprint, writes=ranks.is_first)
+            with step_progress(f"half {half}") as progress:
+                halves.append(reconstruct_half(problem, half, checkpoints, flag, progress, ranks))
+        return ranks.from_first(lambda: _conclude(folder, problem, halves))
+
+
+def _conclude(folder: Path, problem: Problem, halves: list[HalfMaps]) -> dict[str, Any]:
+    """Make one map of the half maps, and write everything."""
+    result = combine(problem, halves[0], halves[1])
+    summary = _summary(problem, result)
+    _write(folder, problem, halves, result, summary)
     return summary
 
 
@@ -212,20 +220,3 @@ def _write_fsc(path: Path, result: Reconstruction) -> None:
         writer.writerow([shell, f"{curves.field_of_view_angstrom / shell:.4f}", *values])
     with atomic_write(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """Show one bar a step."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    left = (TextColumn("left"), TimeRemainingColumn())
-    bar = ProgressBar(*columns, *left, console=console, transient=True, disable=not console.is_terminal)
-    with bar:
-        tasks: dict[str, Any] = {}
-
-        def show(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bar.add_task(f"{step} {name}", total=total)
-            bar.update(tasks[step], completed=done)
-
-        yield show

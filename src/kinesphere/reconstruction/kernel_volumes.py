@@ -181,7 +181,7 @@ def toward_consensus(
     return result.astype(np.float32)
 
 
-def wiener_weight(fsc: Float[np.ndarray, " shells"]) -> Float[np.ndarray, " shells"]:
+def wiener_weight(fsc: Float[np.ndarray, "*curves shells"]) -> Float[np.ndarray, "*curves shells"]:
     """Give the part of the mean of two half sets that is signal, 2F / (1 + F); F below 0 counts as 0."""
     agreed = np.clip(fsc, 0.0, 1.0)
     return 2.0 * agreed / (1.0 + agreed)

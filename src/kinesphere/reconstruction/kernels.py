@@ -242,3 +242,123 @@ def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # n
                     line, factor = (int(low_y) - 1 + tap_y) % size, along_z[tap_z] * along_y[tap_y]
                     values = (factor * real, factor * imaginary, factor * weight)
                     _add_along_x(flat, plane, line, int(low_x) - 1, along_x, values)
+
+
+@compiled
+@no_type_check
+def _taps(turn, kx, ky, scale):  # noqa: ANN001, ANN202
+    """First grid point and four weights along z, y and x of a coefficient, or of its mate where that has kx ≥ 0."""
+    place_x = scale * (turn[0, 0] * kx + turn[0, 1] * ky)
+    place_y = scale * (turn[1, 0] * kx + turn[1, 1] * ky)
+    place_z = scale * (turn[2, 0] * kx + turn[2, 1] * ky)
+    is_mate = place_x < 0
+    if is_mate:
+        place_x, place_y, place_z = -place_x, -place_y, -place_z
+    low_x, low_y, low_z = math.floor(place_x), math.floor(place_y), math.floor(place_z)
+    weights = (
+        _spline(place_z - np.float32(low_z)),
+        _spline(place_y - np.float32(low_y)),
+        _spline(place_x - np.float32(low_x)),
+    )
+    return int(low_z) - 1, int(low_y) - 1, int(low_x) - 1, weights, is_mate
+
+
+@compiled
+@no_type_check
+def insert_components(volume, data, precision, factors, rotation, kx, ky, share, scale):  # noqa: ANN001, ANN201
+    """Add central slices times each of some factors, and precisions times each pair of factors: normal equations.
+
+    Parameters
+    ----------
+    volume
+        (size, size, size // 2 + 1, 2 c + c (c + 1) / 2) float32, added to: real and imaginary parts for each factor,
+        then precisions for each pair (0, 0), (0, 1) … (0, c − 1), (1, 1) …; `[kz, ky, kx]`.
+    data, precision, rotation, kx, ky, share, scale
+        As for `insert_slices`.
+    factors
+        (b, c) float32.
+    """
+    size, n_values = volume.shape[0], volume.shape[3]
+    n_factors = factors.shape[1]
+    values, mirrored = np.empty(n_values, dtype=np.float32), np.empty(n_values, dtype=np.float32)
+    for image in range(len(data)):
+        for item in range(len(kx)):
+            plane_0, line_0, column_0, weights, is_mate = _taps(rotation[image], kx[item], ky[item], scale)
+            sign = np.float32(-1.0) if is_mate else np.float32(1.0)
+            at = 2 * n_factors
+            for one in range(n_factors):
+                factor = share[item] * factors[image, one]
+                values[2 * one] = factor * data[image, item].real
+                values[2 * one + 1] = sign * factor * data[image, item].imag
+                mirrored[2 * one], mirrored[2 * one + 1] = values[2 * one], -values[2 * one + 1]
+                for other in range(one, n_factors):
+                    values[at] = mirrored[at] = factor * factors[image, other] * precision[image, item]
+                    at += 1
+            for tap_z in range(4):
+                plane = (plane_0 + tap_z) % size
+                for tap_y in range(4):
+                    line, across = (line_0 + tap_y) % size, weights[0][tap_z] * weights[1][tap_y]
+                    for tap_x in range(4):
+                        _add_at(volume, plane, line, column_0 + tap_x, across * weights[2][tap_x], values, mirrored)
+
+
+@compiled
+@no_type_check
+def _add_at(volume, plane, line, column, weight, values, mirrored):  # noqa: ANN001, ANN202
+    """Add values to one grid point, or to its mate at kx > 0 what they are there; none beyond the volume's Nyquist."""
+    size, width = volume.shape[0], volume.shape[2]
+    if 0 <= column < width:
+        target = volume[plane, line, column]
+        for at in range(len(values)):
+            target[at] += weight * values[at]
+    elif column < 0:
+        target = volume[(size - plane) % size, (size - line) % size, -column]
+        for at in range(len(values)):
+            target[at] += weight * mirrored[at]
+
+
+@compiled
+@no_type_check
+def sample_slices(slices, volume, rotation, kx, ky, scale):  # noqa: ANN001, ANN201
+    """Read central slices out of some Fourier volumes, interpolated between grid points.
+
+    Parameters
+    ----------
+    slices
+        (b, m, 2 c) float32, set: real and imaginary parts for each volume.
+    volume
+        (size, size, size // 2 + 1, 2 c) float32, `[kz, ky, kx]`, the plane kx = 0 complete.
+    rotation, kx, ky, scale
+        As for `insert_slices`.
+    """
+    size, n_values = volume.shape[0], volume.shape[3]
+    for image in range(len(slices)):
+        for item in range(len(kx)):
+            plane_0, line_0, column_0, weights, is_mate = _taps(rotation[image], kx[item], ky[item], scale)
+            found = slices[image, item]
+            found[:] = np.float32(0.0)
+            for tap_z in range(4):
+                plane = (plane_0 + tap_z) % size
+                for tap_y in range(4):
+                    line, across = (line_0 + tap_y) % size, weights[0][tap_z] * weights[1][tap_y]
+                    for tap_x in range(4):
+                        _read_at(found, volume, plane, line, column_0 + tap_x, across * weights[2][tap_x])
+            if is_mate:
+                for at in range(1, n_values, 2):
+                    found[at] = -found[at]
+
+
+@compiled
+@no_type_check
+def _read_at(found, volume, plane, line, column, weight):  # noqa: ANN001, ANN202
+    """Add what is at one grid point, or the conjugate of what is at its mate where kx < 0 or beyond Nyquist."""
+    size, width = volume.shape[0], volume.shape[2]
+    if 0 <= column < width:
+        source = volume[plane, line, column]
+        for at in range(len(found)):
+            found[at] += weight * source[at]
+        return
+    source = volume[(size - plane) % size, (size - line) % size, -column if column < 0 else size - column]
+    for at in range(0, len(found), 2):
+        found[at] += weight * source[at]
+        found[at + 1] -= weight * source[at + 1]

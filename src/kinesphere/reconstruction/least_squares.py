@@ -113,16 +113,18 @@ class NormalEquations:
         self._inverse = np.where(shell < box // 2, 1.0 / (sums.volume.sampling() + precision), 0.0).astype(np.float32)
 
     def apply(self, density: Float[np.ndarray, " voxels"]) -> Float[np.ndarray, " voxels"]:
-        """Σ AᵢᵀΛᵢAᵢ f + L f: one pass over the geometry of all images, whose pixels are not needed."""
+        """Σ AᵢᵀΛᵢAᵢ f + L f: one pass of all ranks over the geometry of the images, whose pixels are not needed."""
         projector, device = self._sweep.projector, self._sweep.projector.device
         values = torch.from_numpy(density.astype(np.float32)).to(device)
-        total = self._filter(density, self._precision)
-        for rows, displacement in self._sweep.batches():
-            precision, rotation = self._sweep.images.geometry(rows)
-            views = self._sweep.views(rotation, displacement)
-            total += projector.normal(values, precision.to(device), views).cpu().numpy()
-            self._sweep.advance(len(rows))
-        return total
+        total = np.zeros_like(density)
+        for rows, displacement, n_rows in self._sweep.batches():
+            if len(rows) > 0:
+                precision, rotation = self._sweep.images.geometry(rows)
+                views = self._sweep.views(rotation, displacement)
+                total += projector.normal(values, precision.to(device), views).cpu().numpy()
+            self._sweep.advance(n_rows)
+        self._sweep.ranks.sum_([torch.from_numpy(total)])
+        return total + self._filter(density, self._precision)
 
     def precondition(self, residual: Float[np.ndarray, " voxels"]) -> Float[np.ndarray, " voxels"]:
         """Divide by sampling and prior in Fourier space: the inverse, up to the support's edge, without motion."""

@@ -19,13 +19,14 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kinesphere.compiled import over_rows
+from kinesphere.compiled import gpu_kernels, over_rows
 from kinesphere.fourier import fourier_grid, half_plane_weights, radial_shell_index
 from kinesphere.imaging.pose import project_points
 from kinesphere.reconstruction import kernels
 from kinesphere.reconstruction.support import Support
 
 OVERSAMPLING = 2
+_ON_GPU = "kinesphere.reconstruction.operator_triton"
 _TAPS = 4
 
 
@@ -57,7 +58,8 @@ class DeformedProjector:
     support
         The voxels, and the nodes their displacement is given on.
     device
-        Where images are computed: on the processor by compiled loops, elsewhere by PyTorch's own operations.
+        Where images are computed: by compiled loops on the processor, and on a GPU where there is Triton; else by
+        PyTorch's own operations.
     """
 
     def __init__(self, support: Support, device: torch.device | str = "cpu") -> None:
@@ -106,6 +108,8 @@ class DeformedProjector:
 
     def _pull(self, grids: Tensor, views: Views) -> Tensor:
         if self.device.type != "cpu":
+            if on_gpu := gpu_kernels(_ON_GPU, grids):
+                return on_gpu.pull(grids, views, self._voxels, self._cells, self.support.spacing_px)
             return pull_reference(grids, views, self._voxels, self._corners)
         total = np.zeros(self.support.n_voxels)
         support = self.support
@@ -119,6 +123,8 @@ class DeformedProjector:
 
     def _push(self, density: Tensor, views: Views) -> Tensor:
         if self.device.type != "cpu":
+            if on_gpu := gpu_kernels(_ON_GPU, views.base):
+                return on_gpu.push(density, views, self.size, self._voxels, self._cells, self.support.spacing_px)
             return push_reference(density, views, self.size, self._voxels, self._corners)
         grids = np.zeros((len(views), self.size, self.size), dtype=np.float32)
         support = self.support
@@ -135,6 +141,10 @@ class DeformedProjector:
     @cached_property
     def _voxels(self) -> Tensor:
         return torch.from_numpy(self.support.voxels_px.copy()).to(self.device)
+
+    @cached_property
+    def _cells(self) -> Tensor:
+        return torch.from_numpy(self.support.cells).to(self.device)
 
     @cached_property
     def _corners(self) -> tuple[Tensor, Tensor]:

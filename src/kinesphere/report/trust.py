@@ -8,6 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from kinesphere.analysis.volumes import read_summary
+from kinesphere.report.volume_evidence import volume_evidence
 from kinesphere.validation.record import NO_MOTION, RECORD_FILE, SUPPORTED, ControlResult, ValidationRecord
 
 _TONE = {SUPPORTED: "good", NO_MOTION: "bad"}
@@ -15,10 +17,11 @@ _UNTESTED = (
     "Nothing has been tested yet. Until it is, take the motion as a hypothesis: noise, errors of the poses and a "
 )
 _UNTESTED += "wrong starting model can all look like motion."
+_NO_VOLUMES = "Whether maps made without the structures change as the structures do"
 
 
 def trust(run_path: Path) -> dict[str, Any] | None:
-    """Read what `kinesphere validate` found of a run.
+    """Read what `kinesphere validate` found of a run, and `kinesphere volumes` in its folder.
 
     Parameters
     ----------
@@ -34,12 +37,14 @@ def trust(run_path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     record = ValidationRecord.load(path)
-    return {
-        "verdict": record.verdict,
-        "reason": record.reason,
-        "controls": [_control(control) for control in record.controls],
-        "not_tested": [list(pair) for pair in record.not_tested],
-    }
+    controls = [_control(control) for control in record.controls]
+    not_tested = [list(pair) for pair in record.not_tested]
+    volumes = read_summary(run_path / "volumes")
+    if volumes is None:
+        not_tested.append([_NO_VOLUMES, f"kinesphere volumes {quote(run_path.resolve().name)}"])
+    else:
+        controls += volume_evidence(volumes)
+    return {"verdict": record.verdict, "reason": record.reason, "controls": controls, "not_tested": not_tested}
 
 
 def trust_section(found: dict[str, Any] | None, run_name: str) -> str:

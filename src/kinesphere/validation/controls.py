@@ -124,7 +124,7 @@ def _generator(settings: NullSettings, repeat: int) -> torch.Generator:
 
 def _randomised(observations: Observations, settings: NullSettings, repeat: int) -> Observations:
     generator = _generator(settings, repeat)
-    data = randomise_phases(observations.data, observations.band, generator, settings.phase_resolution)
+    data = randomise_phases(observations.exact, observations.band, generator, settings.phase_resolution)
     return replace(observations, data=data)
 
 
