@@ -3,11 +3,13 @@
 #   make demo     the main job on data it makes itself; ends with the path of the report
 #   make test     the tests
 #   make check    tests, lint, types and layers: what a change has to pass
+#   make bench    speed and memory of every phase, and the page of all results: benchmarks/results/index.html
+#                 (some ten minutes; make bench-peers PEERS="NAME=PYTHON ..." compares with other programs)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint format types layers check clean
+.PHONY: help install dev demo test lint format types layers check bench bench-peers clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -68,6 +70,15 @@ layers: dev
 	$(BIN)/lint-imports --no-logo
 
 check: test lint types layers
+
+bench: dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/throughput.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/page.py
+
+bench-peers: dev
+	$(BIN)/python benchmarks/peers.py --python $(PEERS) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/page.py
 
 clean:
 	rm -rf $(VENV) demo
