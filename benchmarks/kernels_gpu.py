@@ -2,9 +2,9 @@
 
     python benchmarks/kernels_gpu.py
 
-Spreading, its gradient and deformed backprojection at the sizes of results/throughput_gpu.md. Writes
-results/kernels_gpu.csv and .md. GB/s is the least that has to be read and written, every array once, over the time; it
-is given as a share of what the device reaches where it only copies. Without a GPU it says so and exits with 2.
+Spreading, its gradient, restraints on distances and deformed backprojection at the sizes of results/throughput_gpu.md.
+Writes results/kernels_gpu.csv and .md. GB/s is the least that has to be read and written, every array once, over the
+time; it is given as a share of what the device reaches where it only copies. Without a GPU it says so and exits with 2.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ from kinesphere.compiled import checked_kernels
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.imaging.spreading import gather_gradient_reference, spread_reference
+from kinesphere.motion.pairs import pair_distances, strain_energy_reference
+from kinesphere.motion.restraints import neighbour_graph
 from kinesphere.reconstruction.masks import near_points
 from kinesphere.reconstruction.operator import DeformedProjector, pull_reference, push_reference
 from kinesphere.reconstruction.support import Support
 
 SPREADING = "kinesphere.imaging.spreading_triton"
+PAIRS = "kinesphere.motion.pairs_triton"
 OPERATOR = "kinesphere.reconstruction.operator_triton"
 COLUMNS = (
     *("operation", "points", "grid", "images", "reference_ms", "triton_ms", "times", "reference_gb", "triton_gb"),
@@ -59,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Operation:
-    """One inner loop, twice, and what it has to move: bytes, every array once."""
+    """One inner loop, twice, and what it has to move: bytes, every array once. For restraints `grid` is the pairs."""
 
     name: str
     points: int
@@ -98,7 +101,12 @@ def measure(options: Options, device: torch.device) -> tuple[list[Row], float]:
     copied = copy_speed(device, options.repeats)
     rows = []
     for number in options.cases:
-        for operation in (*spreading(CASES[number], options, device), *backprojection(CASES[number], options, device)):
+        case = CASES[number]
+        for operation in (
+            *spreading(case, options, device),
+            *restraints(case, options, device),
+            *backprojection(case, options, device),
+        ):
             rows.append(compare(operation, options.repeats, device, copied))
             print(markdown(rows[-1:], COLUMNS).splitlines()[-1], file=sys.stderr)
     return rows, copied
@@ -192,6 +200,23 @@ def spreading(case: Case, options: Options, device: torch.device) -> Iterator[Op
         lambda: gather_gradient_reference(points, amplitude, gradient)[0],
         lambda: fast.gather_gradient(points, amplitude, gradient)[0],
         given + pages + 12 * b * p,
+    )
+
+
+def restraints(case: Case, options: Options, device: torch.device) -> Iterator[Operation]:
+    """Energy of the distances of neighbouring points in as many structures as there are images, and its gradient."""
+    fast = kernels(PAIRS, device)
+    reference = torch.from_numpy(random_chain(case).positions_angstrom).float()
+    pairs, _ = neighbour_graph(reference)
+    kept = pair_distances(reference[None], pairs)[0].to(device)
+    moved = reference + 0.3 * torch.randn(options.images, case.points, 3, generator=torch.Generator().manual_seed(2))
+    points, pairs = moved.to(device).requires_grad_(), pairs.to(device)
+    yield Operation(
+        "restraints, with gradient",
+        *(case.points, len(pairs), options.images),
+        lambda: torch.autograd.grad(strain_energy_reference(points, pairs, kept, kept).sum(), points)[0],
+        lambda: torch.autograd.grad(fast.strain_energy(points, pairs, kept, kept).sum(), points)[0],
+        2 * points.nbytes + pairs.nbytes + 2 * kept.nbytes,
     )
 
 

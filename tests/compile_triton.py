@@ -17,9 +17,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kinesphere.imaging import spreading_triton
+from kinesphere.motion import pairs_triton
 from kinesphere.reconstruction import operator_triton
 
 POINTERS = {"keys": "*i32", "edges": "*i32", "order": "*i64", "voxels": "*i64", "cells": "*i64"}
+POINTERS |= {"start": "*i32", "other": "*i32"}
 COUNTS = ("size", "tiles", "spacing", "lattice_x", "lattice_y")
 BLOCK = {"BLOCK": 128}
 TILE = {"TILE": 16, "CHUNK": 32}
@@ -28,6 +30,7 @@ CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (spreading_triton._fill_tiles, TILE | {"PRECISION": "ieee"}),
     (spreading_triton._fill_tiles, TILE | {"PRECISION": "tf32x3"}),
     (spreading_triton._gather, BLOCK),
+    (pairs_triton._strain, BLOCK | {"CORE": 0.3, "TINY": 1e-12}),
     (operator_triton._visit_images, BLOCK | {"SAMPLES": True}),
     (operator_triton._visit_images, BLOCK | {"SAMPLES": False}),
 )

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import compiled, over_rows
+from kinesphere.compiled import compiled, gpu_kernels, over_rows
 
-_TINY = 1e-12  # Å²; keeps the gradient of coinciding points finite
-_HUBER_ANGSTROM = 0.3
+TINY = 1e-12  # Å²; keeps the gradient of coinciding points finite
+HUBER_ANGSTROM = 0.3
 
 
 def pair_distances(positions: Float[Tensor, "k p 3"], pairs: Int[Tensor, "e 2"]) -> Float[Tensor, "k e"]:
@@ -43,7 +43,7 @@ def pair_distances(positions: Float[Tensor, "k p 3"], pairs: Int[Tensor, "e 2"])
 def pair_distances_reference(positions: Tensor, pairs: Tensor) -> Tensor:
     """`pair_distances` in torch."""
     offset = positions[..., pairs[:, 0], :] - positions[..., pairs[:, 1], :]
-    return torch.sqrt((offset**2).sum(-1) + _TINY)
+    return torch.sqrt((offset**2).sum(-1) + TINY)
 
 
 def strain_energy(
@@ -73,9 +73,13 @@ def strain_energy(
         (n_structures,) in Å²; differentiable once.
     """
     if positions.device.type != "cpu":
-        return strain_energy_reference(positions, pairs, kept, nearest)
+        on_gpu = gpu_kernels(_ON_GPU, positions)
+        return (on_gpu.strain_energy if on_gpu else strain_energy_reference)(positions, pairs, kept, nearest)
     energy: Tensor = _StrainEnergy.apply(positions, pairs, kept, torch.zeros_like(kept) if nearest is None else nearest)
     return energy
+
+
+_ON_GPU = "kinesphere.motion.pairs_triton"  # the same in Triton
 
 
 def strain_energy_reference(
@@ -90,7 +94,7 @@ def strain_energy_reference(
 
 
 def _huber(change: Tensor) -> Tensor:
-    core = change.clamp_max(_HUBER_ANGSTROM)
+    core = change.clamp_max(HUBER_ANGSTROM)
     return core * (2.0 * change - core)
 
 
@@ -148,7 +152,7 @@ def _array(values: Tensor) -> NDArray[Any]:
 @compiled
 @no_type_check
 def _distances(points, pairs, length):  # noqa: ANN001, ANN202
-    tiny = points.dtype.type(_TINY)
+    tiny = points.dtype.type(TINY)
     for k in range(points.shape[0]):
         for e in range(pairs.shape[0]):
             i, j = pairs[e, 0], pairs[e, 1]
@@ -175,7 +179,7 @@ def _distances_gradient(points, pairs, length, by_length, gradient):  # noqa: AN
 @no_type_check
 def _strain(points, pairs, kept, nearest, first, last, energy, gradient):  # noqa: ANN001, ANN202
     """Add the energy of structures first … last − 1 and its gradient; points and gradient are (p, 3, k)."""
-    tiny, core, zero = points.dtype.type(_TINY), points.dtype.type(_HUBER_ANGSTROM), points.dtype.type(0)
+    tiny, core, zero = points.dtype.type(TINY), points.dtype.type(HUBER_ANGSTROM), points.dtype.type(0)
     for e in range(pairs.shape[0]):
         a, b = points[pairs[e, 0]], points[pairs[e, 1]]
         by_a, by_b = gradient[pairs[e, 0]], gradient[pairs[e, 1]]
