@@ -65,6 +65,17 @@ def test_weights_are_a_partition_of_unity_far_away_too() -> None:
     assert float(weights[-20:].max(1).values.median()) > 0.99  # what is outside moves with one part, not an average
 
 
+def test_weights_of_far_parts_are_zero_rather_than_subnormal() -> None:
+    field = moving("separable")
+    assert isinstance(field, SeparableField)
+    points = torch.linspace(-200.0, 200.0, 4001)[:, None] * torch.tensor([1.0, 0.3, -0.2])
+    weights = field.weights(points)
+    smallest = torch.finfo(torch.float32).tiny
+    assert not ((weights > 0) & (weights < 1e6 * smallest)).any()  # nor are products with coordinates and gradients
+    assert (weights == 0).any()
+    assert torch.allclose(weights.sum(1), torch.ones(len(points)), atol=1e-6)
+
+
 def test_one_part_keeps_all_distances_however_far_it_turns() -> None:
     field = moving("separable", n_parts=1, by_angstrom=20.0)
     assert isinstance(field, SeparableField)
