@@ -134,7 +134,7 @@ def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer:
     exact = torch.autograd.grad(-torch.logsumexp(cross - 0.5 * power, 1).mean(), parameters, allow_unused=True)
 
     proposal = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), N_IMAGES))
-    positions = trainer.motion.move(proposal.z, trainer.beads, trainer.bead_owner)
+    positions = scorer.decode(proposal.z)  # the nodes' structures that were scored, with their gradient
     score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
     loss = -(proposal.weight * score).sum() / N_IMAGES
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -147,6 +147,18 @@ def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer:
         compared += 1
         assert float((ours - theirs).norm() / theirs.norm()) < 2e-2
     assert compared >= 7
+
+
+def test_nodes_are_decoded_once_for_scores_and_gradient(trainer: Trainer) -> None:
+    _, _, scorer = scorer_of(trainer)
+    z = torch.randn(5, trainer.motion.latent_dim)
+    scored = scorer.shared(z)
+    assert not scored.requires_grad
+    positions = scorer.decode(z)
+    assert positions is scorer.decode(z)
+    assert positions.requires_grad
+    assert scorer.decode(z.clone()) is not positions
+    assert torch.equal(scorer.decode(z), trainer.motion.move(z, trainer.beads, trainer.bead_owner))
 
 
 def test_few_draws_give_the_same_gradient_on_average(trainer: Trainer) -> None:

@@ -154,6 +154,7 @@ class Scorer:
     ) -> None:
         self.likelihood, self.prepared, self.motion = likelihood, prepared, motion
         self.beads, self.bead_owner = beads, bead_owner
+        self._decoded: tuple[Tensor, Tensor] | None = None
 
     @property
     def batch(self) -> ParticleBatch:
@@ -166,10 +167,15 @@ class Scorer:
             return self
         return Scorer(self.likelihood, self.prepared.subset(rows), self.motion, self.beads, self.bead_owner)
 
-    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
+        """Structures at latent positions, differentiable; what was decoded last is not decoded again."""
+        if self._decoded is None or self._decoded[0] is not z:
+            self._decoded = z, self.motion.move(z, self.beads, self.bead_owner)
+        return self._decoded[1]
+
     def shared(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
-        """Log-likelihood of every image at latent positions all images share."""
-        return self.likelihood.all_states(self.prepared, self.motion.move(z, self.beads, self.bead_owner))
+        """Log-likelihood of every image at latent positions all images share; no gradient."""
+        return self.likelihood.all_states(self.prepared, self.decode(z).detach())
 
     @torch.no_grad()
     def own(self, z: Float[Tensor, "b s d"]) -> Float[Tensor, "b s"]:

@@ -276,7 +276,7 @@ class Trainer:
         beads, likelihood = self.beads, likelihood.weighted(self.motion.bead_weight())
         scorer = Scorer(likelihood, prepared, self.motion, beads, self.bead_owner)
         proposal = self.latents.propose(scorer, draws)
-        positions = self.motion.move(proposal.z, beads, self.bead_owner)
+        positions = scorer.decode(proposal.z)
         log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
         data_term = -draws.weight * (proposal.weight * log_likelihood).sum() / draws.n_images
         return proposal, data_term, Compared(positions, log_likelihood.detach(), factor.detach())
