@@ -66,6 +66,10 @@ class DecoderSettings:
     held_out: float = 0.1
     """Fraction of the images that neither volumes nor network see: they tell what the decoder is worth."""
 
+    def n_held_out(self, n_images: int) -> int:
+        """Count the images that are held out: at least one."""
+        return max(round(self.held_out * n_images), 1)
+
 
 @dataclass(frozen=True, eq=False)
 class VolumeDecoder:
@@ -216,7 +220,7 @@ def train_decoder(
     """
     settings = settings or DecoderSettings()
     order = np.random.default_rng(seed).permutation(len(rows))
-    n_held = max(round(settings.held_out * len(rows)), 1)
+    n_held = settings.n_held_out(len(rows))
     held, seen = np.sort(order[:n_held]), order[n_held:]
     training = _Training(
         LowBand(images, min(settings.box, images.grid.box // 2 * 2)),
@@ -246,7 +250,7 @@ def train_decoder(
 def n_readings(n_images: int, settings: DecoderSettings | None = None) -> int:
     """Count how often `train_decoder` reads an image, for all images together."""
     settings = settings or DecoderSettings()
-    n_held = max(round(settings.held_out * n_images), 1)
+    n_held = settings.n_held_out(n_images)
     return (2 * settings.rounds + 1) * (n_images - n_held) + n_held
 
 

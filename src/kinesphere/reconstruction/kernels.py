@@ -199,6 +199,25 @@ def _add_along_x(flat, plane, line, first, along, values):  # noqa: ANN001, ANN2
 
 @compiled
 @no_type_check
+def _taps(turn, kx, ky, scale):  # noqa: ANN001, ANN202
+    """First grid point and four weights along z, y and x of a coefficient, or of its mate where that has kx ≥ 0."""
+    place_x = scale * (turn[0, 0] * kx + turn[0, 1] * ky)
+    place_y = scale * (turn[1, 0] * kx + turn[1, 1] * ky)
+    place_z = scale * (turn[2, 0] * kx + turn[2, 1] * ky)
+    is_mate = place_x < 0
+    if is_mate:
+        place_x, place_y, place_z = -place_x, -place_y, -place_z
+    low_x, low_y, low_z = math.floor(place_x), math.floor(place_y), math.floor(place_z)
+    weights = (
+        _spline(place_z - np.float32(low_z)),
+        _spline(place_y - np.float32(low_y)),
+        _spline(place_x - np.float32(low_x)),
+    )
+    return int(low_z) - 1, int(low_y) - 1, int(low_x) - 1, weights, is_mate
+
+
+@compiled
+@no_type_check
 def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # noqa: ANN001, ANN201
     """Add central slices to a Fourier volume: transposed interpolation, every coefficient with its Friedel mate.
 
@@ -222,45 +241,19 @@ def insert_slices(volume, data, precision, rotation, kx, ky, share, scale):  # n
     size, width = volume.shape[0], volume.shape[2]
     flat = volume.reshape(size, size, width * 3)
     for image in range(len(data)):
-        turn = rotation[image]
         for item in range(len(kx)):
+            plane_0, line_0, column_0, weights, is_mate = _taps(rotation[image], kx[item], ky[item], scale)
             amount = share[item]
             real, imaginary = amount * data[image, item].real, amount * data[image, item].imag
             weight = amount * precision[image, item]
-            place_x = scale * (turn[0, 0] * kx[item] + turn[0, 1] * ky[item])
-            place_y = scale * (turn[1, 0] * kx[item] + turn[1, 1] * ky[item])
-            place_z = scale * (turn[2, 0] * kx[item] + turn[2, 1] * ky[item])
-            if place_x < 0:
-                place_x, place_y, place_z, imaginary = -place_x, -place_y, -place_z, -imaginary
-            low_x, low_y, low_z = math.floor(place_x), math.floor(place_y), math.floor(place_z)
-            along_x = _spline(place_x - np.float32(low_x))
-            along_y = _spline(place_y - np.float32(low_y))
-            along_z = _spline(place_z - np.float32(low_z))
+            if is_mate:
+                imaginary = -imaginary
             for tap_z in range(4):
-                plane = (int(low_z) - 1 + tap_z) % size
+                plane = (plane_0 + tap_z) % size
                 for tap_y in range(4):
-                    line, factor = (int(low_y) - 1 + tap_y) % size, along_z[tap_z] * along_y[tap_y]
+                    line, factor = (line_0 + tap_y) % size, weights[0][tap_z] * weights[1][tap_y]
                     values = (factor * real, factor * imaginary, factor * weight)
-                    _add_along_x(flat, plane, line, int(low_x) - 1, along_x, values)
-
-
-@compiled
-@no_type_check
-def _taps(turn, kx, ky, scale):  # noqa: ANN001, ANN202
-    """First grid point and four weights along z, y and x of a coefficient, or of its mate where that has kx ≥ 0."""
-    place_x = scale * (turn[0, 0] * kx + turn[0, 1] * ky)
-    place_y = scale * (turn[1, 0] * kx + turn[1, 1] * ky)
-    place_z = scale * (turn[2, 0] * kx + turn[2, 1] * ky)
-    is_mate = place_x < 0
-    if is_mate:
-        place_x, place_y, place_z = -place_x, -place_y, -place_z
-    low_x, low_y, low_z = math.floor(place_x), math.floor(place_y), math.floor(place_z)
-    weights = (
-        _spline(place_z - np.float32(low_z)),
-        _spline(place_y - np.float32(low_y)),
-        _spline(place_x - np.float32(low_x)),
-    )
-    return int(low_z) - 1, int(low_y) - 1, int(low_x) - 1, weights, is_mate
+                    _add_along_x(flat, plane, line, column_0, weights[2], values)
 
 
 @compiled
