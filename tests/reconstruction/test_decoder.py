@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
+import moving_run as helper
 import numpy as np
 import pytest
 import torch
@@ -19,20 +18,6 @@ from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.scattering import potential_map
 
 SETTINGS = DecoderSettings(box=24, rounds=2, steps=200)
-
-
-def _load_helper() -> Any:
-    path = Path(__file__).with_name("moving_run.py")
-    spec = importlib.util.spec_from_file_location("kinesphere_tests_moving_run_decoder", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-helper = _load_helper()
 
 
 @pytest.fixture(scope="module")

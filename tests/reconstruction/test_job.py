@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import moving_run as helper
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -24,19 +23,6 @@ from kinesphere.reconstruction.masks import near_points, soft_edge, sphere_mask
 from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
 from kinesphere.runtime import InterruptedRunError, Interrupts
 
-
-def _load_helper() -> Any:
-    path = Path(__file__).with_name("moving_run.py")
-    spec = importlib.util.spec_from_file_location("kinesphere_tests_moving_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-helper = _load_helper()
 BOX, PIXEL_ANGSTROM = helper.BOX, helper.PIXEL_ANGSTROM
 
 
