@@ -46,6 +46,7 @@ class Toy:
             "latent_dim": 1,
             "n_nodes": 12,
             "n_draws": 4,
+            "look_every": 3,
             "n_segments": 4,
             "encoder_shells": 6,
             "objective": "gaussian",
@@ -62,7 +63,9 @@ class Toy:
         latents = (
             VariationalLatents(latent_dim, band, n_shells=chosen["encoder_shells"], hidden=32)
             if inference == "vae"
-            else MarginalLatents(latent_dim, chosen["n_nodes"], n_draws=chosen["n_draws"])
+            else MarginalLatents(
+                latent_dim, chosen["n_nodes"], n_draws=chosen["n_draws"], look_every=chosen["look_every"]
+            )
         )
         objective, restraints = make_objective(chosen["objective"]), Restraints(self.reference.points, domains)
         schedule = Schedule(chosen["schedule"], len(self.observations), band.n_shells, chosen["batch_size"])

@@ -137,7 +137,9 @@ def test_proposal_pairs_carry_the_posterior() -> None:
     posterior = torch.softmax(scorer.shared(latents.nodes), 1)
     torch.testing.assert_close(weight, posterior, atol=1 / 4000, rtol=0)
     evidence = torch.logsumexp(scorer.shared(latents.nodes), 1) - torch.log(torch.tensor(16.0))
-    torch.testing.assert_close(cast("Any", proposal.log_evidence), evidence)
+    weighed = proposal.weighed(scorer.shared(latents.nodes)[proposal.image, proposal.state])
+    torch.testing.assert_close(weighed.weight, proposal.weight)  # what is drawn from the posterior counts alike
+    torch.testing.assert_close(cast("Any", weighed.log_evidence), evidence)
     # ∫ N(m; z, w²) N(z; 0, 1) dz, against which 16 nodes are a quadrature
     measured, variance = scorer.measured[:, 0], torch.tensor(1.25)
     exact = -0.5 * measured**2 / variance - 0.5 * (variance / 0.25).log()

@@ -84,3 +84,13 @@ def test_field_stops_after_so_many_falls() -> None:
     assert not schedule.should_stop([0.0, 3.0, 2.0, 4.0])
     assert schedule.should_stop([0.0, 3.0, 2.0, 4.0, 3.9])
     assert not Schedule(FieldScheduleConfig(largest_falls=0, patience=100), 1000, 30, 64).should_stop([3.0, 2.0, 1.0])
+
+
+def test_what_was_found_of_images_holds_once_training_is_at_full_resolution_and_nothing_is_moved() -> None:
+    segments = make(epochs=10, coarse_epochs=2)
+    assert [epoch for epoch in range(10) if segments.changes_much(epoch)] == [0, 1, 2]
+    assert [epoch for epoch in range(5) if make(epochs=5, coarse_epochs=0).changes_much(epoch)] == [0, 1]
+    pace = FieldScheduleConfig(epochs=8, reference_epochs=1, fix_networks_every=5, fix_networks_for=1)
+    field = Schedule(pace, 1000, 30, 64)
+    assert pace.replaces_reference(5)
+    assert [epoch for epoch in range(8) if field.changes_much(epoch)] == [0, 1, 2, 5, 6, 7]

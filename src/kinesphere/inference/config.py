@@ -30,6 +30,9 @@ class LatentsConfig:
     """Nodes of the latent space (`marginal`); none: 16, 32, 96 or 192 for 1, 2, 3 or more dimensions."""
     n_draws: int = 4
     """Nodes drawn from each image's posterior for a gradient step (`marginal`)."""
+    look_every: int = 4
+    """Passes between two comparisons of an image with all nodes (`marginal`), once a model has taken shape; in the
+    passes between, nodes are drawn from what was found then, and weighed by what they explain now."""
     encoder_shells: int = 15
     """Resolution shells the encoder sees (`vae`)."""
 
@@ -218,6 +221,7 @@ def _require_sensible_fit(training: FittingConfig, pace: PaceConfig) -> None:
         latent_dim=training.latents.latent_dim,
         n_nodes=training.latents.n_nodes,
         n_draws=training.latents.n_draws,
+        look_every=training.latents.look_every,
         encoder_shells=training.latents.encoder_shells,
         resolution_angstrom=training.images.resolution_angstrom,
         epochs=pace.epochs,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.likelihood import Scorer
+from kinesphere.inference.responsibilities import Responsibilities
+from kinesphere.ranks import Ranks
 
+_DEFENSIVE_SHARE = 0.1  # of the draws from an older posterior: nothing that it thought impossible is shut out
 _SETTLED = 0.1  # of a posterior's standard deviation
 _SMALLEST_STD = 1e-6
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
@@ -36,8 +40,11 @@ class Proposal:
         (q,) pairs of an image of the batch and a row of z, with a weight that adds up to 1 for each image.
     divergence
         (b,) KL divergence of the latent posterior from the prior where it is a term of the loss; differentiable.
+    log_preference
+        (q,) log q(z) / p(z), how much more often than by the prior the position of a pair was drawn; nothing where
+        pairs are not drawn from nodes, and weights and evidence are not to be found from their likelihoods.
     log_evidence
-        (b,) what is known of log p(x | model) without the constant; nothing where only pairs tell.
+        (b,) what is known of log p(x | model) without the constant, once the pairs have been compared.
     is_shared
         Whether all images share the latent positions; else the rows of z are one an image.
     """
@@ -47,12 +54,28 @@ class Proposal:
     state: Int[Tensor, " q"]
     weight: Float[Tensor, " q"]
     divergence: Float[Tensor, " b"]
+    log_preference: Float[Tensor, " q"] | None = None
     log_evidence: Float[Tensor, " b"] | None = None
     is_shared: bool = False
 
     def n_states(self, draws: Draws) -> int:
         """Latent positions that one rank alone would propose for the whole batch."""
         return len(self.z) if self.is_shared else draws.n_images
+
+    def weighed(self, log_likelihood: Float[Tensor, " q"]) -> Proposal:
+        """Return the proposal with weights by what its pairs turned out to explain, and with the evidence they are of.
+
+        Importance sampling: a draw from q counts p(x | z) p(z) / q(z), and the mean of that estimates p(x). Where q is
+        the posterior, all draws of an image count the same, and the evidence is exact.
+        """
+        if self.log_preference is None:
+            return self
+        found = self.weight.log() + log_likelihood.detach() - self.log_preference
+        none = torch.zeros_like(self.divergence)
+        largest = none.scatter_reduce(0, self.image, found, "amax", include_self=False)
+        part = (found - largest[self.image]).exp()
+        total = none.index_add(0, self.image, part)
+        return replace(self, weight=part / total[self.image], log_evidence=largest + total.log())
 
     def own(self, states: Int[Tensor, " k"], draws: Draws) -> tuple[Int[Tensor, " own"], float]:
         """Divide the work on some of those positions: this rank's rows of z, and the weight of each in the mean.
@@ -98,9 +121,42 @@ class LatentModel(nn.Module, ABC):
     def posterior(self, scorer: Scorer) -> Posterior:
         """Infer the latents of a batch of images with everything else fixed; deterministic."""
 
+    def begin_epoch(self, epoch: int, n_images: int, *, anew: bool) -> None:
+        """Prepare for proposals in an epoch.
+
+        Parameters
+        ----------
+        epoch
+            Its number.
+        n_images
+            Number of images; a batch's `index` is among these.
+        anew
+            Whether nothing that was found of single images before still holds.
+        """
+
+    def exchange(self, ranks: Ranks) -> None:
+        """Give all ranks what each has found of single images."""
+
+    def memory(self) -> Mapping[str, Tensor]:
+        """Return what has been found of single images, for a checkpoint; the same on all ranks after an exchange."""
+        return {}
+
+    def recall(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on with what `memory` returned.
+
+        Raises
+        ------
+        ValueError
+            If that was of another model.
+        """
+
 
 class MarginalLatents(LatentModel):
     """Exact posterior over nodes of the latent space, for each image.
+
+    A training step draws some nodes for each image. It looks at all of them, and draws from the posterior, while a
+    model takes shape; later only at every few passes, a part of the images in each, and else draws from the posterior
+    that the last look has found.
 
     Parameters
     ----------
@@ -114,28 +170,79 @@ class MarginalLatents(LatentModel):
     refinements
         Rounds of local sampling around each image's posterior when latents are inferred after training, at most: an
         image whose posterior has settled takes no more of them.
+    look_every
+        Passes between two looks at all nodes.
     """
 
     nodes: Tensor
     spacing: Tensor
 
-    def __init__(self, latent_dim: int, n_nodes: int, *, n_draws: int = 4, refinements: int = 4) -> None:
+    def __init__(
+        self, latent_dim: int, n_nodes: int, *, n_draws: int = 4, refinements: int = 4, look_every: int = 1
+    ) -> None:
         super().__init__(latent_dim)
-        self.n_draws, self.refinements = n_draws, refinements
+        self.n_draws, self.refinements, self.look_every = n_draws, refinements, look_every
+        self._responsibilities: Responsibilities | None = None
+        self._epoch = 0
         nodes = prior_nodes(latent_dim, n_nodes)
         distance = torch.cdist(nodes, nodes).fill_diagonal_(torch.inf)
         self.register_buffer("nodes", nodes, persistent=False)
         self.register_buffer("spacing", distance.min(dim=1).values, persistent=False)
 
+    def begin_epoch(self, epoch: int, n_images: int, *, anew: bool) -> None:
+        """See `LatentModel.begin_epoch`."""
+        self._epoch = epoch
+        if self.look_every == 1:
+            return
+        if self._responsibilities is None:
+            self._responsibilities = Responsibilities(n_images, len(self.nodes), self.nodes.device)
+        elif anew:
+            self._responsibilities.forget()
+
+    def exchange(self, ranks: Ranks) -> None:
+        """See `LatentModel.exchange`."""
+        if self._responsibilities is not None:
+            self._responsibilities.exchange(ranks)
+
+    def memory(self) -> Mapping[str, Tensor]:
+        """See `LatentModel.memory`."""
+        return {} if self._responsibilities is None else {"responsibilities": self._responsibilities.table}
+
+    def recall(self, memory: Mapping[str, Tensor]) -> None:
+        """See `LatentModel.recall`."""
+        self._responsibilities = None
+        if "responsibilities" in memory:
+            table = memory["responsibilities"]
+            if table.shape[1] != len(self.nodes):
+                raise ValueError(f"{table.shape[1]} nodes instead of {len(self.nodes)}")
+            self._responsibilities = Responsibilities(len(table), len(self.nodes), self.nodes.device)
+            self._responsibilities.table.copy_(table)
+
     def propose(self, scorer: Scorer, draws: Draws) -> Proposal:
-        """Draw nodes from each image's posterior over all of them."""
-        log_likelihood = scorer.shared(self.nodes)
-        posterior = torch.softmax(log_likelihood, dim=1)
-        weight = systematic_resample(posterior, self.n_draws, draws.uniform(1))
+        """Draw nodes from each image's posterior over all of them, of this step or of an earlier one."""
+        share = self._share(scorer, draws)
+        weight = systematic_resample(share, self.n_draws, draws.uniform(1))
         image, state = torch.nonzero(weight, as_tuple=True)
-        evidence = torch.logsumexp(log_likelihood, dim=1) - math.log(len(self.nodes))
-        zero = log_likelihood.new_zeros(len(log_likelihood))
-        return Proposal(self.nodes, image, state, weight[image, state], zero, evidence, is_shared=True)
+        preference = share[image, state].log() + math.log(len(self.nodes))
+        zero = share.new_zeros(len(share))
+        return Proposal(self.nodes, image, state, weight[image, state], zero, preference, is_shared=True)
+
+    def _share(self, scorer: Scorer, draws: Draws) -> Float[Tensor, "b k"]:
+        """Probabilities to draw the nodes with: the posterior, where that is looked at now or has been before."""
+        kept = self._responsibilities
+        if kept is None:
+            return torch.softmax(scorer.shared(self.nodes), dim=1)
+        index = scorer.batch.index
+        share = kept.of(index)
+        due = share[:, 0].isnan() | ((index + self._epoch) % self.look_every == 0)
+        share = torch.lerp(share, torch.full_like(share, 1.0 / len(self.nodes)), _DEFENSIVE_SHARE)
+        rows = due.nonzero()[:, 0]
+        if len(rows) > 0:
+            found = torch.softmax(scorer.subset(rows).shared(self.nodes), dim=1)
+            share[rows] = found
+            if not draws.is_idle:
+                kept.keep(index[rows], found)
+        return share
 
     def posterior(self, scorer: Scorer) -> Posterior:
         """Posterior moments from the nodes and, around each image's posterior, from local samples.

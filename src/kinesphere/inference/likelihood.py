@@ -154,7 +154,7 @@ class Scorer:
     ) -> None:
         self.likelihood, self.prepared, self.motion = likelihood, prepared, motion
         self.beads, self.bead_owner = beads, bead_owner
-        self._decoded: tuple[Tensor, Tensor] | None = None
+        self._decoded: dict[str, tuple[Tensor, Tensor]] = {}  # with its subsets in common
 
     @property
     def batch(self) -> ParticleBatch:
@@ -165,13 +165,17 @@ class Scorer:
         """Return the scorer of some of the images."""
         if len(rows) == len(self.batch):
             return self
-        return Scorer(self.likelihood, self.prepared.subset(rows), self.motion, self.beads, self.bead_owner)
+        part = copy.copy(self)
+        part.prepared = self.prepared.subset(rows)
+        return part
 
     def decode(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
         """Structures at latent positions, differentiable; what was decoded last is not decoded again."""
-        if self._decoded is None or self._decoded[0] is not z:
-            self._decoded = z, self.motion.move(z, self.beads, self.bead_owner)
-        return self._decoded[1]
+        at, positions = self._decoded.get("last", (None, None))
+        if positions is None or at is not z:
+            positions = self.motion.move(z, self.beads, self.bead_owner)
+            self._decoded["last"] = z, positions
+        return positions
 
     def shared(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
         """Log-likelihood of every image at latent positions all images share; no gradient."""

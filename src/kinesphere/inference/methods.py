@@ -195,7 +195,7 @@ def make_latents(config: LatentsConfig, band: FourierBand) -> LatentModel:
     if config.inference == "vae":
         return VariationalLatents(config.latent_dim, band, config.encoder_shells)
     n_nodes = config.n_nodes or default_n_nodes(config.latent_dim)
-    return MarginalLatents(config.latent_dim, n_nodes, n_draws=config.n_draws)
+    return MarginalLatents(config.latent_dim, n_nodes, n_draws=config.n_draws, look_every=config.look_every)
 
 
 def make_forward(config: RunConfig, reference: Reference, band: FourierBand, device: torch.device) -> ForwardModel:

@@ -159,6 +159,13 @@ class Schedule:
         """Tell whether an epoch uses all shells."""
         return self.n_shells(epoch) == self.n_shells_full
 
+    def changes_much(self, epoch: int) -> bool:
+        """Tell whether what earlier epochs found of single images holds no longer in an epoch."""
+        if epoch <= 1 or not self.is_full_resolution(epoch - 1):
+            return True
+        config = self.config
+        return config.replaces_reference(epoch) or config.networks_learn(epoch) != config.networks_learn(epoch - 1)
+
     def learning_rate_factor(self, step: int) -> float:
         """Factor on the learning rates at a step: linear warm-up, then cosine decay."""
         total = max(self.epochs * self.steps_per_epoch, 1)

@@ -162,8 +162,11 @@ class Trainer:
         self.latents.train()
         # machines of different kinds round differently: what was learnt must not drift apart
         self.ranks.copy_first_([*self.motion.state_dict().values(), *self.latents.state_dict().values()])
+        self.latents.exchange(self.ranks)
         if first == 0:
             self._begin_epoch()
+        anew = first == 0 and self.schedule.changes_much(progress.epoch)
+        self.latents.begin_epoch(progress.epoch, len(self.observations), anew=anew)
         n_shells = self.schedule.n_shells(progress.epoch)
         forward = self.forward if n_shells == self.schedule.n_shells_full else self.forward.coarser(n_shells)
         likelihood = Likelihood(forward, self.model.objective, self.signal)
@@ -278,6 +281,7 @@ class Trainer:
         proposal = self.latents.propose(scorer, draws)
         positions = scorer.decode(proposal.z)
         log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
+        proposal = proposal.weighed(log_likelihood)
         data_term = -draws.weight * (proposal.weight * log_likelihood).sum() / draws.n_images
         return proposal, data_term, Compared(positions, log_likelihood.detach(), factor.detach())
 
@@ -379,6 +383,7 @@ class Trainer:
         """Write a checkpoint from which training goes on as if it had never stopped, on any number of ranks."""
         if self.checkpoints is not None:
             hand_over_sums(self.progress, self.statistics, self.ranks)
+            self.latents.exchange(self.ranks)
             if self.ranks.is_first:
                 store_state(self, self.checkpoints)
 

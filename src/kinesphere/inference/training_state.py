@@ -62,6 +62,7 @@ def restore_state(trainer: Trainer, state: State, source: Path) -> None:
     try:
         trainer.motion.load_state_dict(_with_prefix(tensors, "motion."))
         trainer.latents.load_state_dict(_with_prefix(tensors, "latents."))
+        trainer.latents.recall(_with_prefix(tensors, "memory."))
         _restore_optimizer(trainer.optimizer, _with_prefix(tensors, "optimizer."))
     except (RuntimeError, KeyError, ValueError) as error:
         remedy = "Use the options the run was started with, or another --out"
@@ -83,6 +84,7 @@ def restore_state(trainer: Trainer, state: State, source: Path) -> None:
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     tensors = {f"motion.{key}": value for key, value in trainer.motion.state_dict().items()}
     tensors |= {f"latents.{key}": value for key, value in trainer.latents.state_dict().items()}
+    tensors |= {f"memory.{key}": value for key, value in trainer.latents.memory().items()}
     tensors |= {f"restraints.{key}": value for key, value in trainer.model.restraints.state().items()}
     for number, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
