@@ -23,7 +23,7 @@ from kinesphere.imaging import pair_kernels as kernels
 from kinesphere.imaging.gaussians import RenderPlan
 from kinesphere.imaging.spreading import KERNEL_WIDTH
 
-_GRID_VALUES_AT_ONCE = 1 << 16  # a quarter of a megabyte, and three times that for transforms: stays in a core's cache
+_GRID_VALUES_AT_ONCE = 1 << 17  # half a megabyte, and as much for transforms: stays in the cache of a core
 _IMAGES_AT_ONCE = 256
 _VALUES_A_POINT = 8  # that take about as long to copy or compare as a point to spread
 
