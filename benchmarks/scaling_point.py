@@ -151,7 +151,7 @@ def training(particles: ParticleSet, folder: Path, point: Point) -> list[float]:
     schedule = Schedule(config.training.schedule, point.images, observations.band.n_shells, point.batch)
     forward = make_forward(config, reference, observations.band, torch.device("cpu"))
     model = make_model(config, reference, observations.band)
-    trainer = Trainer(model, observations, forward, schedule, batch_size=point.batch)
+    trainer = Trainer(model, observations, forward, schedule)
     if point.phase == "infer":
         return repeated(trainer.infer)
     marks = [time.process_time()]

@@ -239,7 +239,7 @@ def make_trainer(observations: Observations) -> Trainer:
     reference, band = random_reference(CASE, config), observations.band
     schedule = Schedule(config.training.schedule, len(observations), band.n_shells, CASE.batch)
     forward = make_forward(config, reference, band, torch.device("cpu"))
-    return Trainer(make_model(config, reference, band), observations, forward, schedule, batch_size=CASE.batch)
+    return Trainer(make_model(config, reference, band), observations, forward, schedule)
 
 
 def report(memory: list[Row], rates: list[Row], scores: list[Row]) -> str:

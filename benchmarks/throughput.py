@@ -252,7 +252,7 @@ def make_trainer(case: Case, resolution: float, config: RunConfig, n_images: int
     schedule = Schedule(config.training.schedule, n_images, band.n_shells, case.batch)
     forward = make_forward(config, reference, band, device)
     model = make_model(config, reference, band)
-    return Trainer(model, observations, forward, schedule, batch_size=case.batch, device=device)
+    return Trainer(model, observations, forward, schedule, device=device)
 
 
 def random_reference(case: Case, config: RunConfig) -> Reference:

@@ -75,7 +75,6 @@ class Toy:
             self.forward,
             schedule,
             seed=seed,
-            batch_size=chosen["batch_size"],
             checkpoints=chosen["checkpoints"],
         )
 

@@ -34,7 +34,7 @@ def field_trainer(toy: Any, *, seed: int = 0, checkpoints: Path | None = None, *
     pace = FieldScheduleConfig(**(PACE | options))
     schedule = Schedule(pace, len(toy.observations), toy.observations.band.n_shells, 32)
     model = Model(motion, MarginalLatents(1, 12), toy.reference, make_objective("gaussian"), restraints)
-    return Trainer(model, toy.observations, toy.forward, schedule, seed=seed, batch_size=32, checkpoints=checkpoints)
+    return Trainer(model, toy.observations, toy.forward, schedule, seed=seed, checkpoints=checkpoints)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ def test_numbers_take_the_place_of_what_was_left_open() -> None:
     assert config.segments.n_segments == 13
     assert config.training.latents.n_nodes == 32
     assert config.training.schedule.epochs == 8
+    assert config.training.batch_size == 64
+    assert resolved(214, 100_000).training.batch_size == 256
     assert resolved(10, 100).segments.n_segments == 4
     assert resolved(14_000, 10**6).segments.n_segments == 32
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from kinesphere.inference.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
+from kinesphere.inference.schedule import FieldScheduleConfig, Schedule, ScheduleConfig, default_batch_size
 
 
 def make(n_images: int = 1000, n_shells: int = 30, batch_size: int = 64, **options: float) -> Schedule:
@@ -46,6 +46,20 @@ def test_learning_rate_warms_up_then_decays_to_its_floor() -> None:
     assert factor[500] == pytest.approx(0.525, abs=1e-3)
     assert factor[1000] == pytest.approx(0.05)
     assert schedule.learning_rate_factor(5000) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("n_images", "size"), [(10, 64), (31_999, 64), (32_000, 128), (64_000, 256), (128_000, 512), (2_000_000, 512)]
+)
+def test_large_sets_have_large_batches(n_images: int, size: int) -> None:
+    assert default_batch_size(n_images) == size
+
+
+def test_learning_rates_grow_with_the_square_root_of_the_batch() -> None:
+    small, large = make(6400, epochs=10), make(25_600, epochs=10, batch_size=256)
+    factors = [[schedule.learning_rate_factor(step) for step in range(0, 1000, 50)] for schedule in (small, large)]
+    assert factors[1] == pytest.approx([2.0 * factor for factor in factors[0]])
+    assert make(6400, epochs=10, batch_size=16).learning_rate_factor(20) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_divergence_rises_over_its_warm_up() -> None:

@@ -69,8 +69,8 @@ class FittingConfig:
     objective: ObjectiveName = "gaussian"
     """Data term: `gaussian` (noise and scale per resolution shell), `profiled` (amplitude of each image free) or
     `correlation` (the cryoSPHERE paper's eq. 7)."""
-    batch_size: int = 64
-    """Images a step."""
+    batch_size: int | None = None
+    """Images a step; none: 64, or 128, 256 or 512 where a pass over the images still takes 250 steps."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "auto"

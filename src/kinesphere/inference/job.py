@@ -40,7 +40,7 @@ from kinesphere.inference.run_folder import (
     write_particles,
     write_run_file,
 )
-from kinesphere.inference.schedule import Schedule
+from kinesphere.inference.schedule import Schedule, default_batch_size
 from kinesphere.inference.subject import Subject
 from kinesphere.inference.trainer import Trainer
 from kinesphere.inference.training_state import restore_state, state_of
@@ -353,14 +353,14 @@ def make_trainer(
     training = job.config.training
     seed = training.seed + half
     torch.manual_seed(seed)
-    schedule = Schedule(training.schedule, len(observations), observations.band.n_shells, training.batch_size)
+    batch_size = training.batch_size or default_batch_size(len(observations))
+    schedule = Schedule(training.schedule, len(observations), observations.band.n_shells, batch_size)
     return Trainer(
         make_model(job.config, job.reference, observations.band),
         observations,
         make_forward(job.config, job.reference, observations.band, device),
         schedule,
         seed=seed,
-        batch_size=training.batch_size,
         device=device,
         checkpoints=checkpoint_folder(job.folder, half),
         bystanders=bystanders,

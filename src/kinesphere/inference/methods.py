@@ -20,7 +20,7 @@ from kinesphere.inference.encoder import VariationalLatents
 from kinesphere.inference.frame import find_centre, require_fit, require_inside
 from kinesphere.inference.latents import LatentModel, MarginalLatents, default_n_nodes
 from kinesphere.inference.objective import make_objective
-from kinesphere.inference.schedule import default_epochs
+from kinesphere.inference.schedule import default_batch_size, default_epochs
 from kinesphere.inference.subject import (
     MODEL_FILE,
     Subject,
@@ -73,14 +73,25 @@ def resolve(config: RunConfig, n_points: int, n_images: int) -> RunConfig:
     encoder = training.latents.inference == "vae"
     epochs = training.schedule.epochs or default_epochs(n_images, encoder=encoder)
     latents = replace(training.latents, n_nodes=n_nodes)
+    batch_size = training.batch_size or default_batch_size(n_images)
     if isinstance(config, FieldRunConfig):
         n_parts = config.field.n_parts or default_n_parts(n_points)
         field = replace(config.field, n_parts=n_parts)
-        of_field = replace(config.training, latents=latents, schedule=replace(config.training.schedule, epochs=epochs))
+        of_field = replace(
+            config.training,
+            latents=latents,
+            schedule=replace(config.training.schedule, epochs=epochs),
+            batch_size=batch_size,
+        )
         return replace(config, n_gaussians=n_points, field=field, training=of_field)
     n_segments = config.segments.n_segments or default_n_segments(n_points)
     segments = replace(config.segments, n_segments=n_segments)
-    of_segments = replace(config.training, latents=latents, schedule=replace(config.training.schedule, epochs=epochs))
+    of_segments = replace(
+        config.training,
+        latents=latents,
+        schedule=replace(config.training.schedule, epochs=epochs),
+        batch_size=batch_size,
+    )
     return replace(config, segments=segments, training=of_segments)
 
 

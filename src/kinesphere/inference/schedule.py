@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 PASSES_OF_AN_ENCODER = 4
+_BATCH = 64  # images a step that learning rates are for
+_LARGEST_BATCH = 512
+_STEPS_A_PASS = 250
 _FEWEST_SHELLS = 6
 _REPLACED_AT_LATEST = 0.6  # of a run: the rest is left to mend what moving the reference has bent
 
@@ -23,7 +26,8 @@ class PaceConfig:
     coarse_fraction: float = 0.4
     """Part of the resolution shells used during those."""
     learning_rate: float = 1e-3
-    """Largest learning rate of the networks (Adam)."""
+    """Largest learning rate of the networks (Adam) with 64 images a step or fewer; as all rates, it grows with the
+    square root of more."""
     final_learning_rate_fraction: float = 0.05
     """Where the cosine decay of the learning rates ends, as a fraction."""
     warm_up_steps: int = 20
@@ -129,6 +133,18 @@ def default_epochs(n_images: int, *, encoder: bool = False) -> int:
     return PASSES_OF_AN_ENCODER * passes if encoder else passes
 
 
+def default_batch_size(n_images: int) -> int:
+    """Return the images a step unless the user says: as many as leave 250 steps a pass, a power of two, 64 to 512.
+
+    What a step costs whatever its batch is shared by more images then. With learning rates that grow as the square root
+    of the batch, as the noise of a mean falls, a model learns as much from a pass (measured: docs/large_sets.md).
+    """
+    size = _BATCH
+    while 2 * size <= _LARGEST_BATCH and n_images >= 2 * size * _STEPS_A_PASS:
+        size *= 2
+    return size
+
+
 class Schedule:
     """The schedule of one run, as pure functions of how far it is.
 
@@ -148,6 +164,7 @@ class Schedule:
         self.config, self.n_shells_full = config, n_shells
         self.epochs = config.epochs or default_epochs(n_images)
         self.steps_per_epoch = math.ceil(n_images / batch_size)
+        self.batch_size, self._rate_of_batch = batch_size, math.sqrt(max(batch_size / _BATCH, 1.0))
 
     def n_shells(self, epoch: int) -> int:
         """Resolution shells used in an epoch."""
@@ -167,11 +184,15 @@ class Schedule:
         return config.replaces_reference(epoch) or config.networks_learn(epoch) != config.networks_learn(epoch - 1)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Factor on the learning rates at a step: linear warm-up, then cosine decay."""
+        """Factor on the learning rates at a step: linear warm-up, then cosine decay, for the size of the batch."""
         total = max(self.epochs * self.steps_per_epoch, 1)
         warm = min((step + 1) / max(self.config.warm_up_steps, 1), 1.0)
         floor = self.config.final_learning_rate_fraction
-        return warm * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(step / total, 1.0))))
+        return (
+            self._rate_of_batch
+            * warm
+            * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(step / total, 1.0))))
+        )
 
     def divergence_weight(self, step: int) -> float:
         """Weight of the latents' KL term at a step."""

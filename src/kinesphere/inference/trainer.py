@@ -68,8 +68,8 @@ class Trainer:
     forward
         Forward model on the observations' band.
     schedule
-        When to do what.
-    seed, batch_size, device
+        When to do what, with how many images at once.
+    seed, device
         As everywhere.
     checkpoints
         Folder for checkpoints; none to keep none.
@@ -87,7 +87,6 @@ class Trainer:
         schedule: Schedule,
         *,
         seed: int = 0,
-        batch_size: int = 64,
         device: torch.device | str = "cpu",
         checkpoints: Path | None = None,
         bystanders: Observations | None = None,
@@ -95,7 +94,8 @@ class Trainer:
     ) -> None:
         self.bystanders, self.ranks = bystanders, ranks
         self.model, self.observations, self.schedule = model, observations, schedule
-        self.seed, self.batch_size, self.device, self.checkpoints = seed, batch_size, torch.device(device), checkpoints
+        self.seed, self.batch_size = seed, schedule.batch_size
+        self.device, self.checkpoints = torch.device(device), checkpoints
         self.motion, self.latents = model.motion.to(self.device), model.latents.to(self.device)
         self._beads = model.reference.beads.to(self.device)
         self.bead_owner = model.reference.bead_owner.to(self.device)
