@@ -89,5 +89,11 @@ class Lanes:
         return self._builder.shuffle_vector(vector, self._undefined, choice)
 
 
+def number_at(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
+    """Read one number of a flat array, in an intrinsic."""
+    start = context.make_array(array_type)(context, builder, array).data
+    return builder.load(builder.gep(start, [at]))
+
+
 def _whole(number: int) -> Any:
     return ir.Constant(ir.IntType(32), number)

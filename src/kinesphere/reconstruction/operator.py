@@ -71,12 +71,15 @@ class DeformedProjector:
 
     def views(self, rotation: Float[Tensor, "b 3 3"], displacement: Float[Tensor, "b nodes 3"]) -> Views:
         """Prepare images of given poses and node displacements (in Å, box centre at zero)."""
-        oversampled_angstrom = self.support.grid.pixel_size_angstrom / OVERSAMPLING
+        return self.views_of_seen(rotation, project_points(displacement.float(), rotation.float()))
+
+    def views_of_seen(self, rotation: Float[Tensor, "b 3 3"], seen: Float[Tensor, "b nodes 2"]) -> Views:
+        """Prepare images of given poses, and node displacements as they show them (projected, in Å)."""
+        per_angstrom = OVERSAMPLING / self.support.grid.pixel_size_angstrom
         axes = rotation[:, :, :2].float() * OVERSAMPLING  # voxel steps, in oversampled pixels
         centre = self.size // 2
         base = centre - (self.box // 2) * axes.sum(1)
-        node_xy = project_points(displacement.float(), rotation.float()) / oversampled_angstrom
-        return Views(base.contiguous(), axes.contiguous(), node_xy.contiguous())
+        return Views(base.contiguous(), axes.contiguous(), (seen.float() * per_angstrom).contiguous())
 
     def project(self, density: Float[Tensor, " voxels"], views: Views) -> Complex[Tensor, "b n half"]:
         """Images of the density: A. Unnormalised transforms, phase origin at the image centre, without CTF."""
