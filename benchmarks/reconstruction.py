@@ -331,10 +331,10 @@ def speed(case: Case, n_images: int) -> Row:
         accumulate(sweep, sums)
         seconds.append(time.process_time() - started)
     started = time.process_time()
-    displacement = problem.motion.at(rows[:64])
+    seen = problem.motion.seen(rows[:64], images.rotation(rows[:64]))
     motion = time.process_time() - started
     batch = images.batch(rows[:64])
-    views = sweep.views(batch.rotation, displacement)
+    views = sweep.views(batch.rotation, seen)
     started = time.process_time()
     sweep.projector.backproject(batch.data, views)
     pull = time.process_time() - started

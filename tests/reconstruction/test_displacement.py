@@ -7,12 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from kinesphere.imaging.pose import project_points
 from kinesphere.reconstruction.displacement import (
     Anchors,
     Carrier,
     KnownTrajectories,
     NoMotion,
     RunMotion,
+    carry_reference,
     common_reference,
 )
 
@@ -69,6 +71,16 @@ def test_field_is_smooth_between_bodies_and_bounded_far_away() -> None:
     assert np.abs(far).max() < 20.0
 
 
+@pytest.mark.parametrize(("n_images", "n_values", "n_anchors"), [(1, 3, 60), (25, 3, 60), (40, 2, 60), (7, 1, 3)])
+def test_compiled_sums_over_anchors_agree_with_the_sparse_product(n_images: int, n_values: int, n_anchors: int) -> None:
+    rng = np.random.default_rng(5)
+    carrier = Carrier.between(chain()[:n_anchors], rng.normal(0.0, 20.0, (50, 3)))
+    displacement = rng.normal(0.0, 5.0, (n_images, n_anchors, n_values))
+    carried = carrier.carry(displacement)
+    assert carried.dtype == np.float32
+    assert carried == pytest.approx(carry_reference(carrier.matrix, displacement), abs=1e-4)
+
+
 @pytest.mark.parametrize("n_anchors", [1, 2, 5])
 def test_few_anchors_are_enough(n_anchors: int) -> None:
     anchors = chain()[:n_anchors]
@@ -112,6 +124,17 @@ def test_each_image_moves_by_its_own_half() -> None:
     assert moved.shape == (3, 7, 3)
     assert torch.allclose(moved[0], torch.tensor([0.0, 4.0, 0.0]).expand(7, 3), atol=1e-4)
     assert torch.allclose(moved[1], torch.tensor([3.0, 0.0, 0.0]).expand(7, 3), atol=1e-4)
+
+
+def test_what_images_show_of_a_motion_is_its_projection() -> None:
+    half = np.array([1, 2, 2, 1, 2])
+    anchors = {1: Anchors(chain(), chain() + 1.0), 2: Anchors(chain()[:20], chain()[:20])}
+    field = RunMotion(TwoModels(half), chain()[:7], np.zeros(3), anchors, half)
+    rows = np.array([4, 3, 0])
+    rotation = torch.from_numpy(Rotation.random(3, random_state=1).as_matrix())
+    expected = project_points(field.at(rows), rotation.float())
+    assert torch.allclose(field.seen(rows, rotation.float()), expected, atol=1e-4)
+    assert not NoMotion(5).seen(rows, rotation.float()).any()
 
 
 class TwoReferences:

@@ -94,6 +94,21 @@ def test_compiled_loops_agree_with_their_references(support: Support, rotation: 
     assert torch.allclose(pushed, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("spacing", [1, 2, 4])
+def test_compiled_loops_agree_where_the_support_has_gaps(spacing: int, rotation: torch.Tensor) -> None:
+    inside = np.zeros((BOX,) * 3, dtype=bool)
+    inside[2:4, 3:20, 2:21] = True  # layers of the lattice between these have no voxel
+    inside[14:23, 5:9, 1:23] = True
+    inside[14:23, 5:9, 9:16] = False  # two runs on a line
+    projector = DeformedProjector(Support.of_voxels(inside, PIXEL_ANGSTROM, spacing_px=spacing))
+    views = projector.views(rotation, displacement(projector.support, len(rotation)))
+    fixed = projector._voxels, projector._corners
+    grids, density = torch.randn(len(rotation), projector.size, projector.size), torch.randn(len(projector._voxels))
+    assert torch.allclose(projector._pull(grids, views), pull_reference(grids, views, *fixed), atol=1e-4)
+    expected = push_reference(density, views, projector.size, *fixed)
+    assert torch.allclose(projector._push(density, views), expected, atol=1e-4)
+
+
 def test_threads_share_the_work_and_change_nothing(support: Support, rotation: torch.Tensor) -> None:
     projector = DeformedProjector(support)
     views = projector.views(rotation, displacement(support, len(rotation)))

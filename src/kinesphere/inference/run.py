@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kinesphere.config import load_document, load_yaml
@@ -123,7 +124,7 @@ class Run:
             Whose structures are those of `model`.
         """
         local = torch.as_tensor(model.positions_angstrom - self.centre_angstrom, dtype=torch.float32)
-        owner = torch.cdist(local, self.reference.points).argmin(1)
+        owner = self._nearest(local)
         atoms, states = {}, {}
         for half, motion in self.motions.items():
             atoms[half] = local
@@ -245,8 +246,12 @@ class Run:
     def displacements(self, points: Float[np.ndarray, "p 3"], images: ArrayLike) -> Float[np.ndarray, "m p 3"]:
         """How far points of the nominal model's frame move in these images; a point rides with its nearest residue."""
         local = torch.as_tensor(np.asarray(points) - self.centre_angstrom, dtype=torch.float32)
-        owner = torch.cdist(local, self.reference.points).argmin(1)
+        owner = self._nearest(local)
         return self._of_images(images, dict.fromkeys(self.motions, local), owner) - local.numpy()
+
+    def _nearest(self, local: Float[Tensor, "p 3"]) -> Int[Tensor, " p"]:
+        """Residue (or pseudo-atom) of the reference that each point is nearest to."""
+        return torch.from_numpy(cKDTree(self.reference.points.numpy()).query(local.numpy())[1])
 
     def _decode(self, z: Float[np.ndarray, "m d"], half: int | None, chosen: Tensor) -> NDArray[np.float64]:
         which = next(iter(self.motions)) if half is None else half

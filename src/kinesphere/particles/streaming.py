@@ -228,10 +228,13 @@ class ImageLoader:
         if not self.options.normalise:
             return images
         mean, sd = background_statistics(images, self._background_radius)
+        deviation = images - mean[:, None, None]
         # Relative to the whole image: interpolation leaves rounding noise on a background that was masked to zero.
-        flat = sd <= 1e-5 * images.std(dim=(1, 2))
-        self._refuse(flat, rows, "has a constant background", "Use images without a mask, or do not normalise")
-        return (images - mean[:, None, None]) / sd[:, None, None]
+        whole = torch.linalg.vector_norm(deviation, dim=(1, 2)) / images.shape[-1]
+        self._refuse(
+            sd <= 1e-5 * whole, rows, "has a constant background", "Use images without a mask, or do not normalise"
+        )
+        return deviation.div_(sd[:, None, None])
 
     def _require_usable(self, stored: Tensor, rows: NDArray[np.int64]) -> None:
         remedy = "Leave it out of the particle file"

@@ -92,13 +92,13 @@ class Sweep:
     ranks: Ranks = ALONE
     advance: Callable[[int], None] = field(default=lambda _: None)
 
-    def views(self, rotation: Float[Tensor, "b 3 3"], displacement: Float[Tensor, "b nodes 3"]) -> Views:
-        """How these images look at the support."""
+    def views(self, rotation: Float[Tensor, "b 3 3"], seen: Float[Tensor, "b nodes 2"]) -> Views:
+        """How these images look at the support, given displacements of its nodes as they show them."""
         device = self.projector.device
-        return self.projector.views(rotation.to(device), displacement.to(device))
+        return self.projector.views_of_seen(rotation.to(device), seen.to(device))
 
     def batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, int]]:
-        """Serve rows from the given one on, with the displacements of their nodes, in pieces that fit the caches.
+        """Serve rows from the given one on, with what they show of the nodes' motion, in pieces that fit the caches.
 
         Yields this rank's share of each piece, which may be empty, and the number of rows of all ranks in it.
         """
@@ -108,10 +108,10 @@ class Sweep:
         for start in range(first, len(self.rows), n_called * n_ranks):
             chunk = self.rows[start : start + n_called * n_ranks]
             own = self.ranks.share(chunk)
-            displacement = self.motion.at(own)
+            seen = self.motion.seen(own, self.images.rotation(own))
             for part in range(0, -(-len(chunk) // n_ranks), size):
                 n_rows = len(chunk[part * n_ranks : (part + size) * n_ranks])
-                yield own[part : part + size], displacement[part : part + size], n_rows
+                yield own[part : part + size], seen[part : part + size], n_rows
 
 
 def accumulate(sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = lambda: None) -> None:
@@ -126,12 +126,12 @@ def accumulate(sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = l
     after_batch
         Called after each batch, for checkpoints.
     """
-    for rows, displacement, n_rows in sweep.batches(sums.n_images):
+    for rows, seen, n_rows in sweep.batches(sums.n_images):
         if len(rows) > 0:
             batch = sweep.images.batch(rows)
             sums.volume.insert(batch.data, batch.precision, batch.rotation)
             data = batch.data.to(sweep.projector.device)
-            sums.pulled += sweep.projector.backproject(data, sweep.views(batch.rotation, displacement)).cpu().numpy()
+            sums.pulled += sweep.projector.backproject(data, sweep.views(batch.rotation, seen)).cpu().numpy()
         sums.n_images += n_rows
         sweep.advance(n_rows)
         after_batch()

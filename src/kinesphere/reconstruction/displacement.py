@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-_NEIGHBOURS = 20
+from kinesphere.imaging.pose import project_points
+from kinesphere.reconstruction import carrier_kernels
+
+_NEIGHBOURS = carrier_kernels.TERMS
 _IMAGES_IN_MEAN, _IMAGES_AT_ONCE = 1000, 100
 _LAST_WEIGHT = 1e-6
 _WIDTH_IN_SPACINGS = 1.0
 _RIDGE_IN_WIDTHS = 0.2
 _LARGEST_LEVER_IN_WIDTHS = 3.0
+
+_OfAnchors = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
 
 
 @runtime_checkable
@@ -29,8 +35,12 @@ class DisplacementField(Protocol):
     def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
         """Where these particles carry the nodes, minus the nodes; (b, n_nodes, 3) Å."""
 
+    def seen(self, rows: Int[np.ndarray, " b"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b nodes 2"]:
+        """Displacements as the images show them: projected in poses R, (b, n_nodes, 2) xy in Å."""
+        return project_points(self.at(rows), rotation.float())
 
-class NoMotion:
+
+class NoMotion(DisplacementField):
     """Every image shows the same structure.
 
     Parameters
@@ -87,12 +97,24 @@ class Carrier:
         starts = np.arange(len(points) + 1) * n_neighbours
         return cls(scipy.sparse.csr_matrix((values.ravel(), index.ravel(), starts), (len(points), len(anchors))))
 
-    def carry(self, displacement: Float[np.ndarray, "b anchors 3"]) -> Float[np.ndarray, "b points 3"]:
-        """Displacements of the points from those of the anchors."""
-        n_images, n_anchors, _ = displacement.shape
-        columns = np.ascontiguousarray(displacement.transpose(1, 0, 2), dtype=np.float32).reshape(n_anchors, -1)
-        moved: NDArray[np.float32] = (self.matrix @ columns).reshape(-1, n_images, 3).transpose(1, 0, 2)
-        return np.ascontiguousarray(moved)
+    def carry(self, displacement: Float[np.ndarray, "b anchors c"]) -> Float[np.ndarray, "b points c"]:
+        """Displacements of the points, or components of them, from those of the anchors."""
+        return carrier_kernels.carry(*self._terms, displacement)
+
+    @cached_property
+    def _terms(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Anchors of each point and how much of each, (n_points, 20); no weight where there are fewer."""
+        n_points = self.matrix.shape[0]
+        index, weight = self.matrix.indices.reshape(n_points, -1), self.matrix.data.reshape(n_points, -1)
+        missing = ((0, 0), (0, _NEIGHBOURS - index.shape[1]))
+        return np.pad(index.astype(np.int32), missing), np.pad(weight.astype(np.float32), missing)
+
+
+def carry_reference(
+    matrix: scipy.sparse.csr_matrix, displacement: Float[np.ndarray, "b anchors c"]
+) -> Float[np.ndarray, "b points c"]:
+    """Multiply the displacements of each image by the matrix of a carrier: the reference of `Carrier.carry`."""
+    return np.stack([matrix @ of_image for of_image in displacement])
 
 
 def typical_spacing(points: Float[np.ndarray, "p 3"]) -> float:
@@ -111,7 +133,7 @@ def _shorten(vectors: NDArray[np.float64], longest: float) -> NDArray[np.float64
     return vectors * np.minimum(1.0, longest / np.maximum(length, 1e-12))
 
 
-class KnownTrajectories:
+class KnownTrajectories(DisplacementField):
     """Each image shows one of a few known states.
 
     Parameters
@@ -214,7 +236,7 @@ def _mean_displacement(run: MovingRun, points: NDArray[np.float64], rows: NDArra
     return mean
 
 
-class RunMotion:
+class RunMotion(DisplacementField):
     """The motion that a run found, whatever the motion model.
 
     Parameters
@@ -246,11 +268,21 @@ class RunMotion:
 
     def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
         """Displacements by each image's own model."""
-        moved = np.empty((len(rows), self._n_nodes, 3), dtype=np.float32)
+        return self._carried(rows, lambda _, moved: moved, 3)
+
+    def seen(self, rows: Int[np.ndarray, " b"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b nodes 2"]:
+        """Displacements as the images show them; what the anchors do is projected, which is less to carry."""
+        axes = rotation[:, :, :2].double().numpy()
+        return self._carried(rows, lambda chosen, moved: moved @ axes[chosen], 2)
+
+    def _carried(self, rows: NDArray[np.int64], of_anchors: _OfAnchors, n: int) -> Tensor:
+        """Carry `n` components, made of the anchors' displacements in images `rows[chosen]`, to the nodes."""
+        carried = np.empty((len(rows), self._n_nodes, n), dtype=np.float32)
         for number, carrier in self._carriers.items():
             chosen = np.flatnonzero(self._half[rows] == number)
             if chosen.size:
                 anchors = self._anchors[number]
-                from_own = self._run.displacements(anchors.own_angstrom, rows[chosen])
-                moved[chosen] = carrier.carry(from_own + (anchors.own_angstrom - anchors.common_angstrom))
-        return torch.from_numpy(moved)
+                moved = self._run.displacements(anchors.own_angstrom, rows[chosen])
+                moved = moved + (anchors.own_angstrom - anchors.common_angstrom)
+                carried[chosen] = carrier.carry(of_anchors(chosen, moved))
+        return torch.from_numpy(carried)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinesphere.fourier import fourier_grid, half_plane_weights
-from kinesphere.reconstruction import kernels
+from kinesphere.reconstruction import slice_kernels
 from kinesphere.reconstruction.operator import below_nyquist, cubic_weights
 
 PADDING = 2
@@ -90,7 +90,7 @@ class FourierVolume:
         plan, index = self._plan, torch.from_numpy(self._plan.index)
         flat = [values.cpu().flatten(1).index_select(1, index).numpy() for values in (data, precision)]
         turn = rotation.cpu().float().contiguous().numpy()
-        kernels.insert_slices(self.sums, *flat, turn, plan.kx, plan.ky, plan.share, np.float32(PADDING))
+        slice_kernels.insert_slices(self.sums, *flat, turn, plan.kx, plan.ky, plan.share, np.float32(PADDING))
 
     def backprojection(self) -> Float[np.ndarray, "size size size"]:
         """Aᵀ of the images without motion, times `apodisation`: padded and periodic, box centre at index 0."""
@@ -118,7 +118,7 @@ def insert_reference(
     precision: Float[Tensor, "b n half"],
     rotation: Float[Tensor, "b 3 3"],
 ) -> tuple[Complex[Tensor, "size size size"], Float[Tensor, "size size size"]]:
-    """Insert slices of the full plane into a full volume: slow, readable; the reference of `kernels.insert_slices`.
+    """Insert slices of the full plane into a full volume: slow, readable; what `insert_slices` is compared with.
 
     Returns
     -------

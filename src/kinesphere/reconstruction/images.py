@@ -70,17 +70,18 @@ class WeightedImages:
         images = shift_fourier(centred_rfft2(self._loader.load(rows)), shift)
         transfer = self._transfer(rows)
         weighted = transfer * self._weight[torch.from_numpy(particles.optics_group[rows])]
-        return WeightedBatch(images * weighted, transfer * weighted, self._rotation(rows))
+        return WeightedBatch(images * weighted, transfer * weighted, self.rotation(rows))
 
     def geometry(self, rows: Int[np.ndarray, " b"]) -> tuple[Float[Tensor, "b n half"], Float[Tensor, "b 3 3"]]:
         """Precision and pose of some images, without reading them."""
         group = torch.from_numpy(self._particles.optics_group[rows])
-        return self._transfer(rows) ** 2 * self._weight[group], self._rotation(rows)
+        return self._transfer(rows) ** 2 * self._weight[group], self.rotation(rows)
 
     def _transfer(self, rows: NDArray[np.int64]) -> Tensor:
         return evaluate_ctf(ctf_parameters(self._particles, rows), self.grid.box, self.grid.pixel_size_angstrom)
 
-    def _rotation(self, rows: NDArray[np.int64]) -> Tensor:
+    def rotation(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b 3 3"]:
+        """R of some images, with x_image = Rᵀ · x_volume."""
         return torch.from_numpy(self._particles.rotation[rows]).float()
 
 

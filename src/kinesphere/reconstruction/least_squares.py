@@ -117,10 +117,10 @@ class NormalEquations:
         projector, device = self._sweep.projector, self._sweep.projector.device
         values = torch.from_numpy(density.astype(np.float32)).to(device)
         total = np.zeros_like(density)
-        for rows, displacement, n_rows in self._sweep.batches():
+        for rows, seen, n_rows in self._sweep.batches():
             if len(rows) > 0:
                 precision, rotation = self._sweep.images.geometry(rows)
-                views = self._sweep.views(rotation, displacement)
+                views = self._sweep.views(rotation, seen)
                 total += projector.normal(values, precision.to(device), views).cpu().numpy()
             self._sweep.advance(n_rows)
         self._sweep.ranks.sum_([torch.from_numpy(total)])

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 
-from kinesphere.reconstruction import kernels
+from kinesphere.reconstruction import slice_kernels
 from kinesphere.reconstruction.fourier_volume import (
     PADDING,
     SlicePlan,
@@ -126,7 +126,7 @@ class ComponentSums:
     def insert(self, batch: LowBatch, plan: SlicePlan, coefficients: Float[np.ndarray, "b j"]) -> None:
         """Add images with their coefficients."""
         factors = np.concatenate([np.ones((len(coefficients), 1)), coefficients], axis=1).astype(np.float32)
-        kernels.insert_components(
+        slice_kernels.insert_components(
             self.sums,
             batch.data,
             batch.precision,
@@ -214,7 +214,7 @@ class SliceSampler:
     def slices(self, rotation: Float[np.ndarray, "b 3 3"], plan: SlicePlan) -> Complex[np.ndarray, "b m maps"]:
         """Give the Fourier coefficients of the projections of every map."""
         found = np.empty((len(rotation), len(plan.kx), self._volume.shape[-1]), dtype=np.float32)
-        kernels.sample_slices(found, self._volume, rotation, plan.kx, plan.ky, np.float32(PADDING))
+        slice_kernels.sample_slices(found, self._volume, rotation, plan.kx, plan.ky, np.float32(PADDING))
         slices: NDArray[np.complex64] = found.view(np.complex64)
         return slices
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from kinesphere.compiled import gpu_kernels, over_rows
 from kinesphere.fourier import fourier_grid, half_plane_weights, radial_shell_index
 from kinesphere.imaging.pose import project_points
-from kinesphere.reconstruction import kernels
+from kinesphere.reconstruction import voxel_kernels
 from kinesphere.reconstruction.support import Support
 
 OVERSAMPLING = 2
@@ -71,12 +71,15 @@ class DeformedProjector:
 
     def views(self, rotation: Float[Tensor, "b 3 3"], displacement: Float[Tensor, "b nodes 3"]) -> Views:
         """Prepare images of given poses and node displacements (in Å, box centre at zero)."""
-        oversampled_angstrom = self.support.grid.pixel_size_angstrom / OVERSAMPLING
+        return self.views_of_seen(rotation, project_points(displacement.float(), rotation.float()))
+
+    def views_of_seen(self, rotation: Float[Tensor, "b 3 3"], seen: Float[Tensor, "b nodes 2"]) -> Views:
+        """Prepare images of given poses, and node displacements as they show them (projected, in Å)."""
+        per_angstrom = OVERSAMPLING / self.support.grid.pixel_size_angstrom
         axes = rotation[:, :, :2].float() * OVERSAMPLING  # voxel steps, in oversampled pixels
         centre = self.size // 2
         base = centre - (self.box // 2) * axes.sum(1)
-        node_xy = project_points(displacement.float(), rotation.float()) / oversampled_angstrom
-        return Views(base.contiguous(), axes.contiguous(), node_xy.contiguous())
+        return Views(base.contiguous(), axes.contiguous(), (seen.float() * per_angstrom).contiguous())
 
     def project(self, density: Float[Tensor, " voxels"], views: Views) -> Complex[Tensor, "b n half"]:
         """Images of the density: A. Unnormalised transforms, phase origin at the image centre, without CTF."""
@@ -116,7 +119,7 @@ class DeformedProjector:
         arrays = [view.numpy() for view in (grids.contiguous(), views.base, views.axes, views.node_xy)]
 
         def pull_rows(part: slice) -> None:
-            kernels.pull(total, *arrays, support.runs[part], support.cells, support.spacing_px)
+            voxel_kernels.pull(total, *arrays, support.runs[part], support.cells, support.spacing_px)
 
         over_rows(pull_rows, len(support.runs), len(views) * support.n_voxels // len(support.runs))
         return torch.from_numpy(total)
@@ -126,14 +129,14 @@ class DeformedProjector:
             if on_gpu := gpu_kernels(_ON_GPU, views.base):
                 return on_gpu.push(density, views, self.size, self._voxels, self._cells, self.support.spacing_px)
             return push_reference(density, views, self.size, self._voxels, self._corners)
-        grids = np.zeros((len(views), self.size, self.size), dtype=np.float32)
+        grids = np.empty((len(views), self.size, self.size), dtype=np.float32)
         support = self.support
         values = density.float().contiguous().numpy()
         arrays = [view.numpy() for view in (views.base, views.axes, views.node_xy)]
 
         def push_images(part: slice) -> None:
             of_images = (array[part] for array in arrays)
-            kernels.push(grids[part], values, *of_images, support.runs, support.cells, support.spacing_px)
+            voxel_kernels.push(grids[part], values, *of_images, support.runs, support.cells, support.spacing_px)
 
         over_rows(push_images, len(views), support.n_voxels)
         return torch.from_numpy(grids)
@@ -168,7 +171,7 @@ def trilinear_corners(support: Support, device: torch.device | str = "cpu") -> t
 def pull_reference(
     grids: Float[Tensor, "b N N"], views: Views, voxels: Tensor, corners: tuple[Tensor, Tensor]
 ) -> Float[Tensor, " voxels"]:
-    """Sample each image at the moved, projected voxels and add up: the reference of `kernels.pull`."""
+    """Sample each image at the moved, projected voxels and add up: the reference of `voxel_kernels.pull`."""
     total = torch.zeros(len(voxels), dtype=torch.float64, device=grids.device)
     for image in range(len(grids)):
         index, weight = _footprint(views, image, grids.shape[-1], voxels, corners)
@@ -179,7 +182,7 @@ def pull_reference(
 def push_reference(
     values: Float[Tensor, " voxels"], views: Views, size: int, voxels: Tensor, corners: tuple[Tensor, Tensor]
 ) -> Float[Tensor, "b N N"]:
-    """Spread the voxels onto each image: the reference of `kernels.push`."""
+    """Spread the voxels onto each image: the reference of `voxel_kernels.push`."""
     grids = torch.zeros(len(views), size * size, device=values.device)
     for image in range(len(grids)):
         index, weight = _footprint(views, image, size, voxels, corners)
