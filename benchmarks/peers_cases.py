@@ -148,11 +148,23 @@ def prepare_peer(case: Case, python: Path, data: Path, work: Path) -> None:
 
 
 def runners_of_kinesphere(case: Case, data: Path, work: Path) -> list[Runner]:
-    """Give what is measured of kinesphere beside a case: the defaults; and the same inference on the same pixels."""
+    """Give what is measured of kinesphere beside a case.
+
+    The defaults; those of a set that is large enough for larger batches; and an encoder, on the whole image, in batches
+    as large as the other program's.
+    """
     if case.task == "backprojection":
         return [_backprojection(case, data, work)]
-    as_others = ("--inference", "vae", *_EVERYTHING)
-    return [_training(case, data, "default", ()), _training(case, data, "vae, whole image", as_others)]
+    as_others = ("--inference", "vae", *_EVERYTHING, *_batch_of(case))
+    found = [_training(case, data, "default", ()), _training(case, data, "vae, whole image", as_others)]
+    if case.data == "small":
+        found.insert(1, _training(case, data, "default of 64,000 images", ("--batch-size", "256")))
+    return found
+
+
+def _batch_of(case: Case) -> tuple[str, str]:
+    """Give the batch that suits the other program and kinesphere; 8, as cryoDRGN has it, is too small for us."""
+    return "--batch-size", str(max(case.batch, 32))
 
 
 def _training(case: Case, data: Path, name: str, options: tuple[str, ...]) -> Runner:
@@ -176,8 +188,7 @@ def _train_command(case: Case, data: Path) -> list[str | Path]:
         "--map",
         data / "consensus.mrc",
     ]
-    # batches of 8 suit cryoDRGN and DynaMight's backprojection; the others' are near what kinesphere's are by default
-    shared = ["--batch-size", str(max(case.batch, 32)), "--threads", "1", "--device", "cpu"]
+    shared = ["--threads", "1", "--device", "cpu"]
     if case.task == "segments":
         return [*fixed, "--model", data / "model.pdb", "--n-segments", str(case.segments), *shared]
     steady = ["--reference-epochs", "0", "--replace-reference-every", "0"]
