@@ -137,7 +137,7 @@ def default_batch_size(n_images: int) -> int:
     """Return the images a step unless the user says: as many as leave 250 steps a pass, a power of two, 64 to 512.
 
     What a step costs whatever its batch is shared by more images then. With learning rates that grow as the square root
-    of the batch, as the noise of a mean falls, a model learns as much from a pass (measured: docs/large_sets.md).
+    of the batch, as the noise of a mean falls, a model learns as much from a pass (measured: docs/inference.md).
     """
     size = _BATCH
     while 2 * size <= _LARGEST_BATCH and n_images >= 2 * size * _STEPS_A_PASS:
