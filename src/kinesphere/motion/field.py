@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from kinesphere.motion.base import Motion, Unmodelled
+from kinesphere.motion.rigid_maps import rigid_maps
 
 _POINTS_A_PART = 24
 _FEWEST_PARTS, _MOST_PARTS = 8, 32
@@ -199,14 +199,12 @@ class SeparableField(FieldMotion):
     def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
         """See `FieldMotion.displacement`."""
         rotation, translation = self.transforms(z)
-        turn = roma.rotvec_to_rotmat(rotation) - torch.eye(3, dtype=z.dtype, device=z.device)
         # Σ_m w_m [t_m + (R_m − 1) (x − p_m)] = Σ_m w_m [s_m + (R_m − 1) x], so that only w depends on place and part
-        shift = translation - (turn @ self.pivots[:, :, None])[..., 0]
-        coefficients = torch.cat([shift[..., None, :], turn.mT], dim=-2)  # (k, m, 4, 3): a of each φ
+        coefficients = rigid_maps(rotation, translation, self.pivots)  # (k, 3, m, 4): a of each φ
         place = torch.cat([torch.ones_like(points[:, :1]), points], dim=1)
         basis = self.weights(points)[:, :, None] * place[:, None]  # (q, m, 4)
         # one coordinate after the other, as the renderer reads them: nothing has to be put in another order
-        by_axis = coefficients.flatten(1, 2).mT.flatten(0, 1) @ basis.flatten(1).T  # (k · 3, q)
+        by_axis = coefficients.flatten(2).flatten(0, 1) @ basis.flatten(1).T  # (k · 3, q)
         return by_axis.reshape(len(z), 3, len(points)).mT
 
     def memberships(self) -> Float[Tensor, "p m"]:
