@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from kinesphere.errors import NumericalError
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.inference.draws import Draws
-from kinesphere.inference.likelihood import Likelihood, Scorer
+from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.schedule import ScheduleConfig
 from kinesphere.inference.trainer import Trainer
 from kinesphere.runtime import InterruptedRunError, Interrupts
@@ -65,13 +65,13 @@ def test_priors_are_weighted_as_the_evidence_bound_has_them(toy: Any) -> None:
     trainer = toy.trainer(inference="vae")
     batch, draws = trainer.observations.batch(torch.arange(7)), Draws(trainer.generator, 7)
     likelihood = Likelihood(trainer.forward, trainer.model.objective, trainer.signal)
-    scorer = Scorer(likelihood, likelihood.prepare(batch), trainer.motion, trainer.beads, trainer.bead_owner)
-    proposal = trainer.latents.propose(scorer, draws)
-    mean, log_std = trainer.latents._infer(scorer.prepared)
+    prepared = likelihood.prepare(batch)
+    proposal, _, compared = trainer._compare(prepared, likelihood, draws)
+    mean, log_std = trainer.latents._infer(prepared)
     latent = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(proposal.divergence, latent)
     expected = latent.mean() + trainer.motion.divergence() / len(trainer.observations)
-    torch.testing.assert_close(trainer._prior(proposal, trainer.motion(proposal.z), draws), expected)
+    torch.testing.assert_close(trainer._prior(proposal, compared, draws), expected)
 
 
 def test_log_likelihood_rises_and_noise_is_found(make_toy: MakeToy) -> None:

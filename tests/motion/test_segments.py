@@ -279,3 +279,21 @@ def test_gradient_at_rest_is_finite_and_that_of_a_small_rotation() -> None:
     moved = compose_two(point, share, segment, rotation, torch.zeros(1, 1, 3), torch.zeros(1, 3))
     (gradient,) = torch.autograd.grad(moved[0, 0, 0], rotation)
     torch.testing.assert_close(gradient[0, 0], torch.tensor([0.0, 3.0, -2.0]))
+
+
+def test_states_move_one_set_of_points_after_another_as_each_alone() -> None:
+    motion, z = make_motion(), torch.randn(6, 2)
+    owner, rows = torch.randint(N_RESIDUES, (50,)), torch.tensor([4, 1])
+    beads = motion.reference[owner] + torch.randn(50, 3)
+    parameters = list(motion.parameters())
+    states = motion.states(z)
+    together = states.move(beads, owner), states[rows].move_reference()
+    alone = motion.move(z, beads, owner), motion(z[rows])
+    found = []
+    for beads_moved, residues_moved in (together, alone):
+        torch.testing.assert_close(beads_moved, alone[0])
+        torch.testing.assert_close(residues_moved, alone[1])
+        loss = beads_moved.square().sum() + residues_moved.square().sum()
+        found.append(torch.autograd.grad(loss, parameters, materialize_grads=True))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))

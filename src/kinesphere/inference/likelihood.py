@@ -13,7 +13,7 @@ from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.inference.objective import Objective
 from kinesphere.inference.observations import ParticleBatch
-from kinesphere.motion.base import Motion
+from kinesphere.motion.base import Motion, States
 
 _POINTS_AT_ONCE = 1 << 19  # projected at once: 4 MB
 
@@ -154,7 +154,7 @@ class Scorer:
     ) -> None:
         self.likelihood, self.prepared, self.motion = likelihood, prepared, motion
         self.beads, self.bead_owner = beads, bead_owner
-        self._decoded: dict[str, tuple[Tensor, Tensor]] = {}  # with its subsets in common
+        self._decoded: dict[str, tuple[Tensor, States, Tensor]] = {}  # with its subsets in common
 
     @property
     def batch(self) -> ParticleBatch:
@@ -171,11 +171,17 @@ class Scorer:
 
     def decode(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
         """Structures at latent positions, differentiable; what was decoded last is not decoded again."""
-        at, positions = self._decoded.get("last", (None, None))
-        if positions is None or at is not z:
-            positions = self.motion.move(z, self.beads, self.bead_owner)
-            self._decoded["last"] = z, positions
-        return positions
+        return self._decode(z)[1]
+
+    def states(self, z: Float[Tensor, "k d"]) -> States:
+        """States at latent positions, to which other points can be moved as well; decoded once, like the structures."""
+        return self._decode(z)[0]
+
+    def _decode(self, z: Tensor) -> tuple[States, Tensor]:
+        if "last" not in self._decoded or self._decoded["last"][0] is not z:
+            states = self.motion.states(z)
+            self._decoded["last"] = z, states, states.move(self.beads, self.bead_owner)
+        return self._decoded["last"][1:]
 
     def shared(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
         """Log-likelihood of every image at latent positions all images share; no gradient."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kinesphere.imaging.noise import ShellStatistics
+from kinesphere.motion.base import States
 from kinesphere.ranks import Ranks
 
 _COUNTS = ("images", "since_update")
@@ -65,12 +66,13 @@ class Compared:
 
     Parameters
     ----------
-    positions
-        (k, n_beads, 3) the proposed structures, differentiable.
+    states, positions
+        The proposed states, and their structures, (k, n_beads, 3); differentiable.
     log_likelihood, factor
         (q,) and (q, m) of the pairs of an image and a structure: log-likelihoods, and structure factors without CTF.
     """
 
+    states: States
     positions: Tensor
     log_likelihood: Tensor
     factor: Tensor

@@ -237,9 +237,9 @@ class Trainer:
         likelihood = Likelihood(self.forward, self.model.objective, self.signal)
         batches = self._batches(self.progress.epoch)[:1]
         batch, draws = next(self._shares(self.observations, batches, self.forward.band))
-        proposal, data_term, _ = self._compare(likelihood.prepare(batch), likelihood, draws)
+        proposal, data_term, compared = self._compare(likelihood.prepare(batch), likelihood, draws)
         own, weight = proposal.own(torch.arange(proposal.n_states(draws)), draws)
-        energy = weight * restraints.energy(self.motion(proposal.z[own])).sum()
+        energy = weight * restraints.energy(compared.states[own].move_reference()).sum()
         of_data, of_restraints = (
             gradient_norm(loss, list(self.motion.parameters()), self.ranks) for loss in (data_term, energy)
         )
@@ -263,7 +263,7 @@ class Trainer:
         self.motion.resample(self.generator)
         prepared = likelihood.prepare(batch)
         proposal, data_term, compared = self._compare(prepared, likelihood, draws)
-        loss = data_term + self._prior(proposal, compared.positions, draws)
+        loss = data_term + self._prior(proposal, compared, draws)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._gradients_are_finite(loss):
@@ -283,9 +283,10 @@ class Trainer:
         log_likelihood, factor = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
         proposal = proposal.weighed(log_likelihood)
         data_term = -draws.weight * (proposal.weight * log_likelihood).sum() / draws.n_images
-        return proposal, data_term, Compared(positions, log_likelihood.detach(), factor.detach())
+        compared = Compared(scorer.states(proposal.z), positions, log_likelihood.detach(), factor.detach())
+        return proposal, data_term, compared
 
-    def _prior(self, proposal: Proposal, positions: Tensor, draws: Draws) -> Tensor:
+    def _prior(self, proposal: Proposal, compared: Compared, draws: Draws) -> Tensor:
         """KL terms and restraints, per image: a global parameter's KL is shared by all images of the set."""
         weight = draws.weight * self.schedule.divergence_weight(self.progress.step) / draws.n_images
         # what is the same on all ranks is divided among them: their sum is the loss
@@ -296,9 +297,10 @@ class Trainer:
             some = draws.some(proposal.n_states(draws), _STRUCTURES_RESTRAINED)
             own, weight = proposal.own(some, draws)
             # where y⁰ is what is rendered, the structures are there already
-            structures = (
-                positions.index_select(0, own) if self.motion.learns_reference else self.motion(proposal.z[own])
-            )
+            if self.motion.learns_reference:
+                structures = compared.positions.index_select(0, own)
+            else:
+                structures = compared.states[own].move_reference()
             total = total + weight * self.model.restraints.energy(structures).sum()
             own, weight = proposal.own(some[:_STRUCTURES_STRAINED], draws)
             strain = self.motion.strain(proposal.z[own], self.generator)

@@ -27,6 +27,37 @@ class Unmodelled:
     """Of every residue, whether it moves or not."""
 
 
+@dataclass(frozen=True)
+class States:
+    """The states of a motion at latent positions: several sets of points are moved to them one after the other.
+
+    A motion model that has work in common for all points keeps it in a subclass.
+
+    Parameters
+    ----------
+    motion
+        The motion model, as it is now.
+    z
+        (k, latent_dim) latent positions.
+    """
+
+    motion: Motion
+    z: Float[Tensor, "k d"]
+
+    def __getitem__(self, rows: Int[Tensor, " own"]) -> States:
+        """Return some of the states."""
+        return States(self.motion, self.z[rows])
+
+    def move(self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]) -> Float[Tensor, "k q 3"]:
+        """Move any points along: see `Motion.move`."""
+        return self.motion.move(self.z, points, owner)
+
+    def move_reference(self) -> Float[Tensor, "k p 3"]:
+        """Positions in Å of the reference points."""
+        reference = self.motion.reference
+        return self.move(reference, torch.arange(reference.shape[0], device=reference.device))
+
+
 class Motion(nn.Module, ABC):
     """y(z) = motion(z, y⁰): moves reference points, and whatever belongs to them, to the conformation at latent z.
 
@@ -56,8 +87,11 @@ class Motion(nn.Module, ABC):
 
     def forward(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
         """Positions in Å of the reference points at latent positions z."""
-        owner = torch.arange(self.reference.shape[0], device=self.reference.device)
-        return self.move(z, self.reference, owner)
+        return self.states(z).move_reference()
+
+    def states(self, z: Float[Tensor, "k d"]) -> States:
+        """States at latent positions z, for several sets of points."""
+        return States(self, z)
 
     @abstractmethod
     def move(

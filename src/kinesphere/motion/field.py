@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from kinesphere.motion.base import Motion, Unmodelled
+from kinesphere.motion.blending import blended_basis, blending_weights
+from kinesphere.motion.rigid_maps import rigid_maps
 
 _POINTS_A_PART = 24
 _FEWEST_PARTS, _MOST_PARTS = 8, 32
@@ -32,7 +33,6 @@ _LARGEST_LOG = 1.5
 _INITIAL_SIZE = 0.1
 _LLOYD_ROUNDS = 20
 _PLACES_WATCHED = 64
-_SMALLEST_SHARE = 1e-20
 _WATCHED_DISTANCE_ANGSTROM = 2.0
 _PROBE_ANGSTROM = 1.0
 _LARGEST_COMPRESSION = 0.2
@@ -179,16 +179,13 @@ class SeparableField(FieldMotion):
 
     def weights(self, points: Float[Tensor, "q 3"]) -> Float[Tensor, "q m"]:
         """Blending weights w_m of the parts at any points, rows adding up to 1."""
+        return blending_weights(points, *self._gaussians())
+
+    def _gaussians(self) -> tuple[Float[Tensor, "m 3"], Float[Tensor, " m"]]:
+        """Centre and sharpness, ½ over the squared width, of the Gaussian of each part."""
         centres = self.start + self.spacing[:, None] * self.offset
         width = 0.5 * self.spacing * torch.exp(_LARGEST_LOG * torch.tanh(self.log_width / _LARGEST_LOG))
-        # −½ |x − c|² / width², multiplied out: one matrix product, no array of differences
-        sharpness = 0.5 / width**2
-        of_part = torch.stack([-sharpness, -sharpness * centres.square().sum(1)])
-        linear = points @ (2.0 * sharpness[:, None] * centres).T
-        squares = torch.stack([points.square().sum(1), torch.ones_like(points[:, 0])], dim=1)
-        share = torch.softmax(linear + squares @ of_part, dim=1)
-        # far parts have shares too small for a normal float, with which products take fifty times as long
-        return torch.where(share > _SMALLEST_SHARE, share, 0.0)
+        return centres, 0.5 / width**2
 
     def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
         """Rotation vectors (radians) and translations (Å) of the parts about `pivots`; zero at the anchor."""
@@ -199,14 +196,11 @@ class SeparableField(FieldMotion):
     def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
         """See `FieldMotion.displacement`."""
         rotation, translation = self.transforms(z)
-        turn = roma.rotvec_to_rotmat(rotation) - torch.eye(3, dtype=z.dtype, device=z.device)
         # Σ_m w_m [t_m + (R_m − 1) (x − p_m)] = Σ_m w_m [s_m + (R_m − 1) x], so that only w depends on place and part
-        shift = translation - (turn @ self.pivots[:, :, None])[..., 0]
-        coefficients = torch.cat([shift[..., None, :], turn.mT], dim=-2)  # (k, m, 4, 3): a of each φ
-        place = torch.cat([torch.ones_like(points[:, :1]), points], dim=1)
-        basis = self.weights(points)[:, :, None] * place[:, None]  # (q, m, 4)
+        coefficients = rigid_maps(rotation, translation, self.pivots)  # (k, 3, m, 4): a of each φ
+        basis = blended_basis(points, *self._gaussians())  # (q, m, 4)
         # one coordinate after the other, as the renderer reads them: nothing has to be put in another order
-        by_axis = coefficients.flatten(1, 2).mT.flatten(0, 1) @ basis.flatten(1).T  # (k · 3, q)
+        by_axis = coefficients.flatten(2).flatten(0, 1) @ basis.flatten(1).T  # (k · 3, q)
         return by_axis.reshape(len(z), 3, len(points)).mT
 
     def memberships(self) -> Float[Tensor, "p m"]:

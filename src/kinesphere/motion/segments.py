@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kinesphere.motion.base import Motion, Unmodelled
+from kinesphere.motion.base import Motion, States, Unmodelled
 from kinesphere.motion.composition import compose_two
 from kinesphere.motion.mixture import soft_memberships, two_largest_memberships
 
@@ -183,9 +183,42 @@ class SegmentsMotion(Motion):
         self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
     ) -> Float[Tensor, "k q 3"]:
         """Move points with the segments of the residues they belong to; the two largest memberships of each count."""
-        rotation, translation = self.transforms(z)
-        share, segment = self.segmentation.two_largest()
-        return compose_two(points, share[owner], segment[owner], rotation, translation, self.pivots)
+        return self.states(z).move(points, owner)
+
+    def states(self, z: Float[Tensor, "k d"]) -> SegmentStates:
+        """See `Motion.states`."""
+        return SegmentStates(self, z, self.pivots, *self.transforms(z), *self.segmentation.two_largest())
+
+
+@dataclass(frozen=True)
+class SegmentStates(States):
+    """The rotations and translations of all segments at latent positions, and the two segments that hold each residue.
+
+    Parameters
+    ----------
+    pivots
+        (n_segments, 3) what the segments rotate about.
+    rotation, translation
+        (k, n_segments, 3) in radians and Å.
+    share, segment
+        (n_points, 2) the largest memberships of each residue, and of which segments.
+    """
+
+    pivots: Float[Tensor, "m 3"]
+    rotation: Float[Tensor, "k m 3"]
+    translation: Float[Tensor, "k m 3"]
+    share: Float[Tensor, "p two"]
+    segment: Int[Tensor, "p two"]
+
+    def __getitem__(self, rows: Int[Tensor, " own"]) -> SegmentStates:
+        """Return some of the states."""
+        z, rotation, translation = (t.index_select(0, rows) for t in (self.z, self.rotation, self.translation))
+        return replace(self, z=z, rotation=rotation, translation=translation)
+
+    def move(self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]) -> Float[Tensor, "k q 3"]:
+        """See `Motion.move`."""
+        whose = self.share.index_select(0, owner), self.segment.index_select(0, owner)
+        return compose_two(points, *whose, self.rotation, self.translation, self.pivots)
 
 
 def _bounded(logarithm: Tensor) -> Tensor:
