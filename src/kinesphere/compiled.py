@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kinesphere.runtime import console
 
@@ -22,6 +24,12 @@ compiled = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "
 
 `typing.no_type_check` below it keeps run-time type checkers, which numba cannot compile, away from what it decorates.
 """
+
+
+def array_of(values: torch.Tensor) -> NDArray[Any]:
+    """Share the memory of a contiguous tensor on the CPU with compiled code; one that is not contiguous is copied."""
+    array: NDArray[Any] = values.detach().contiguous().numpy()
+    return array
 
 
 def over_rows(work: Callable[[slice], None], n_rows: int, work_per_row: int) -> None:

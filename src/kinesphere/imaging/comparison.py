@@ -18,7 +18,7 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import over_rows
+from kinesphere.compiled import array_of, over_rows
 from kinesphere.imaging import pair_kernels as kernels
 from kinesphere.imaging.gaussians import RenderPlan
 from kinesphere.imaging.spreading import KERNEL_WIDTH
@@ -78,12 +78,12 @@ def _all_pairs(
     order, runs = plan.runs
     factor = plan.factor.to(structures.kind)
     template, squared = (structures.empty(n_images, 2 * len(order)).numpy() for _ in range(2))
-    kernels.make_templates(*map(_array, (gain, data, factor, order)), template, squared)
-    stretches, images = _array(runs), _array(pairs.image)
+    kernels.make_templates(*map(array_of, (gain, data, factor, order)), template, squared)
+    stretches, images = array_of(runs), array_of(pairs.image)
     cross, power = structures.empty(len(pairs)), structures.empty(len(pairs))
-    products, squares = _array(cross), _array(power)
+    products, squares = array_of(cross), array_of(power)
     for part, transform in _transforms(structures, pairs, plan):
-        values = _array(torch.view_as_real(transform).view(len(transform), -1))
+        values = array_of(torch.view_as_real(transform).view(len(transform), -1))
         kernels.compare_runs(values, stretches, images[part], template, squared, products[part], squares[part])
     return cross, power
 
@@ -129,17 +129,17 @@ class _ComparePairs(torch.autograd.Function):
         gain, data = gain.to(structures.kind).contiguous(), _as_complex(data, structures.kind)
         cross, power = structures.empty(len(pairs)), structures.empty(len(pairs))
         rendered = data.new_empty(len(pairs), data.shape[1])
-        index, factor = _array(plan.index), _array(plan.factor.to(structures.kind))
+        index, factor = array_of(plan.index), array_of(plan.factor.to(structures.kind))
         for part, transform in _transforms(structures, pairs, plan):
             chosen = (
-                _array(transform.flatten(1)),
+                array_of(transform.flatten(1)),
                 index,
                 factor,
-                _array(pairs.image[part]),
-                _array(gain),
-                _array(data),
+                array_of(pairs.image[part]),
+                array_of(gain),
+                array_of(data),
             )
-            kernels.compare_chosen(*chosen, _array(rendered[part]), _array(cross[part]), _array(power[part]))
+            kernels.compare_chosen(*chosen, array_of(rendered[part]), array_of(cross[part]), array_of(power[part]))
         ctx.save_for_backward(states_px, amplitude, gain, data, rendered)
         ctx.pairs, ctx.plan = pairs, plan
         ctx.mark_non_differentiable(rendered)
@@ -155,15 +155,15 @@ class _ComparePairs(torch.autograd.Function):
         # a coefficient with kx > 0 is twice in the inverse of a real transform, once in the sum over half the plane
         factor = plan.factor.to(structures.kind) * torch.where(plan.repeated, 0.5, 1.0).to(structures.kind)
         index, by_state, by_amplitude = (
-            _array(plan.index),
+            array_of(plan.index),
             torch.zeros_like(structures.states),
             torch.zeros_like(amplitude),
         )
         for part in _blocks(structures, pairs, plan):
             columns = rendered.new_empty(part.stop - part.start, plan.n_columns, plan.grid.spread_box)
-            fixed = (index, _array(factor), _array(pairs.image[part]), _array(gain), _array(data))
-            weights = (_array(by_cross[part]), _array(by_power[part]))
-            kernels.gradient_of_chosen(_array(rendered[part]), *fixed, *weights, _array(columns.flatten(1)))
+            fixed = (index, array_of(factor), array_of(pairs.image[part]), array_of(gain), array_of(data))
+            weights = (array_of(by_cross[part]), array_of(by_power[part]))
+            kernels.gradient_of_chosen(array_of(rendered[part]), *fixed, *weights, array_of(columns.flatten(1)))
             _gather(structures, pairs[part], _adjoint_transform(columns, structures.rows(plan)), by_state, by_amplitude)
         wanted = by_amplitude if ctx.needs_input_grad[1] else None
         return by_state.transpose(1, 2), wanted, None, None, None, None
@@ -232,7 +232,7 @@ def _transforms(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Ite
     """Give the transforms (q, n_columns, size) of blocks of pairs, [kx, ky], the spline's transform still on them."""
     size, rows = plan.grid.spread_box, structures.rows(plan)
     states, amplitude, frame, image, state = (
-        _array(t) for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
+        array_of(t) for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
     )
     blocks = list(_blocks(structures, pairs, plan))
     most = max((part.stop - part.start for part in blocks), default=0)
@@ -261,7 +261,7 @@ def _adjoint_transform(columns: Tensor, n_rows: int) -> Tensor:
     """Gradient with respect to grids (q, n_rows, size) from that with respect to their transforms."""
     size = columns.shape[2]
     rows = columns.new_empty(len(columns), n_rows, size // 2 + 1)
-    kernels.columns_to_rows(_array(torch.fft.ifft(columns, norm="forward")), _array(rows))
+    kernels.columns_to_rows(array_of(torch.fft.ifft(columns, norm="forward")), array_of(rows))
     return torch.fft.irfft(rows, n=size, norm="forward")
 
 
@@ -269,8 +269,8 @@ def _gather(structures: _Structures, pairs: _Pairs, gradient: Tensor, by_state: 
     """Add the gradient of a block of pairs to those of structures (k, 3, p) and amplitudes (p,)."""
     n_points = structures.states.shape[2]
     of_points = structures.empty(len(pairs), 3, n_points)
-    fixed = [_array(t) for t in (structures.states, pairs.frame)]
-    amplitude, *arrays = (_array(t) for t in (structures.amplitude, pairs.image, pairs.state, gradient, of_points))
+    fixed = [array_of(t) for t in (structures.states, pairs.frame)]
+    amplitude, *arrays = (array_of(t) for t in (structures.amplitude, pairs.image, pairs.state, gradient, of_points))
 
     def gather(part: slice) -> None:
         image, state, pages, found = (array[part] for array in arrays)
@@ -278,7 +278,7 @@ def _gather(structures: _Structures, pairs: _Pairs, gradient: Tensor, by_state: 
 
     def lift(part: slice) -> None:
         image, state, _, found = arrays
-        totals = (_array(by_state), _array(by_amplitude))
+        totals = (array_of(by_state), array_of(by_amplitude))
         kernels.lift_gradient(found, fixed[1], image, state, part.start, part.stop, *totals)
 
     over_rows(gather, len(pairs), n_points)
@@ -287,9 +287,3 @@ def _gather(structures: _Structures, pairs: _Pairs, gradient: Tensor, by_state: 
 
 def _as_complex(values: Tensor, kind: torch.dtype) -> Tensor:
     return values.to(kind.to_complex()).contiguous()
-
-
-def _array(values: Tensor) -> NDArray[Any]:
-    """Share the memory of a contiguous tensor."""
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array

@@ -11,10 +11,9 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import compiled, over_rows
+from kinesphere.compiled import array_of, compiled, over_rows
 
 _SMALLEST_SHARE = 1e-20
 _NOTHING = math.log(_SMALLEST_SHARE)
@@ -70,7 +69,7 @@ class _BlendedBasis(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, centres: Tensor, sharpness: Tensor) -> Tensor:
         basis = points.new_empty(len(points), len(centres), 4)
-        places, middles, narrowness, out = _array(points), _array(centres), _array(sharpness), basis.numpy()
+        places, middles, narrowness, out = array_of(points), array_of(centres), array_of(sharpness), basis.numpy()
         over_rows(lambda some: _make_basis(places[some], middles, narrowness, out[some]), *basis.shape[:2])
         ctx.save_for_backward(points, centres, sharpness, basis)
         return basis
@@ -78,14 +77,9 @@ class _BlendedBasis(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         wanted = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in ctx.saved_tensors[:3]]
-        known = [_array(t) for t in (*ctx.saved_tensors, gradients[0])]
+        known = [array_of(t) for t in (*ctx.saved_tensors, gradients[0])]
         _basis_gradient(*known, *(t.numpy() for t in wanted))
         return tuple(wanted)
-
-
-def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array
 
 
 @compiled

@@ -12,10 +12,9 @@ import numpy as np
 import roma
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import compiled, over_rows
+from kinesphere.compiled import array_of, compiled, over_rows
 
 _SMALL = 1e-3  # below it, series: cos θ − sin θ / θ loses all its digits
 _NEGLIGIBLE = 1e-7  # a share that changes nothing, and whose gradient the softmax it comes from multiplies by itself
@@ -93,8 +92,8 @@ class _ComposeTwo(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(points, share, segment, rotation, translation, pivots)
         moved = rotation.new_empty(len(rotation), *points.shape)
-        fixed = [_array(t) for t in (points, share, segment, pivots)]
-        turn, shift, out = _array(rotation), _array(translation), moved.numpy()
+        fixed = [array_of(t) for t in (points, share, segment, pivots)]
+        turn, shift, out = array_of(rotation), array_of(translation), moved.numpy()
         over_rows(lambda rows: _move(*fixed, turn[rows], shift[rows], out[rows]), len(rotation), len(points))
         return moved
 
@@ -103,8 +102,8 @@ class _ComposeTwo(torch.autograd.Function):
         points, share, segment, rotation, translation, pivots = ctx.saved_tensors
         by_share = share.new_zeros(len(rotation), *share.shape)
         by_rotation, by_translation = torch.zeros_like(rotation), torch.zeros_like(translation)
-        fixed = [_array(t) for t in (points, share, segment, pivots)]
-        known = [_array(t) for t in (rotation, translation, gradients[0])]
+        fixed = [array_of(t) for t in (points, share, segment, pivots)]
+        known = [array_of(t) for t in (rotation, translation, gradients[0])]
         wanted = [t.numpy() for t in (by_share, by_rotation, by_translation)]
 
         def work(rows: slice) -> None:
@@ -114,14 +113,9 @@ class _ComposeTwo(torch.autograd.Function):
         return None, by_share.sum(0), None, by_rotation, by_translation, None
 
 
-def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array
-
-
 @compiled
 @no_type_check
-def _coefficients(s, one):  # noqa: ANN001, ANN202
+def rotation_coefficients(s, one):  # noqa: ANN001, ANN201
     """Give sin θ / θ and (1 − cos θ) / θ² at s = θ², and the derivatives of both with respect to s."""
     if s < _SMALL:
         first, second = one - s / 6, one / 2 - s / 24
@@ -160,7 +154,7 @@ def _move(points, share, segment, pivots, rotation, translation, moved):  # noqa
                 u0, u1, u2 = w * rotation[k, m, 0], w * rotation[k, m, 1], w * rotation[k, m, 2]
                 p0, p1, p2 = pivots[m, 0], pivots[m, 1], pivots[m, 2]
                 s = u0 * u0 + u1 * u1 + u2 * u2
-                first, second, _, _ = _coefficients(s, one)
+                first, second, _, _ = rotation_coefficients(s, one)
                 y0, y1, y2 = _turn(first, second, s, u0, u1, u2, x0 - p0, x1 - p1, x2 - p2)
                 x0, x1, x2 = p0 + y0, p1 + y1, p2 + y2
                 t0 += w * translation[k, m, 0]
@@ -186,7 +180,7 @@ def _move_gradient(points, share, segment, pivots, rotation, translation, gradie
                     continue
                 u0, u1, u2 = w * rotation[k, m, 0], w * rotation[k, m, 1], w * rotation[k, m, 2]
                 s = u0 * u0 + u1 * u1 + u2 * u2
-                first, second, _, _ = _coefficients(s, one)
+                first, second, _, _ = rotation_coefficients(s, one)
                 y0, y1, y2 = _turn(first, second, s, u0, u1, u2, x[rank, 0], x[rank, 1], x[rank, 2])
                 v0, v1, v2 = p0 + y0, p1 + y1, p2 + y2
             g0, g1, g2 = gradient[k, q, 0], gradient[k, q, 1], gradient[k, q, 2]
@@ -198,7 +192,7 @@ def _move_gradient(points, share, segment, pivots, rotation, translation, gradie
                 r0, r1, r2 = rotation[k, m, 0], rotation[k, m, 1], rotation[k, m, 2]
                 u0, u1, u2 = w * r0, w * r1, w * r2
                 s = u0 * u0 + u1 * u1 + u2 * u2
-                first, second, slope1, slope2 = _coefficients(s, one)
+                first, second, slope1, slope2 = rotation_coefficients(s, one)
                 x0, x1, x2 = x[rank, 0], x[rank, 1], x[rank, 2]
                 ux, uh = u0 * x0 + u1 * x1 + u2 * x2, u0 * h0 + u1 * h1 + u2 * h2
                 hx = h0 * x0 + h1 * x1 + h2 * x2

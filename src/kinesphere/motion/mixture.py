@@ -12,10 +12,9 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import compiled
+from kinesphere.compiled import array_of, compiled
 
 _NOTHING = -40.0  # exp of it is lost next to 1 in double precision
 
@@ -81,7 +80,7 @@ class _TwoLargest(torch.autograd.Function):
         constant = log_weight - width.log()
         share, membership = centre.new_empty(len(index), 2), centre.new_empty(len(index), len(centre))
         segment = torch.empty(len(index), 2, dtype=torch.int64)
-        arrays = [_array(t) for t in (centre, width, constant, index.to(centre), allowed)]
+        arrays = [array_of(t) for t in (centre, width, constant, index.to(centre), allowed)]
         _two_largest(*arrays, temperature, membership.numpy(), share.numpy(), segment.numpy())
         ctx.save_for_backward(centre, width, index, membership, segment)
         ctx.temperature = temperature
@@ -92,14 +91,9 @@ class _TwoLargest(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         centre, width, index, membership, segment = ctx.saved_tensors
         found = centre.new_zeros(3, len(centre))
-        arrays = [_array(t) for t in (centre, width, index.to(centre), membership, segment, gradients[0])]
+        arrays = [array_of(t) for t in (centre, width, index.to(centre), membership, segment, gradients[0])]
         _two_largest_gradient(*arrays, ctx.temperature, found.numpy())
         return found[0], found[1], found[2], None, None, None
-
-
-def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array
 
 
 @compiled

@@ -10,10 +10,9 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import compiled, gpu_kernels, over_rows
+from kinesphere.compiled import array_of, compiled, gpu_kernels, over_rows
 
 TINY = 1e-12  # Å²; keeps the gradient of coinciding points finite
 HUBER_ANGSTROM = 0.3
@@ -105,7 +104,7 @@ class _StrainEnergy(torch.autograd.Function):
     def forward(ctx: Any, positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor) -> Tensor:
         side_by_side = positions.detach().permute(1, 2, 0).contiguous()
         energy, gradient = torch.zeros_like(positions[:, 0, 0]), torch.zeros_like(side_by_side)
-        arrays = [_array(values) for values in (pairs, kept.to(positions), nearest.to(positions))]
+        arrays = [array_of(values) for values in (pairs, kept.to(positions), nearest.to(positions))]
         points, out, by_point = side_by_side.numpy(), energy.numpy(), gradient.numpy()
         over_rows(
             lambda part: _strain(points, *arrays, part.start, part.stop, out, by_point), len(positions), len(pairs)
@@ -125,7 +124,7 @@ class _PairDistances(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: Tensor, pairs: Tensor) -> Tensor:
         length = positions.new_empty(len(positions), len(pairs))
-        points, rows, out = _array(positions), _array(pairs), length.numpy()
+        points, rows, out = array_of(positions), array_of(pairs), length.numpy()
         over_rows(lambda part: _distances(points[part], rows, out[part]), len(points), len(rows))
         ctx.save_for_backward(positions, pairs, length)
         return length
@@ -134,19 +133,14 @@ class _PairDistances(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         positions, pairs, length = ctx.saved_tensors
         gradient = torch.zeros_like(positions)
-        points, rows, lengths, out = _array(positions), _array(pairs), _array(length), gradient.numpy()
-        by_length = _array(gradients[0])
+        points, rows, lengths, out = array_of(positions), array_of(pairs), array_of(length), gradient.numpy()
+        by_length = array_of(gradients[0])
 
         def work(part: slice) -> None:
             _distances_gradient(points[part], rows, lengths[part], by_length[part], out[part])
 
         over_rows(work, len(points), len(rows))
         return gradient, None
-
-
-def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array
 
 
 @compiled

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from typing import Any, no_type_check
 
-import numpy as np
 import roma
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import compiled, over_rows
-
-_SMALL = 1e-3  # of s; below it, series: cos θ − sin θ / θ loses all its digits
+from kinesphere.compiled import array_of, compiled, over_rows
+from kinesphere.motion.composition import rotation_coefficients
 
 
 def rigid_maps(
@@ -59,7 +56,7 @@ class _RigidMaps(torch.autograd.Function):
         ctx.save_for_backward(rotation, pivots)
         n_states, n_parts = rotation.shape[:2]
         maps = rotation.new_empty(n_states, 3, n_parts, 4)
-        turn, shift, fixed, out = _array(rotation), _array(translation), _array(pivots), maps.numpy()
+        turn, shift, fixed, out = array_of(rotation), array_of(translation), array_of(pivots), maps.numpy()
         over_rows(lambda rows: _make_maps(turn[rows], shift[rows], fixed, out[rows]), n_states, n_parts)
         return maps
 
@@ -67,26 +64,9 @@ class _RigidMaps(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rotation, pivots = ctx.saved_tensors
         by_rotation = torch.empty_like(rotation, memory_format=torch.contiguous_format)
-        turn, fixed, known, wanted = _array(rotation), _array(pivots), _array(gradients[0]), by_rotation.numpy()
+        turn, fixed, known, wanted = array_of(rotation), array_of(pivots), array_of(gradients[0]), by_rotation.numpy()
         over_rows(lambda rows: _maps_gradient(turn[rows], fixed, known[rows], wanted[rows]), *rotation.shape[:2])
         return by_rotation, gradients[0][..., 0].mT, None
-
-
-def _array(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array
-
-
-@compiled
-@no_type_check
-def _coefficients(s, one):  # noqa: ANN001, ANN202
-    """Give f and g, and the derivatives of both with respect to s."""
-    if s < _SMALL:
-        return one - s / 6, one / 2 - s / 24, -one / 6 + s / 60, -one / 24 + s / 360
-    angle = np.sqrt(s)
-    cosine = np.cos(angle)
-    f, g = np.sin(angle) / angle, (one - cosine) / s
-    return f, g, (cosine - f) / (2 * s), (f / 2 - g) / s
 
 
 @compiled
@@ -97,7 +77,7 @@ def _make_maps(rotation, translation, pivots, maps):  # noqa: ANN001, ANN202
         for m in range(rotation.shape[1]):
             u0, u1, u2 = rotation[k, m, 0], rotation[k, m, 1], rotation[k, m, 2]
             s = u0 * u0 + u1 * u1 + u2 * u2
-            f, g, _, _ = _coefficients(s, one)
+            f, g, _, _ = rotation_coefficients(s, one)
             x, y, z = maps[k, 0, m], maps[k, 1, m], maps[k, 2, m]
             x[1], x[2], x[3] = g * (u0 * u0 - s), g * u0 * u1 - f * u2, g * u0 * u2 + f * u1
             y[1], y[2], y[3] = g * u1 * u0 + f * u2, g * (u1 * u1 - s), g * u1 * u2 - f * u0
@@ -121,7 +101,7 @@ def _maps_gradient(rotation, pivots, by_maps, by_rotation):  # noqa: ANN001, ANN
             g10, g11, g12 = y[1] - y[0] * p0, y[2] - y[0] * p1, y[3] - y[0] * p2
             g20, g21, g22 = z[1] - z[0] * p0, z[2] - z[0] * p1, z[3] - z[0] * p2
             s = u0 * u0 + u1 * u1 + u2 * u2
-            f, g, slope_f, slope_g = _coefficients(s, one)
+            f, g, slope_f, slope_g = rotation_coefficients(s, one)
             c0, c1, c2 = g21 - g12, g02 - g20, g10 - g01  # by [u]×
             # by u uᵀ: (G + Gᵀ) u
             h0 = 2 * g00 * u0 + (g01 + g10) * u1 + (g02 + g20) * u2
