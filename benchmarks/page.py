@@ -125,8 +125,8 @@ def peers(rows: Sequence[Row]) -> str:
     dots, entries = [], []
     for (task, box, peer, ours), group in grouped(run, "task", "box", "peer", "kinesphere").items():
         points = f"{group[0]['points']:,} {'residues' if task == 'segments' else 'Gaussians'}"
-        colour = _PEER_COLOURS.get(str(ours), 1)
-        dots.append(DotRow(named(peer), f"{task}, {box} px, {points}", column(group, "ratio"), colour))
+        is_default = ours == "default"
+        dots.append(DotRow(named(peer), f"{task}, {box} px, {points}", column(group, "ratio"), 2 if is_default else 1))
         middle = [_median(column(group, key)) for key in _PEER_NUMBERS]
         entries.append([named(peer), task, box, group[0]["points"], ours, *middle, len(group)])
     heads = (
@@ -143,19 +143,13 @@ def peers(rows: Sequence[Row]) -> str:
         "pairs",
     )
     plot = dot_rows(dots, (1, 10, 100, 1000), "×") if dots else ""
-    names = (
-        ("kinesphere as it comes", 2),
-        ("with the batches of large sets", 3),
-        ("with an encoder, on the whole image", 1),
-    )
-    colours = legend(names)
+    colours = legend((("kinesphere as it comes", 2), ("kinesphere with an encoder, on the whole image", 1)))
     missing = grouped((row for row in rows if row.get("not_run")), "case", "not_run")
     notes = "".join(f"<li>not run: {escape(str(case))}: {escape(str(why))}</li>" for case, why in missing)
     listed = f'<ul class="missing">{notes}</ul>' if notes else ""
     return f"{colours}{plot}{table(heads, entries) if entries else ''}{listed}"
 
 
-_PEER_COLOURS = {"default": 2, "default of 64,000 images": 3}
 _PEER_NUMBERS = ("peer_images_per_second", "images_per_second", "ratio", "peer_peak_gb", "peak_gb")
 
 

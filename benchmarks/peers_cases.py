@@ -148,18 +148,11 @@ def prepare_peer(case: Case, python: Path, data: Path, work: Path) -> None:
 
 
 def runners_of_kinesphere(case: Case, data: Path, work: Path) -> list[Runner]:
-    """Give what is measured of kinesphere beside a case.
-
-    The defaults; those of a set that is large enough for larger batches; and an encoder, on the whole image, in batches
-    as large as the other program's.
-    """
+    """Give what is measured of kinesphere beside a case: as it comes; and with an encoder, on the whole image."""
     if case.task == "backprojection":
         return [_backprojection(case, data, work)]
     as_others = ("--inference", "vae", *_EVERYTHING, *_batch_of(case))
-    found = [_training(case, data, "default", ()), _training(case, data, "vae, whole image", as_others)]
-    if case.data == "small":
-        found.insert(1, _training(case, data, "default of 64,000 images", ("--batch-size", "256")))
-    return found
+    return [_training(case, data, "default", ()), _training(case, data, "vae, whole image", as_others)]
 
 
 def _batch_of(case: Case) -> tuple[str, str]:
