@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,13 @@ from torch import Tensor
 from kinesphere.errors import InputError
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.forward import ForwardModel
-from kinesphere.inference.config import FieldRunConfig, LatentsConfig, SegmentsRunConfig
+from kinesphere.inference.config import (
+    FieldRunConfig,
+    FieldTrainingConfig,
+    LatentsConfig,
+    SegmentsRunConfig,
+    TrainingConfig,
+)
 from kinesphere.inference.encoder import VariationalLatents
 from kinesphere.inference.frame import find_centre, require_fit, require_inside
 from kinesphere.inference.latents import LatentModel, MarginalLatents, default_n_nodes
@@ -42,6 +49,7 @@ from kinesphere.motion.segments import SegmentsMotion, default_n_segments
 from kinesphere.particles import ParticleSet
 
 RunConfig = SegmentsRunConfig | FieldRunConfig
+_Training = TypeVar("_Training", TrainingConfig, FieldTrainingConfig)
 CONFIG_OF_METHOD: dict[str, type[SegmentsRunConfig | FieldRunConfig]] = {
     "segments": SegmentsRunConfig,
     "field": FieldRunConfig,
@@ -77,22 +85,17 @@ def resolve(config: RunConfig, n_points: int, n_images: int) -> RunConfig:
     if isinstance(config, FieldRunConfig):
         n_parts = config.field.n_parts or default_n_parts(n_points)
         field = replace(config.field, n_parts=n_parts)
-        of_field = replace(
-            config.training,
-            latents=latents,
-            schedule=replace(config.training.schedule, epochs=epochs),
-            batch_size=batch_size,
-        )
+        of_field = _resolved(config.training, latents, epochs, batch_size)
         return replace(config, n_gaussians=n_points, field=field, training=of_field)
     n_segments = config.segments.n_segments or default_n_segments(n_points)
     segments = replace(config.segments, n_segments=n_segments)
-    of_segments = replace(
-        config.training,
-        latents=latents,
-        schedule=replace(config.training.schedule, epochs=epochs),
-        batch_size=batch_size,
-    )
+    of_segments = _resolved(config.training, latents, epochs, batch_size)
     return replace(config, segments=segments, training=of_segments)
+
+
+def _resolved(training: _Training, latents: LatentsConfig, epochs: int, batch_size: int) -> _Training:
+    schedule = replace(training.schedule, epochs=epochs)
+    return replace(training, latents=latents, schedule=schedule, batch_size=batch_size)
 
 
 def read_subject(config: RunConfig, particles: ParticleSet) -> Subject:
