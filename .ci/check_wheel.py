@@ -1,4 +1,6 @@
-"""Check, from outside the repository, that an installed kinesphere holds every file of the source tree."""
+"""Check, from outside the repository, that an installed kinesphere holds every file of the source
+tree.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ import kinesphere
 
 
 def contents(folder: Path) -> set[Path]:
-    """List the files below a folder, aside from what Python and numba keep there once they have run."""
+    """List the files below a folder, aside from what Python and numba keep there once they have
+    run.
+    """
     files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     return {path for path in files if "__pycache__" not in path.parts}
 

@@ -1,8 +1,11 @@
-"""How near the default settings come to the truth, and to the ideal observer: data folders × methods × seeds.
+"""How near the default settings come to the truth, and to the ideal observer: data folders ×
+methods × seeds.
 
-    python benchmarks/accuracy.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work /tmp/accuracy
+    python benchmarks/accuracy.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work
+    /tmp/accuracy
 
-Writes results/accuracy.csv with every score and results/accuracy.md with the worst seed of every folder and method.
+Writes results/accuracy.csv with every score and results/accuracy.md with the worst seed of every
+folder and method.
 """
 
 from __future__ import annotations
@@ -75,7 +78,11 @@ def main(options: Options) -> None:
                 run = options.work / f"{data.name}-{method}-seed{seed}"
                 train = {"segments": segments, "field": field}[method]
                 seconds = train(data, run, ["--seed", str(seed), *options.train.split()])
-                more = [*KNOWN.get(data.name, ()), *options.evaluate.split(), *(("--no-ideal",) if limits else ())]
+                more = [
+                    *KNOWN.get(data.name, ()),
+                    *options.evaluate.split(),
+                    *(("--no-ideal",) if limits else ()),
+                ]
                 scores = evaluate(data, run, more, model=method == "field")
                 limits = limits or {key: value for key, value in scores.items() if "ideal_" in key}
                 scores |= limits

@@ -54,7 +54,9 @@ def model_of(data: Path) -> Path:
 
 
 def segments(data: Path, run: Path, options: Sequence[str]) -> float:
-    """Train segments on a folder of particles; return the CPU time, NaN for a run that was there already."""
+    """Train segments on a folder of particles; return the CPU time, NaN for a run that was there
+    already.
+    """
     inputs = [data / "particles.star", "--model", model_of(data), "--map", data / "consensus.mrc"]
     return _train("segments", inputs, run, options)
 
@@ -82,23 +84,37 @@ def evaluate(data: Path, run: Path, options: Sequence[str] = (), *, model: bool 
     flat: Row = {}
     for key, value in scores.items():
         values = value if isinstance(value, list) else [value]
-        flat |= {f"{key}{number}" if number > 1 else key: item for number, item in enumerate(values, start=1)}
+        flat |= {
+            f"{key}{number}" if number > 1 else key: item
+            for number, item in enumerate(values, start=1)
+        }
     return flat
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the union of their keys as columns, in the order in which they first occur."""
+    """Write rows with the union of their keys as columns, in the order in which they first
+    occur.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows([{key: "" if is_undefined(value) else value for key, value in row.items()} for row in rows])
+        writer.writerows(
+            [
+                {key: "" if is_undefined(value) else value for key, value in row.items()}
+                for row in rows
+            ]
+        )
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Write some columns of rows as a Markdown table."""
-    lines = [columns, ["---"] * len(columns), *([show(row.get(column)) for column in columns] for row in rows)]
+    lines = [
+        columns,
+        ["---"] * len(columns),
+        *([show(row.get(column)) for column in columns] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/kernels_gpu.py
 
-Spreading, its gradient, restraints on distances and deformed backprojection at the sizes of results/throughput_gpu.md.
-Writes results/kernels_gpu.csv and .md. GB/s is the least that has to be read and written, every array once, over the
-time; it is given as a share of what the device reaches where it only copies. Without a GPU it says so and exits with 2.
+Spreading, its gradient, restraints on distances and deformed backprojection at the sizes of
+results/throughput_gpu.md. Writes results/kernels_gpu.csv and .md. GB/s is the least that has to be
+read and written, every array once, over the time; it is given as a share of what the device reaches
+where it only copies. Without a GPU it says so and exits with 2.
 """
 
 from __future__ import annotations
@@ -22,21 +23,31 @@ from jaxtyping import Float
 from throughput import CASES, Case, clock, random_chain
 from torch import Tensor
 
-from kinesphere.compiled import checked_kernels
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.imaging.spreading import gather_gradient_reference, spread_reference
-from kinesphere.motion.pairs import pair_distances, strain_energy_reference
+from kinesphere.kernels.compiled import checked_kernels
+from kinesphere.kernels.distances import pair_distances, strain_energy_reference
+from kinesphere.kernels.spreading import gather_gradient_reference, spread_reference
 from kinesphere.motion.restraints import neighbour_graph
 from kinesphere.reconstruction.masks import near_points
 from kinesphere.reconstruction.operator import DeformedProjector, pull_reference, push_reference
 from kinesphere.reconstruction.support import Support
 
-SPREADING = "kinesphere.imaging.spreading_triton"
-PAIRS = "kinesphere.motion.pairs_triton"
-OPERATOR = "kinesphere.reconstruction.operator_triton"
+SPREADING = "kinesphere.kernels.spreading_triton"
+PAIRS = "kinesphere.kernels.distances_triton"
+OPERATOR = "kinesphere.kernels.voxels_triton"
 COLUMNS = (
-    *("operation", "points", "grid", "images", "reference_ms", "triton_ms", "times", "reference_gb", "triton_gb"),
+    *(
+        "operation",
+        "points",
+        "grid",
+        "images",
+        "reference_ms",
+        "triton_ms",
+        "times",
+        "reference_gb",
+        "triton_gb",
+    ),
     *("gb_per_second", "of_copy", "difference"),
 )
 RESOLUTION_ANGSTROM = 5.0
@@ -62,7 +73,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Operation:
-    """One inner loop, twice, and what it has to move: bytes, every array once. For restraints `grid` is the pairs."""
+    """One inner loop, twice, and what it has to move: bytes, every array once. For restraints
+    `grid` is the pairs.
+    """
 
     name: str
     points: int
@@ -89,9 +102,12 @@ def main(options: Options) -> None:
 def describe(device: torch.device, copied: float) -> str:
     """Say what was timed, and how."""
     return (
-        f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__} (`python benchmarks/kernels_gpu.py`). "
-        f"`gb_per_second`: each array once, over the time of the Triton kernel; `of_copy`: as a share of {copied:.0f} "
-        "GB/s, which a copy of 1 GiB reaches; `reference_gb`, `triton_gb`: memory taken on top of what is given; "
+        f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__} (`python "
+        "benchmarks/kernels_gpu.py`). "
+        "`gb_per_second`: each array once, over the time of the Triton kernel; `of_copy`: as "
+        f"a share of {copied:.0f} "
+        "GB/s, which a copy of 1 GiB reaches; `reference_gb`, `triton_gb`: memory taken on top "
+        "of what is given; "
         "`difference`: the largest, relative to the largest value."
     )
 
@@ -137,7 +153,9 @@ def compare(operation: Operation, repeats: int, device: torch.device, copied: fl
 
 
 def seconds(work: Callable[[], Tensor], repeats: int, device: torch.device) -> tuple[float, float]:
-    """Time of one call in the fastest round, and the memory it takes in GB, NaN where that is not known."""
+    """Time of one call in the fastest round, and the memory it takes in GB, NaN where that is not
+    known.
+    """
     work()
     before = 0
     if device.type == "cuda":
@@ -149,7 +167,9 @@ def seconds(work: Callable[[], Tensor], repeats: int, device: torch.device) -> t
         for _ in range(repeats):
             work()
         rounds.append((clock(device) - start) / repeats)
-    peak = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else float("nan")
+    peak = (
+        torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else float("nan")
+    )
     return min(rounds), peak / 1e9
 
 
@@ -175,14 +195,20 @@ def rotations(n: int) -> Float[Tensor, "n 3 3"]:
 
 
 def spreading(case: Case, options: Options, device: torch.device) -> Iterator[Operation]:
-    """Spread the points of a case in random poses onto the grid that 5 Å take; and the gradient of that."""
+    """Spread the points of a case in random poses onto the grid that 5 Å take; and the gradient of
+    that.
+    """
     fast = kernels(SPREADING, device)
     extent = case.box * case.pixel_size
-    band = FourierBand.of_grid(RenderGrid(case.box, case.pixel_size), int(extent / RESOLUTION_ANGSTROM))
+    band = FourierBand.of_grid(
+        RenderGrid(case.box, case.pixel_size), int(extent / RESOLUTION_ANGSTROM)
+    )
     grid = band.smallest_grid()
     size, b, p = grid.spread_box, options.images, case.points
     positions = torch.from_numpy(random_chain(case).positions_angstrom).float()
-    points = ((positions @ rotations(b))[..., :2] / grid.spread_pixel_angstrom).contiguous().to(device)
+    points = (
+        ((positions @ rotations(b))[..., :2] / grid.spread_pixel_angstrom).contiguous().to(device)
+    )
     amplitude = torch.ones(p, device=device)
     gradient = torch.randn(b, size, size, device=device)
     given, pages = 8 * b * p + 4 * p, 4 * b * size**2
@@ -204,17 +230,23 @@ def spreading(case: Case, options: Options, device: torch.device) -> Iterator[Op
 
 
 def restraints(case: Case, options: Options, device: torch.device) -> Iterator[Operation]:
-    """Energy of the distances of neighbouring points in as many structures as there are images, and its gradient."""
+    """Energy of the distances of neighbouring points in as many structures as there are images, and
+    its gradient.
+    """
     fast = kernels(PAIRS, device)
     reference = torch.from_numpy(random_chain(case).positions_angstrom).float()
     pairs, _ = neighbour_graph(reference)
     kept = pair_distances(reference[None], pairs)[0].to(device)
-    moved = reference + 0.3 * torch.randn(options.images, case.points, 3, generator=torch.Generator().manual_seed(2))
+    moved = reference + 0.3 * torch.randn(
+        options.images, case.points, 3, generator=torch.Generator().manual_seed(2)
+    )
     points, pairs = moved.to(device).requires_grad_(), pairs.to(device)
     yield Operation(
         "restraints, with gradient",
         *(case.points, len(pairs), options.images),
-        lambda: torch.autograd.grad(strain_energy_reference(points, pairs, kept, kept).sum(), points)[0],
+        lambda: torch.autograd.grad(
+            strain_energy_reference(points, pairs, kept, kept).sum(), points
+        )[0],
         lambda: torch.autograd.grad(fast.strain_energy(points, pairs, kept, kept).sum(), points)[0],
         2 * points.nbytes + pairs.nbytes + 2 * kept.nbytes,
     )
@@ -224,13 +256,17 @@ def backprojection(case: Case, options: Options, device: torch.device) -> Iterat
     """Sample and spread images at the moved voxels around the points of a case."""
     fast = kernels(OPERATOR, device)
     inside = near_points(
-        np.asarray(random_chain(case).positions_angstrom), RenderGrid(case.box, case.pixel_size), MASK_ANGSTROM
+        np.asarray(random_chain(case).positions_angstrom),
+        RenderGrid(case.box, case.pixel_size),
+        MASK_ANGSTROM,
     )
     support = Support.of_voxels(inside, case.pixel_size)
     projector = DeformedProjector(support, device)
     size = projector.size
     b, v = max(options.projected_pixels // size**2, 1), support.n_voxels
-    displacement = 2.0 * torch.randn(b, support.n_nodes, 3, generator=torch.Generator().manual_seed(1))
+    displacement = 2.0 * torch.randn(
+        b, support.n_nodes, 3, generator=torch.Generator().manual_seed(1)
+    )
     views = projector.views(rotations(b).to(device), displacement.to(device))
     grids, values = torch.randn(b, size, size, device=device), torch.rand(v, device=device)
     voxels, corners = projector._voxels, projector._corners  # noqa: SLF001 - what the references take

@@ -1,13 +1,14 @@
-"""How fast cryoSPHERE, DynaMight, cryoDRGN and cryoSTAR are on the same particles, and kinesphere beside them.
+"""How fast cryoSPHERE, DynaMight, cryoDRGN and cryoSTAR are on the same particles, and kinesphere
+beside them.
 
     python benchmarks/peers.py --work /tmp/peers \
         --python cryosphere=/tmp/cryosphere/bin/python dynamight=/tmp/dynamight/bin/python
 
-Every program runs in its own environment (README.md says how to make one), on one CPU thread, for a short and for a
-longer time. What the longer run takes more in CPU-seconds went into the images it has worked on more: start-up
-cancels out. The runs of a pair take turns, so that both meet the same load, and each pair gives one ratio. Writes
-results/peers.csv (every pair) and peers.md (medians). A program that is not there, or fails, is listed as not run,
-with the reason.
+Every program runs in its own environment (README.md says how to make one), on one CPU thread, for a
+short and for a longer time. What the longer run takes more in CPU-seconds went into the images it
+has worked on more: start-up cancels out. The runs of a pair take turns, so that both meet the same
+load, and each pair gives one ratio. Writes results/peers.csv (every pair) and peers.md (medians). A
+program that is not there, or fails, is listed as not run, with the reason.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Options:
     work: Path = Path("/tmp/kinesphere-peers")  # noqa: S108 - a folder to find again
     """Where particles, runs and logs are kept; particles are made once."""
     python: tuple[str, ...] = ()
-    """Python of each program's environment, as NAME=PATH; names: cryosphere, dynamight, cryodrgn, cryostar."""
+    """Python of each program's environment, as NAME=PATH; names: cryosphere, dynamight, cryodrgn,
+    cryostar."""
     cases: tuple[str, ...] = ()
     """Names of the cases, as in the first column of peers.csv; none: all."""
     rounds: int = 3
@@ -79,7 +81,9 @@ def main(options: Options) -> None:
 
 
 def remaining(rows: Sequence[Row], names: set[str], *, keep: bool) -> list[Row]:
-    """Keep the rows of cases that are not measured now; with `keep`, also the pairs of those that are."""
+    """Keep the rows of cases that are not measured now; with `keep`, also the pairs of those that
+    are.
+    """
     return [row for row in rows if row["case"] not in names or (keep and not row.get("not_run"))]
 
 
@@ -109,13 +113,21 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 def measure_case(case: Case, python: Path | None, data: Path, work: Path) -> list[Row]:
     """Measure one pair of a case; one row that says why where that is not possible."""
-    label: Row = {"case": case.name, "task": case.task, "box": case.box, "points": case.points, "peer": case.peer}
+    label: Row = {
+        "case": case.name,
+        "task": case.task,
+        "box": case.box,
+        "points": case.points,
+        "peer": case.peer,
+    }
     try:
         python = existing(python)
         label |= {"peer_version": version_of(python, case.package)}
         prepare_peer(case, python, data, work)
         peer = case.runner(python, data, work)
-        return [{**label, **row} for row in pair(peer, runners_of_kinesphere(case, data, work), work)]
+        return [
+            {**label, **row} for row in pair(peer, runners_of_kinesphere(case, data, work), work)
+        ]
     except ProcessError as error:
         print(f"{case.name}: not run: {error}", flush=True)
         return [{**label, "not_run": str(error)}]
@@ -126,7 +138,9 @@ def environments(words: Sequence[str]) -> dict[str, Path]:
     named = dict(word.partition("=")[::2] for word in words)
     unknown = set(named) - {case.peer for case in CASES}
     if unknown:
-        raise SystemExit(f"--python {' '.join(sorted(unknown))}: no such program is compared; give NAME=PATH")
+        raise SystemExit(
+            f"--python {' '.join(sorted(unknown))}: no such program is compared; give NAME=PATH"
+        )
     return {name: Path(path) for name, path in named.items()}
 
 
@@ -174,7 +188,10 @@ def run(runner: Runner, length: int, work: Path) -> Used:
     scratch = work / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    return measure(runner.command(length, scratch), work / "logs" / f"{runner.name}-{length}.log".replace(" ", "-"))
+    return measure(
+        runner.command(length, scratch),
+        work / "logs" / f"{runner.name}-{length}.log".replace(" ", "-"),
+    )
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
@@ -191,7 +208,12 @@ def _middle(group: Sequence[Row]) -> Row:
     numbers = ("peer_images_per_second", "images_per_second", "ratio", "peer_peak_gb", "peak_gb")
     known = {key: [float(row[key]) for row in group if row.get(key) is not None] for key in numbers}
     medians = {key: float(np.median(values)) if values else None for key, values in known.items()}
-    return {**group[0], **medians, "range": f"{show(min(ratios))} to {show(max(ratios))}", "rounds": len(group)}
+    return {
+        **group[0],
+        **medians,
+        "range": f"{show(min(ratios))} to {show(max(ratios))}",
+        "rounds": len(group),
+    }
 
 
 def describe(rows: Sequence[Row]) -> str:
@@ -199,10 +221,15 @@ def describe(rows: Sequence[Row]) -> str:
     medians = summary(rows)
     versions = {row["peer"]: row["peer_version"] for row in medians}
     missing = {row["case"]: row["not_run"] for row in rows if row.get("not_run")}
-    machine = f"{platform.machine()}, one thread; images a CPU-second, medians over the pairs, range of their ratios."
+    machine = (
+        f"{platform.machine()}, one thread; images a CPU-second, medians over the pairs, "
+        "range of their ratios."
+    )
     parts = [
         f"{machine} `python benchmarks/peers.py`.",
-        "Versions: " + "; ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
+        "Versions: "
+        + "; ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        + ".",
         markdown(medians, COLUMNS),
         "Most memory resident at once, GB:",
         markdown(medians, MEMORY_COLUMNS),

@@ -1,4 +1,6 @@
-"""What is compared with what: for each case the command of the other program, and those of kinesphere."""
+"""What is compared with what: for each case the command of the other program, and those of
+kinesphere.
+"""
 
 from __future__ import annotations
 
@@ -82,20 +84,56 @@ class Case:
 
     def runner(self, python: Path, data: Path, work: Path) -> Runner:
         """Make the other program's commands."""
-        make = {"cryosphere": _cryosphere, "dynamight": _dynamight, "cryodrgn": _cryodrgn, "cryostar": _cryostar}
+        make = {
+            "cryosphere": _cryosphere,
+            "dynamight": _dynamight,
+            "cryodrgn": _cryodrgn,
+            "cryostar": _cryostar,
+        }
         images = self.peer_images or _n_images(data)
         if self.peer == "cryostar":
             images = self.batch  # its length is in steps
-        return Runner(self.peer, make[self.peer](self, python, data, work), self.short, self.long, images)
+        return Runner(
+            self.peer, make[self.peer](self, python, data, work), self.short, self.long, images
+        )
 
 
 CASES = (
     Case("segments", "small", 64, 214, "cryosphere", "cryosphere", 64, 2, 3, 2, 10, segments=10),
-    Case("segments", "large", 128, 1070, "cryosphere", "cryosphere", 32, 2, 4, 2, 8, segments=25, peer_images=160),
+    Case(
+        "segments",
+        "large",
+        128,
+        1070,
+        "cryosphere",
+        "cryosphere",
+        32,
+        2,
+        4,
+        2,
+        8,
+        segments=25,
+        peer_images=160,
+    ),
     Case("field", "small", 64, 500, "dynamight", "dynamight", 64, 1, 3, 2, 8),
     Case("field", "large", 128, 3000, "dynamight", "dynamight", 64, 1, 2, 2, 8),
-    Case("backprojection", "small", 64, 500, "dynamight", "dynamight", 8, 1, 3, 1, 9, peer_images=40),
-    Case("backprojection", "large", 128, 3000, "dynamight", "dynamight", 4, 1, 2, 1, 4, peer_images=12),
+    Case(
+        "backprojection", "small", 64, 500, "dynamight", "dynamight", 8, 1, 3, 1, 9, peer_images=40
+    ),
+    Case(
+        "backprojection",
+        "large",
+        128,
+        3000,
+        "dynamight",
+        "dynamight",
+        4,
+        1,
+        2,
+        1,
+        4,
+        peer_images=12,
+    ),
     Case("field", "small", 64, 500, "cryodrgn", "cryodrgn", 8, 1, 2, 2, 8, peer_images=16),
     Case("segments", "small", 64, 214, "cryostar", "cryostar", 64, 10, 40, 2, 10, segments=10),
 )
@@ -105,7 +143,9 @@ def _n_images(data: Path) -> int:
     return int(json.loads((data / "about.json").read_text())["n_images"])
 
 
-def _cryosphere(case: Case, python: Path, data: Path, work: Path) -> Callable[[int, Path], list[str | Path]]:
+def _cryosphere(
+    case: Case, python: Path, data: Path, work: Path
+) -> Callable[[int, Path], list[str | Path]]:
     fixed = [python, HERE / "peers_cryosphere.py", data, "--work", work]
     sizes = ["--batch", str(case.batch), "--segments", str(case.segments)]
     if case.peer_images:
@@ -113,7 +153,9 @@ def _cryosphere(case: Case, python: Path, data: Path, work: Path) -> Callable[[i
     return lambda length, _: [*fixed, *sizes, "--epochs", str(length)]
 
 
-def _dynamight(case: Case, python: Path, data: Path, _work: Path) -> Callable[[int, Path], list[str | Path]]:
+def _dynamight(
+    case: Case, python: Path, data: Path, _work: Path
+) -> Callable[[int, Path], list[str | Path]]:
     task = "train" if case.task == "field" else "backproject"
     fixed = [python, HERE / "peers_dynamight.py", data, "--task", task]
     sizes = ["--batch", str(case.batch), "--gaussians", str(case.points)]
@@ -122,20 +164,49 @@ def _dynamight(case: Case, python: Path, data: Path, _work: Path) -> Callable[[i
     return lambda length, _: [*fixed, *sizes, "--passes", str(length)]
 
 
-def _cryodrgn(case: Case, python: Path, data: Path, work: Path) -> Callable[[int, Path], list[str | Path]]:
-    inputs = ["--poses", work / "poses.pkl", "--ctf", work / "ctf.pkl", "--ind", work / "some.pkl", "--datadir", data]
-    fixed = [python.with_name("cryodrgn"), "train_vae", data / "particles.star", *inputs, "--zdim", "8"]
+def _cryodrgn(
+    case: Case, python: Path, data: Path, work: Path
+) -> Callable[[int, Path], list[str | Path]]:
+    inputs = [
+        "--poses",
+        work / "poses.pkl",
+        "--ctf",
+        work / "ctf.pkl",
+        "--ind",
+        work / "some.pkl",
+        "--datadir",
+        data,
+    ]
+    fixed = [
+        python.with_name("cryodrgn"),
+        "train_vae",
+        data / "particles.star",
+        *inputs,
+        "--zdim",
+        "8",
+    ]
     sizes = ["--batch-size", str(case.batch), "--no-analysis", "--no-amp", "--num-workers", "0"]
-    return lambda length, out: [*fixed, *sizes, "--num-epochs", str(length), "--outdir", out / "cryodrgn"]
+    return lambda length, out: [
+        *fixed,
+        *sizes,
+        "--num-epochs",
+        str(length),
+        "--outdir",
+        out / "cryodrgn",
+    ]
 
 
-def _cryostar(case: Case, python: Path, data: Path, _work: Path) -> Callable[[int, Path], list[str | Path]]:
+def _cryostar(
+    case: Case, python: Path, data: Path, _work: Path
+) -> Callable[[int, Path], list[str | Path]]:
     fixed = [python, HERE / "peers_cryostar.py", data, "--batch", str(case.batch)]
     return lambda length, out: [*fixed, "--steps", str(length), "--out", out]
 
 
 def prepare_peer(case: Case, python: Path, data: Path, work: Path) -> None:
-    """Do what a program needs once beforehand: cryoDRGN reads poses and CTF from files of its own."""
+    """Do what a program needs once beforehand: cryoDRGN reads poses and CTF from files of its
+    own.
+    """
     if case.peer != "cryodrgn":
         return
     about = json.loads((data / "about.json").read_text())
@@ -144,19 +215,28 @@ def prepare_peer(case: Case, python: Path, data: Path, work: Path) -> None:
     for command, words in (("parse_pose_star", size[:2]), ("parse_ctf_star", size)):
         out = work / {"parse_pose_star": "poses.pkl", "parse_ctf_star": "ctf.pkl"}[command]
         program = [python.with_name("cryodrgn"), command]
-        measure([*program, data / "particles.star", *words, "-o", out], work / "logs" / f"{command}.log")
+        measure(
+            [*program, data / "particles.star", *words, "-o", out], work / "logs" / f"{command}.log"
+        )
 
 
 def runners_of_kinesphere(case: Case, data: Path, work: Path) -> list[Runner]:
-    """Give what is measured of kinesphere beside a case: as it comes; and with an encoder, on the whole image."""
+    """Give what is measured of kinesphere beside a case: as it comes; and with an encoder, on the
+    whole image.
+    """
     if case.task == "backprojection":
         return [_backprojection(case, data, work)]
     as_others = ("--inference", "vae", *_EVERYTHING, *_batch_of(case))
-    return [_training(case, data, "default", ()), _training(case, data, "vae, whole image", as_others)]
+    return [
+        _training(case, data, "default", ()),
+        _training(case, data, "vae, whole image", as_others),
+    ]
 
 
 def _batch_of(case: Case) -> tuple[str, str]:
-    """Give the batch that suits the other program and kinesphere; 8, as cryoDRGN has it, is too small for us."""
+    """Give the batch that suits the other program and kinesphere; 8, as cryoDRGN has it, is too
+    small for us.
+    """
     return "--batch-size", str(max(case.batch, 32))
 
 
@@ -194,4 +274,10 @@ def _backprojection(case: Case, data: Path, work: Path) -> Runner:
         training = _train_command(case, data)
         measure([*training, "--epochs", "1", "--out", run], work / "logs" / f"{run.name}.log")
     fixed = [sys.executable, HERE / "peers_kinesphere.py", run, "--images", "512"]
-    return Runner("default", lambda length, _: [*fixed, "--passes", str(length)], case.our_short, case.our_long, 512)
+    return Runner(
+        "default",
+        lambda length, _: [*fixed, "--passes", str(length)],
+        case.our_short,
+        case.our_long,
+        512,
+    )

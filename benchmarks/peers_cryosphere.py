@@ -1,10 +1,12 @@
 """Train cryoSPHERE for a number of epochs on one CPU thread; run by cryoSPHERE's own Python.
 
-    OMP_NUM_THREADS=1 PYTHON_OF_CRYOSPHERE benchmarks/peers_cryosphere.py DATA --work DIR --epochs 2 --batch 64
+    OMP_NUM_THREADS=1 PYTHON_OF_CRYOSPHERE benchmarks/peers_cryosphere.py DATA --work DIR --epochs 2
+    --batch 64
 
-Calls the program's `parse_yaml` and `start_training`, what its command calls too, with the settings of the
-parameters.yaml it comes with. The command itself starts one process for each GPU, and so none where there is no GPU.
-DATA is a folder made by peers_data.py. Images are read from the stack in every epoch, as the program does.
+Calls the program's `parse_yaml` and `start_training`, what its command calls too, with the settings
+of the parameters.yaml it comes with. The command itself starts one process for each GPU, and so
+none where there is no GPU. DATA is a folder made by peers_data.py. Images are read from the stack
+in every epoch, as the program does.
 """
 
 from __future__ import annotations
@@ -40,10 +42,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--epochs", type=int, default=2, help="two or more: its schedules divide by half of it")
+    parser.add_argument(
+        "--epochs", type=int, default=2, help="two or more: its schedules divide by half of it"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--segments", type=int, default=10)
-    parser.add_argument("--images", type=int, help="use so many of the images, 100 or more; all, where not given")
+    parser.add_argument(
+        "--images", type=int, help="use so many of the images, 100 or more; all, where not given"
+    )
     parser.add_argument("--light-clash", action="store_true")
     options = parser.parse_args()
     without_torchvision()
@@ -55,7 +61,9 @@ def main() -> None:
 
 
 def without_torchvision() -> None:
-    """Put an empty module in torchvision's place: it only shrinks images here, and has no CPU wheel on PyPI."""
+    """Put an empty module in torchvision's place: it only shrinks images here, and has no CPU wheel
+    on PyPI.
+    """
     for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
         sys.modules[name] = types.ModuleType(name)
 
@@ -70,13 +78,35 @@ def train(options: argparse.Namespace, folder: Path) -> None:
     about = json.loads((options.data / "about.json").read_text())
     (folder / "images.yaml").write_text(yaml.safe_dump(images(about)))
     (folder / "parameters.yaml").write_text(yaml.safe_dump(parameters(options, about, folder)))
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
     # DistributedDataParallel refuses a device number on the CPU; with one process it does nothing
     program.DDP = lambda module, **_: types.SimpleNamespace(module=module)
     settings = utils.parse_yaml(str(folder / "parameters.yaml"), "cpu")
-    *front, _device, scheduler, structure, low_pass, mask, amortised, results, structural, segmenter = settings
+    (
+        *front,
+        _device,
+        scheduler,
+        structure,
+        low_pass,
+        mask,
+        amortised,
+        results,
+        structural,
+        segmenter,
+    ) = settings
     program.start_training(
-        *front, scheduler, structure, low_pass, mask, amortised, results, structural, segmenter, "cpu"
+        *front,
+        scheduler,
+        structure,
+        low_pass,
+        mask,
+        amortised,
+        results,
+        structural,
+        segmenter,
+        "cpu",
     )
     torch.distributed.destroy_process_group()
 
@@ -92,21 +122,28 @@ def images(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def shortened(star: Path, n_images: int | None, folder: Path) -> Path:
-    """Write a star file with the first particles only; the rows of particles are those that name an image."""
+    """Write a star file with the first particles only; the rows of particles are those that name an
+    image.
+    """
     if n_images is None:
         return star
     lines = star.read_text().splitlines()
     rows = [number for number, line in enumerate(lines) if "@" in line]
     left_out = set(rows[n_images:])
     short = folder / star.name
-    short.write_text("\n".join(line for number, line in enumerate(lines) if number not in left_out) + "\n")
+    short.write_text(
+        "\n".join(line for number, line in enumerate(lines) if number not in left_out) + "\n"
+    )
     return short
 
 
 def parameters(options: argparse.Namespace, about: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Give the settings of the program's own parameters.yaml, and the files."""
     data = options.data.resolve()
-    loss = {**LOSS, "clashing_loss": {**LOSS["clashing_loss"], "full_clashing_loss": not options.light_clash}}
+    loss = {
+        **LOSS,
+        "clashing_loss": {**LOSS["clashing_loss"], "full_clashing_loss": not options.light_clash},
+    }
     uniform = {"type": "uniform"}
     part = {"all_protein": True, "N_segm": options.segments, "segmentation_start": uniform}
     return {
@@ -133,7 +170,11 @@ def parameters(options: argparse.Namespace, about: dict[str, Any], folder: Path)
         "deterministic_cuda": False,
         "encoder": {"hidden_dimensions": [512, 256, 64, 64]},
         "decoder": {"hidden_dimensions": [512, 512]},
-        "optimizer": {"name": "adam", "learning_rate": 0.00003, "learning_rate_segmentation": 0.0003},
+        "optimizer": {
+            "name": "adam",
+            "learning_rate": 0.00003,
+            "learning_rate_segmentation": 0.0003,
+        },
         "loss": loss,
         "resume_training": {"model": None, "segmentation": None},
     }

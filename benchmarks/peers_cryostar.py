@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 PYTHON_OF_CRYOSTAR benchmarks/peers_cryostar.py DATA --steps 20 --out DIR
 
-Runs the program's script projects/star/train_atom.py, which its package does not install: CRYOSTAR_SOURCE names the
-folder of its sources. Settings are those of its atom_configs/1ake.py but for the files, one device and single
-precision; it starts without the fit to the reference, and checks no images at the end. DATA is a folder made by
-peers_data.py.
+Runs the program's script projects/star/train_atom.py, which its package does not install:
+CRYOSTAR_SOURCE names the folder of its sources. Settings are those of its atom_configs/1ake.py but
+for the files, one device and single precision; it starts without the fit to the reference, and
+checks no images at the end. DATA is a folder made by peers_data.py.
 """
 
 from __future__ import annotations
@@ -33,16 +33,28 @@ def main() -> None:
 
     torch.set_num_threads(1)
     sys.path.insert(0, str(folder))
-    sys.argv = ["train_atom.py", str(folder / "atom_configs" / "1ake.py"), "--cfg-options", *settings(options)]
+    sys.argv = [
+        "train_atom.py",
+        str(folder / "atom_configs" / "1ake.py"),
+        "--cfg-options",
+        *settings(options),
+    ]
     os.chdir(options.out)
     train()
 
 
 def without_torchvision() -> None:
-    """Put mocks in torchvision's place, whose wheel on PyPI wants a GPU: here it only shrinks and draws images."""
+    """Put mocks in torchvision's place, whose wheel on PyPI wants a GPU: here it only shrinks and
+    draws images.
+    """
     for name in ("lightning.pytorch", "torchinfo"):
         importlib.import_module(name)  # these look torchvision up, and have to find none
-    for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.utils"):
+    for name in (
+        "torchvision",
+        "torchvision.transforms",
+        "torchvision.transforms.functional",
+        "torchvision.utils",
+    ):
         sys.modules[name] = MagicMock()
 
 

@@ -1,9 +1,10 @@
-"""Particles for the comparison with other programs, simulated once: a folder that each of them can read.
+"""Particles for the comparison with other programs, simulated once: a folder that each of them can
+read.
 
     python benchmarks/peers_data.py /tmp/peers-data
 
-`small` is adenylate kinase (214 residues) in 64 px, `large` five of it (1,070 residues), one of which turns, in 128
-px.
+`small` is adenylate kinase (214 residues) in 64 px, `large` five of it (1,070 residues), one of
+which turns, in 128 px.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def make_small(folder: Path, n_images: int) -> Path:
 
 
 def make_large(folder: Path, n_images: int) -> Path:
-    """Simulate five of the bundled enzyme in 128 px; the second turns about a residue of the first."""
+    """Simulate five of the bundled enzyme in 128 px; the second turns about a residue of the
+    first.
+    """
     if (folder / "about.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,13 +63,17 @@ def make_large(folder: Path, n_images: int) -> Path:
 def _simulated(folder: Path, n_images: int, box: int, *molecule: str | Path) -> Path:
     if not (folder / "about.json").exists():
         size = ("--n", str(n_images), "--box", str(box), "--pixel-size", str(_PIXEL_SIZE_ANGSTROM))
-        kinesphere("simulate", *molecule, "--out", folder, *size, "--snr", "0.1", "--n-states", "11")
+        kinesphere(
+            "simulate", *molecule, "--out", folder, *size, "--snr", "0.1", "--n-states", "11"
+        )
         prepare(folder)
     return folder
 
 
 def prepare(folder: Path) -> None:
-    """Add what other programs need to a folder of simulated particles: the model as PDB, and its sizes as JSON."""
+    """Add what other programs need to a folder of simulated particles: the model as PDB, and its
+    sizes as JSON.
+    """
     if not (folder / "model.pdb").exists():
         write_model(folder / "model.pdb", read_model(folder / "model.cif"))
     n_images, box, _ = ImageStack(folder / "particles.mrcs").shape
@@ -82,8 +89,12 @@ def prepare(folder: Path) -> None:
 
 
 def five_of(one: AtomicModel) -> AtomicModel:
-    """Put five copies of a chain side by side, as chains A to E: one in the middle, four around it in a plane."""
-    places = _APART_ANGSTROM * np.array([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], dtype=float)
+    """Put five copies of a chain side by side, as chains A to E: one in the middle, four around it
+    in a plane.
+    """
+    places = _APART_ANGSTROM * np.array(
+        [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], dtype=float
+    )
     centred = one.positions_angstrom - one.positions_angstrom.mean(0)
     middle = 64 * _PIXEL_SIZE_ANGSTROM
     n_atoms, n_residues = len(centred), one.n_residues

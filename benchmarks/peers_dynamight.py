@@ -1,14 +1,17 @@
-"""Train DynaMight, or backproject with it, for a number of passes on one CPU thread; run by DynaMight's own Python.
+"""Train DynaMight, or backproject with it, for a number of passes on one CPU thread; run by
+DynaMight's own Python.
 
-    OMP_NUM_THREADS=1 PYTHON_OF_DYNAMIGHT benchmarks/peers_dynamight.py DATA --task train --gaussians 500 --passes 2
+    OMP_NUM_THREADS=1 PYTHON_OF_DYNAMIGHT benchmarks/peers_dynamight.py DATA --task train
+    --gaussians 500 --passes 2
 
-`train` calls the program's `train_epoch` with one of its two half-set models and all images, in the regime after its
-warm-up (all losses, all optimisers), with the network sizes of its command. What its command does besides in every
-epoch (validation, calibration, figures) is left out, and images are read once, not in every pass: both to its
-advantage. `backproject` calls `backproject_single_image` in the loop of its command, which itself insists on a GPU,
-with a network of the program's size. Half precision, meant for a GPU, is replaced by single: on a CPU that is faster.
-DATA is a folder made by peers_data.py. Networks have their initial weights: what a step costs does not depend on
-them.
+`train` calls the program's `train_epoch` with one of its two half-set models and all images, in the
+regime after its warm-up (all losses, all optimisers), with the network sizes of its command. What
+its command does besides in every epoch (validation, calibration, figures) is left out, and images
+are read once, not in every pass: both to its advantage. `backproject` calls
+`backproject_single_image` in the loop of its command, which itself insists on a GPU, with a network
+of the program's size. Half precision, meant for a GPU, is replaced by single: on a CPU that is
+faster. DATA is a folder made by peers_data.py. Networks have their initial weights: what a step
+costs does not depend on them.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ def main() -> None:
     parser.add_argument("--gaussians", type=int, default=500)
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--images", type=int, help="use so many of the images; all, where not given")
+    parser.add_argument(
+        "--images", type=int, help="use so many of the images; all, where not given"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -44,7 +49,9 @@ def main() -> None:
 
 
 def without_viewers() -> None:
-    """Put mocks in the place of what only draws: a package that needs a GPU, and the program's own windows."""
+    """Put mocks in the place of what only draws: a package that needs a GPU, and the program's own
+    windows.
+    """
     for name in ("tsnecuda", "dynamight.evaluation"):
         sys.modules[name] = MagicMock()
 
@@ -56,7 +63,9 @@ class Particles:
         from dynamight.data.dataloaders.relion import RelionDataset
         from dynamight.data.handlers.particle_image_preprocessor import ParticleImagePreprocessor
 
-        star = RelionDataset(str((data / "particles.star").resolve()), circular_mask_thickness=_SOFT_EDGE_ANGSTROM)
+        star = RelionDataset(
+            str((data / "particles.star").resolve()), circular_mask_thickness=_SOFT_EDGE_ANGSTROM
+        )
         self.dataset = star.make_particle_dataset()
         self.dataset.preload_images()
         self.box, self.pixel_size = star.box_size, star.pixel_spacing_angstroms
@@ -86,7 +95,9 @@ def make_decoder(particles: Particles, n_gaussians: int) -> Any:
 
     volume = torch.tensor(mrcfile.read(particles.map))
     points = initialize_points_from_volume(
-        volume.movedim(0, 2).movedim(0, 1), threshold=utils.compute_threshold(volume, 99), n_points=n_gaussians
+        volume.movedim(0, 2).movedim(0, 1),
+        threshold=utils.compute_threshold(volume, 99),
+        n_points=n_gaussians,
     )
     decoder = DisplacementDecoder(
         particles.box,
@@ -103,7 +114,12 @@ def make_decoder(particles: Particles, n_gaussians: int) -> Any:
         model_positions=points,
     )
     decoder.warmup = False
-    for parameter in (decoder.amp, decoder.ampvar, decoder.image_smoother.B, decoder.model_positions):
+    for parameter in (
+        decoder.amp,
+        decoder.ampvar,
+        decoder.image_smoother.B,
+        decoder.model_positions,
+    ):
         parameter.requires_grad = True
     decoder.compute_neighbour_graph()
     decoder.compute_radius_graph()
@@ -166,7 +182,9 @@ def backproject(particles: Particles, options: argparse.Namespace) -> None:
         "cpu", _LATENT_DIMENSIONS, options.gaussians, 6, 96, LinearBlock, 6, box
     ).eval()
     axis = torch.linspace(-0.5, 0.5, box // downsample)
-    grid = torch.stack([each.ravel() for each in torch.meshgrid(axis, axis, axis, indexing="ij")], 1)
+    grid = torch.stack(
+        [each.ravel() for each in torch.meshgrid(axis, axis, axis, indexing="ij")], 1
+    )
     grid, _ = tools.get_ess_grid(grid, decoder.model_positions, box)
     interpolator = tools.DeformationInterpolator("cpu", grid, grid, box, downsample)
     rotation = tools.RotateVolume(box, "cpu")

@@ -1,9 +1,11 @@
-"""Backproject with kinesphere for a number of passes on one CPU thread: the other half of peers_dynamight.py's task.
+"""Backproject with kinesphere for a number of passes on one CPU thread: the other half of
+peers_dynamight.py's task.
 
     OMP_NUM_THREADS=1 python benchmarks/peers_kinesphere.py RUN --images 512 --passes 2
 
-RUN is a finished field run. Reading and preparing the images, the motion of each, the pull along it and the insertion
-of the slices of CTF² are all part of a pass, as they are of `kinesphere reconstruct`.
+RUN is a finished field run. Reading and preparing the images, the motion of each, the pull along it
+and the insertion of the slices of CTF² are all part of a pass, as they are of `kinesphere
+reconstruct`.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     problem = pose_problem(kinesphere.load(options.run), ReconstructionSettings())
     rows = np.arange(min(options.images, len(problem.particles)))
-    images = WeightedImages(problem.particles, problem.loader, noise_power(problem.particles, problem.loader, rows, 64))
+    images = WeightedImages(
+        problem.particles, problem.loader, noise_power(problem.particles, problem.loader, rows, 64)
+    )
     sweep = Sweep(images, rows, DeformedProjector(problem.support), problem.motion)
     for _ in range(options.passes):
         accumulate(sweep, HalfSums.empty(problem.support))

@@ -1,4 +1,6 @@
-"""What a process costs: CPU-seconds and memory of a child, and a rate from two of them with the start-up taken out."""
+"""What a process costs: CPU-seconds and memory of a child, and a rate from two of them with the
+start-up taken out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 _LINES_OF_A_FAILURE = 3
-# A process inherits the memory peak of what it was forked from: so it is forked from one that is next to nothing.
+# A process inherits the memory peak of what it was forked from: so it is forked from one that is
+# next to nothing.
 _WATCH = """
 import json, os, subprocess, sys
 child = subprocess.Popen(sys.argv[2:])
@@ -64,14 +67,23 @@ def measure(command: Sequence[str | Path], log: Path) -> Used:
     ProcessError
         If it cannot be started, or ends with another exit code than 0.
     """
-    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    one = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    )
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command]
     found = log.with_name(f"{log.name}.json")
     with log.open("wb") as file:
         watcher = [sys.executable, "-S", "-c", _WATCH, str(found), *words]
-        subprocess.run(watcher, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **one}, check=False)
-    last = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()[-_LINES_OF_A_FAILURE:]
+        subprocess.run(
+            watcher, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **one}, check=False
+        )
+    last = (
+        log.read_text(errors="replace")
+        .replace("\r", "\n")
+        .strip()
+        .splitlines()[-_LINES_OF_A_FAILURE:]
+    )
     said = " / ".join(line.strip() for line in last)
     if not found.exists():
         raise ProcessError(f"could not be started: {said}")
@@ -83,7 +95,8 @@ def measure(command: Sequence[str | Path], log: Path) -> Used:
 
 
 def rate(short: Used, long: Used, more_images: float) -> float:
-    """Images a CPU-second from two runs that differ in the number of images only; NaN where noise hides the work.
+    """Images a CPU-second from two runs that differ in the number of images only; NaN where noise
+    hides the work.
 
     Parameters
     ----------
@@ -97,7 +110,9 @@ def rate(short: Used, long: Used, more_images: float) -> float:
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Exponent p of cost ∝ sizeᵖ, the slope of a straight line through the logarithms; NaN for fewer than two sizes."""
+    """Exponent p of cost ∝ sizeᵖ, the slope of a straight line through the logarithms; NaN for
+    fewer than two sizes.
+    """
     if len(set(sizes)) < 2:
         return float("nan")
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])

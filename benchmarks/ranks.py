@@ -1,11 +1,13 @@
-"""How much faster two ranks train than one, each on one thread: both methods, both ways of inference.
+"""How much faster two ranks train than one, each on one thread: both methods, both ways of
+inference.
 
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py
 
-In each round the first rank trains alone while the others wait, then all train together on the same batches. The wall
-clock tells the speed-up where every rank has a core to itself; on a machine that others use, it tells who else was
-there. CPU seconds depend less on that: of all ranks, the one that uses most sets the pace. Each case is measured with
-the default batch and with one four times as large. Writes results/ranks.csv and .md.
+In each round the first rank trains alone while the others wait, then all train together on the same
+batches. The wall clock tells the speed-up where every rank has a core to itself; on a machine that
+others use, it tells who else was there. CPU seconds depend less on that: of all ranks, the one that
+uses most sets the pace. Each case is measured with the default batch and with one four times as
+large. Writes results/ranks.csv and .md.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from bench import RESULTS, Row, markdown, write_csv
 from throughput import CASES, Case, Options, make_config, make_trainer
 
 from kinesphere import ranks as module
-from kinesphere.inference.config import LatentsConfig
+from kinesphere.methods.config import LatentsConfig
 from kinesphere.ranks import ALONE, Ranks, joined
 
 COLUMNS = (
@@ -66,7 +68,9 @@ class RankOptions:
 
 @dataclass
 class Spent:
-    """What the counted passes of one training took: wall clock, CPU of this process, and waiting and sending."""
+    """What the counted passes of one training took: wall clock, CPU of this process, and waiting
+    and sending.
+    """
 
     wall: float
     cpu: float
@@ -88,7 +92,8 @@ def main(options: RankOptions) -> None:
         if ranks.is_first:
             command = " ".join(["ranks.py", *sys.argv[1:]])
             about = (
-                f"{ranks.size} ranks of one thread, gloo, {os.cpu_count()} cores; medians of {options.rounds} rounds"
+                f"{ranks.size} ranks of one thread, gloo, {os.cpu_count()} cores; medians "
+                f"of {options.rounds} rounds"
             )
             about += f" (`{command}`).\n\n"
             table = about + markdown(rows, COLUMNS)
@@ -112,8 +117,12 @@ def measure(case: Case, inference: str, options: RankOptions, ranks: Ranks) -> R
     if not ranks.is_first:
         return {}
     n_images = (options.sizes.epochs - 1) * options.sizes.batches * case.batch
-    cpu_alone, cpu = (statistics.median(values) for values in ([spent.cpu for spent in alone], slowest))
-    wall_alone, wall = (statistics.median(spent.wall for spent in runs) for runs in (alone, together))
+    cpu_alone, cpu = (
+        statistics.median(values) for values in ([spent.cpu for spent in alone], slowest)
+    )
+    wall_alone, wall = (
+        statistics.median(spent.wall for spent in runs) for runs in (alone, together)
+    )
     return {
         "method": case.method,
         "points": case.points,
@@ -122,8 +131,11 @@ def measure(case: Case, inference: str, options: RankOptions, ranks: Ranks) -> R
         "inference": inference,
         "images_per_second_alone": n_images / wall_alone,
         "images_per_second": n_images / wall,
-        "times_wall": statistics.median(a.wall / b.wall for a, b in zip(alone, together, strict=True)),
-        "times_wall_best": min(spent.wall for spent in alone) / min(spent.wall for spent in together),
+        "times_wall": statistics.median(
+            a.wall / b.wall for a, b in zip(alone, together, strict=True)
+        ),
+        "times_wall_best": min(spent.wall for spent in alone)
+        / min(spent.wall for spent in together),
         "times_cpu": cpu_alone / cpu,
         "cpu_ms_per_image_alone": 1e3 * cpu_alone / n_images,
         "cpu_ms_per_image_of_a_rank": 1e3 * cpu / n_images,
@@ -133,11 +145,17 @@ def measure(case: Case, inference: str, options: RankOptions, ranks: Ranks) -> R
 
 
 def train(case: Case, inference: str, options: RankOptions, ranks: Ranks) -> Spent:
-    """Train from the start; the first pass, in which things are compiled and allocated, is not counted."""
+    """Train from the start; the first pass, in which things are compiled and allocated, is not
+    counted.
+    """
     latents = LatentsConfig(inference=inference, latent_dim=options.sizes.latent_dim)
     config = make_config(case, latents, options.sizes)
     trainer = make_trainer(
-        case, options.resolution_angstrom, config, options.sizes.batches * case.batch, torch.device("cpu")
+        case,
+        options.resolution_angstrom,
+        config,
+        options.sizes.batches * case.batch,
+        torch.device("cpu"),
     )
     trainer.ranks = ranks
     with timed_exchanges() as exchanged:

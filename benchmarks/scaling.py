@@ -1,11 +1,12 @@
-"""How speed and memory grow with the box, the molecule, the batch and the number of images, phase by phase.
+"""How speed and memory grow with the box, the molecule, the batch and the number of images, phase
+by phase.
 
     python benchmarks/scaling.py
 
-Every point is a process of its own (scaling_point.py) on one thread; memory is the most that was resident at once
-(VmHWM). One size is varied at a time, the others stay at 64 px, 1,000 points, batches of 64 and 192 images; points vary
-in 128 px, so that 8,000 of them fit, images in 32 px with 200 points. Writes results/scaling.csv and scaling.md with
-exponents p of cost ∝ sizeᵖ.
+Every point is a process of its own (scaling_point.py) on one thread; memory is the most that was
+resident at once (VmHWM). One size is varied at a time, the others stay at 64 px, 1,000 points,
+batches of 64 and 192 images; points vary in 128 px, so that 8,000 of them fit, images in 32 px with
+200 points. Writes results/scaling.csv and scaling.md with exponents p of cost ∝ sizeᵖ.
 """
 
 from __future__ import annotations
@@ -38,7 +39,16 @@ _OTHER_SIZES = {
 }
 _TOLERANCE = 0.1  # of an exponent: what noise and caches make of a straight line
 _DOES_NOT_DEPEND = {("observe", "points"), ("observe", "batch"), ("reconstruct", "batch")}
-COLUMNS = ("phase", "axis", "from", "to", "cpu_exponent", "memory_from_gb", "memory_to_gb", "memory_exponent")
+COLUMNS = (
+    "phase",
+    "axis",
+    "from",
+    "to",
+    "cpu_exponent",
+    "memory_from_gb",
+    "memory_to_gb",
+    "memory_exponent",
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,9 @@ def points(phase: str, axis: str, sizes: Sequence[int]) -> Iterator[Row]:
         try:
             row |= point(phase, chosen)
             print(
-                f"{phase} {axis} {size}: {row['images_per_second']:.4g} images/s, {row['peak_gb']:.3g} GB", flush=True
+                f"{phase} {axis} {size}: {row['images_per_second']:.4g} images/s, "
+                f"{row['peak_gb']:.3g} GB",
+                flush=True,
             )
             yield row
         except ProcessError as error:
@@ -90,7 +102,9 @@ def point(phase: str, sizes: dict[str, int]) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "point.json"
         words = [word for key, value in sizes.items() for word in (f"--{key}", str(value))]
-        used = measure([sys.executable, script, "--phase", phase, *words, "--out", out], Path(folder) / "log")
+        used = measure(
+            [sys.executable, script, "--phase", phase, *words, "--out", out], Path(folder) / "log"
+        )
         found = json.loads(out.read_text())
     pass_seconds = sizes["images"] / found["images_per_second"]
     return {**found, "cpu_seconds_a_pass": pass_seconds, "peak_gb": used.peak_gb}
@@ -99,8 +113,8 @@ def point(phase: str, sizes: dict[str, int]) -> Row:
 def fitted(rows: Sequence[Row]) -> list[Row]:
     """Fit exponents of cost and memory against size, for each phase and axis.
 
-    The cost is that of an image along box and points; of a pass along images and of a step along batch, so that an
-    exponent of one means the same cost for every image.
+    The cost is that of an image along box and points; of a pass along images and of a step along
+    batch, so that an exponent of one means the same cost for every image.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -140,7 +154,9 @@ def findings(rows: Sequence[Row]) -> list[str]:
         A sentence for each expectation that was measured, with the largest departure.
     """
     fits = fitted(rows)
-    images, molecule = ([fit for fit in fits if fit["axis"] == axis] for axis in ("images", "points"))
+    images, molecule = (
+        [fit for fit in fits if fit["axis"] == axis] for axis in ("images", "points")
+    )
     said = []
     if images:
         powers = [fit["cpu_exponent"] for fit in images]
@@ -149,11 +165,16 @@ def findings(rows: Sequence[Row]) -> list[str]:
     if molecule:
         steepest = max(molecule, key=lambda fit: fit["cpu_exponent"])
         how = f"exponent {steepest['cpu_exponent']:.2f} at most, of {steepest['phase']}"
-        said.append(f"Cost grows {_faster(steepest['cpu_exponent'])} than the residues or Gaussians: {how}.")
+        said.append(
+            f"Cost grows {_faster(steepest['cpu_exponent'])} than the residues or Gaussians: {how}."
+        )
     if images:
         steepest = max(images, key=_bytes_an_image)
         grown = steepest["memory_to_gb"] - steepest["memory_from_gb"]
-        span = f"{grown:+.2f} GB from {steepest['from']:,} to {steepest['to']:,} images at most, of {steepest['phase']}"
+        span = (
+            f"{grown:+.2f} GB from {steepest['from']:,} to {steepest['to']:,} images at "
+            f"most, of {steepest['phase']}"
+        )
         said.append(f"Peak memory changes by {span}.")
     return said
 
@@ -168,11 +189,25 @@ def _bytes_an_image(fit: Row) -> float:
 
 def describe(rows: Sequence[Row]) -> str:
     """Write exponents and points as Markdown."""
-    head = f"{platform.machine()}, one thread, CPU-seconds, a process a point: `python benchmarks/scaling.py`."
-    what = (
-        "Exponents p of cost ∝ sizeᵖ: of an image along box and points, of a pass along images, of a step along batch."
+    head = (
+        f"{platform.machine()}, one thread, CPU-seconds, a process a point: `python "
+        "benchmarks/scaling.py`."
     )
-    every = ("phase", "axis", "size", "box", "points", "batch", "images", "images_per_second", "peak_gb")
+    what = (
+        "Exponents p of cost ∝ sizeᵖ: of an image along box and points, of a pass along "
+        "images, of a step along batch."
+    )
+    every = (
+        "phase",
+        "axis",
+        "size",
+        "box",
+        "points",
+        "batch",
+        "images",
+        "images_per_second",
+        "peak_gb",
+    )
     listed = "".join(f"- {sentence}\n" for sentence in findings(rows))
     return f"{head}\n{what}\n\n{listed}\n{markdown(fitted(rows), COLUMNS)}\n{markdown(rows, every)}"
 

@@ -1,12 +1,14 @@
-"""One point of scaling.py, in a process of its own: how fast one phase of the program is at one size.
+"""One point of scaling.py, in a process of its own: how fast one phase of the program is at one
+size.
 
-    OMP_NUM_THREADS=1 python benchmarks/scaling_point.py --phase field --box 64 --points 500 --out point.json
+    OMP_NUM_THREADS=1 python benchmarks/scaling_point.py --phase field --box 64 --points 500 --out
+    point.json
 
-Phases: `observe` (read, normalise and transform images), `segments` and `field` (training, marginal inference),
-`infer` (latents of a finished model), `reconstruct` (deformed backprojection). Images are noise in random poses: a
-step costs the same whatever they show, but for marginal inference, which is quicker where the posterior of an image
-is narrow. They come from a star file that names the images of a small stack again and again, and are prepared into a
-file on disk, not memory.
+Phases: `observe` (read, normalise and transform images), `segments` and `field` (training, marginal
+inference), `infer` (latents of a finished model), `reconstruct` (deformed backprojection). Images
+are noise in random poses: a step costs the same whatever they show, but for marginal inference,
+which is quicker where the posterior of an image is narrow. They come from a star file that names
+the images of a small stack again and again, and are prepared into a file on disk, not memory.
 """
 
 from __future__ import annotations
@@ -25,30 +27,31 @@ import torch
 import tyro
 from throughput import Case, Options, make_config, random_chain, random_reference
 
-from kinesphere.inference.config import LatentsConfig
-from kinesphere.inference.methods import make_forward, make_model
-from kinesphere.inference.observations import Observations
-from kinesphere.inference.observe import ImagesConfig, observe
-from kinesphere.inference.schedule import Schedule
-from kinesphere.inference.trainer import Trainer
 from kinesphere.io.mrc import stack_writer
+from kinesphere.methods.config import LatentsConfig
+from kinesphere.methods.registry import make_forward, make_model
+from kinesphere.observations.observations import Observations
+from kinesphere.observations.prepare import ImagesConfig, observe
 from kinesphere.particles import ParticleSet
 from kinesphere.reconstruction.backprojection import HalfSums, Sweep, accumulate
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.training.schedule import Schedule
+from kinesphere.training.trainer import Trainer
 
 PIXEL_SIZE_ANGSTROM = 1.5
 _STACK = 256
 _PASSES = 3
 _OPTICS = (
-    "\ndata_optics\n\nloop_\n_rlnOpticsGroup\n_rlnOpticsGroupName\n_rlnAmplitudeContrast\n_rlnSphericalAberration\n"
+    "\ndata_optics\n\nloop_\n_rlnOpticsGroup\n_rlnOpticsGroupName\n_rlnAmplitudeContrast\n"
+    "_rlnSphericalAberration\n_rlnVoltage\n_rlnImagePixelSize\n_rlnImageSize\n"
+    "_rlnImageDimensionality\n1 all 0.1 2.7 300 {pixel} {box} 2\n\n"
 )
-_OPTICS += (
-    "_rlnVoltage\n_rlnImagePixelSize\n_rlnImageSize\n_rlnImageDimensionality\n1 all 0.1 2.7 300 {pixel} {box} 2\n\n"
+_COLUMNS = (
+    *("ImageName", "AngleRot", "AngleTilt", "AnglePsi", "OriginXAngst", "OriginYAngst"),
+    *("DefocusU", "DefocusV", "DefocusAngle", "PhaseShift", "RandomSubset", "OpticsGroup"),
 )
-_COLUMNS = ("ImageName", "AngleRot", "AngleTilt", "AnglePsi", "OriginXAngst", "OriginYAngst", "DefocusU", "DefocusV")
-_COLUMNS += ("DefocusAngle", "PhaseShift", "RandomSubset", "OpticsGroup")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ class MadeUpRun:
         """Give each image a latent, and each half set the same reference."""
         latent = np.random.default_rng(0).normal(size=(len(self.particles), 1)).astype(np.float32)
         self.latents = SimpleNamespace(mean=latent, half=self.particles.half)
-        self.motions = dict.fromkeys((1, 2), SimpleNamespace(reference=torch.from_numpy(self.reference).float()))
+        self.motions = dict.fromkeys(
+            (1, 2), SimpleNamespace(reference=torch.from_numpy(self.reference).float())
+        )
 
     def displacements(self, points: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Bend everything along x by up to a few Å."""
@@ -100,7 +105,8 @@ def main(point: Point) -> None:
         particles = make_particles(Path(folder), point)
         passes = {"observe": observing, "reconstruct": reconstructing}.get(point.phase, training)
         seconds = passes(particles, Path(folder), point)
-    # the first pass compiles and fills caches; of the others the fastest, where least else was running
+    # the first pass compiles and fills caches; of the others the fastest, where least else was
+    # running
     speed = point.images / min(seconds[1:])
     point.out.write_text(json.dumps({"images_per_second": speed}), encoding="utf-8")
 
@@ -119,14 +125,29 @@ def make_particles(folder: Path, point: Point) -> ParticleSet:
     """Write a small stack of noise, and a star file with as many particles as wanted."""
     rng = np.random.default_rng(0)
     n_stack = min(_STACK, point.images)
-    with stack_writer(folder / "noise.mrcs", (n_stack, point.box, point.box), PIXEL_SIZE_ANGSTROM) as stack:
+    with stack_writer(
+        folder / "noise.mrcs", (n_stack, point.box, point.box), PIXEL_SIZE_ANGSTROM
+    ) as stack:
         stack.write(rng.normal(size=(n_stack, point.box, point.box)).astype(np.float32))
-    angles = rng.uniform((-180, 0, -180, -2, -2, 8000), (180, 180, 180, 2, 2, 25000), size=(point.images, 6)).round(3)
+    angles = rng.uniform(
+        (-180, 0, -180, -2, -2, 8000), (180, 180, 180, 2, 2, 25000), size=(point.images, 6)
+    ).round(3)
     with (folder / "particles.star").open("w", encoding="utf-8") as star:
-        star.write(_OPTICS.format(pixel=PIXEL_SIZE_ANGSTROM, box=point.box) + "data_particles\n\nloop_\n")
+        star.write(
+            _OPTICS.format(pixel=PIXEL_SIZE_ANGSTROM, box=point.box) + "data_particles\n\nloop_\n"
+        )
         star.writelines(f"_rln{column}\n" for column in _COLUMNS)
         for row, (*pose, defocus) in enumerate(angles):
-            words = [f"{row % n_stack + 1:06d}@noise.mrcs", *pose, defocus, defocus, 0, 0, row % 2 + 1, 1]
+            words = [
+                f"{row % n_stack + 1:06d}@noise.mrcs",
+                *pose,
+                defocus,
+                defocus,
+                0,
+                0,
+                row % 2 + 1,
+                1,
+            ]
             star.write(" ".join(map(str, words)) + "\n")
     return ParticleSet.read(folder / "particles.star")
 
@@ -148,7 +169,9 @@ def training(particles: ParticleSet, folder: Path, point: Point) -> list[float]:
     config = make_config(case, LatentsConfig(), Options(epochs=_PASSES))
     reference = random_reference(case, config)
     observations = prepared(particles, folder)
-    schedule = Schedule(config.training.schedule, point.images, observations.band.n_shells, point.batch)
+    schedule = Schedule(
+        config.training.schedule, point.images, observations.band.n_shells, point.batch
+    )
     forward = make_forward(config, reference, observations.band, torch.device("cpu"))
     model = make_model(config, reference, observations.band)
     trainer = Trainer(model, observations, forward, schedule)
@@ -161,12 +184,16 @@ def training(particles: ParticleSet, folder: Path, point: Point) -> list[float]:
 
 def reconstructing(particles: ParticleSet, folder: Path, point: Point) -> list[float]:
     """Backproject all images along a made-up motion."""
-    chain = random_chain(Case("segments", point.points, point.box, point.batch, PIXEL_SIZE_ANGSTROM))
+    chain = random_chain(
+        Case("segments", point.points, point.box, point.batch, PIXEL_SIZE_ANGSTROM)
+    )
     middle = np.full(3, point.box // 2 * PIXEL_SIZE_ANGSTROM)
     run = MadeUpRun(folder, particles, middle, chain.positions_angstrom)
     problem = pose_problem(cast("Any", run), ReconstructionSettings())
     rows = np.arange(len(particles))
-    images = WeightedImages(particles, problem.loader, noise_power(particles, problem.loader, rows, point.batch))
+    images = WeightedImages(
+        particles, problem.loader, noise_power(particles, problem.loader, rows, point.batch)
+    )
     sweep = Sweep(images, rows, DeformedProjector(problem.support), problem.motion)
     return repeated(lambda: accumulate(sweep, HalfSums.empty(problem.support)))
 

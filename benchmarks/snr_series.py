@@ -1,9 +1,10 @@
-"""How much of what the noise leaves is found, from bright images to faint ones: both ways of inferring latents.
+"""How much of what the noise leaves is found, from bright images to faint ones: both ways of
+inferring latents.
 
     python benchmarks/snr_series.py --work /tmp/snr --n 4000 10000 20000
 
-Simulates adenylate kinase at every SNR, trains, and compares with the ideal observer. Writes results/snr_series.csv and
-.md, and a plot as .svg and .png.
+Simulates adenylate kinase at every SNR, trains, and compares with the ideal observer. Writes
+results/snr_series.csv and .md, and a plot as .svg and .png.
 """
 
 from __future__ import annotations
@@ -67,14 +68,25 @@ def main(options: Options) -> None:
     for snr, n in zip(options.snr, numbers, strict=True):
         data = options.work / f"snr{snr:g}-n{n}"
         if not (data / "truth.npz").exists():
-            kinesphere("simulate", "--out", data, "--snr", str(snr), "--n", str(n), *options.simulate.split())
+            kinesphere(
+                "simulate",
+                "--out",
+                data,
+                "--snr",
+                str(snr),
+                "--n",
+                str(n),
+                *options.simulate.split(),
+            )
         for method in options.methods:
             for seed in options.seeds:
                 run = options.work / f"{data.name}-{method}-seed{seed}"
                 arguments = ["--inference", method, "--seed", str(seed), *options.segments.split()]
                 seconds = segments(data, run, arguments)
                 scores = evaluate(data, run, options.evaluate.split())
-                rows.append({"snr": snr, "method": method, "seed": seed, "cpu_seconds": seconds, **scores})
+                rows.append(
+                    {"snr": snr, "method": method, "seed": seed, "cpu_seconds": seconds, **scores}
+                )
                 write_csv(RESULTS / f"{options.name}.csv", rows)
     table = markdown(rows, COLUMNS)
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
@@ -83,7 +95,9 @@ def main(options: Options) -> None:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw correlation against SNR, absolute and as a fraction of the limit; a point is a seed, a line their worst."""
+    """Draw correlation against SNR, absolute and as a fraction of the limit; a point is a seed, a
+    line their worst.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
     limit = {row["snr"]: row["ideal_r_main_motion"] for row in rows}
     left.plot(limit.keys(), limit.values(), "k--", label="ideal observer")
@@ -93,7 +107,9 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             found = [(row["snr"], row[key] or 0.0) for row in rows if row["method"] == method]
             worst = {snr: min(value for other, value in found if other == snr) for snr, _ in found}
             axes.plot(*zip(*found, strict=True), "o", color=f"C{number}")
-            axes.plot(worst.keys(), worst.values(), color=f"C{number}", label=LABELS.get(method, method))
+            axes.plot(
+                worst.keys(), worst.values(), color=f"C{number}", label=LABELS.get(method, method)
+            )
     for axes, title in ((left, "r along the main motion"), (right, "r / r of the ideal observer")):
         axes.set(xscale="log", xlabel="signal-to-noise ratio", ylabel=title, ylim=(0.0, 1.05))
         axes.spines[["top", "right"]].set_visible(False)

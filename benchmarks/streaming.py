@@ -1,13 +1,15 @@
-"""Does training from a file cost time or memory? Particle sets of growing size, kept as float32, float16 and on disk.
+"""Does training from a file cost time or memory? Particle sets of growing size, kept as float32,
+float16 and on disk.
 
     OMP_NUM_THREADS=1 python benchmarks/streaming.py --work /tmp/streaming --data ../shared/data/adk
 
-Needs 25 GB of disk. Every set names the same 4,096 images of noise again and again, so that a STAR file of two million
-rows needs no two million images; what is prepared from it (`kinesphere preprocess --cache`) and streamed is as large
-as that of real ones. Memory is that of whole processes: one that prepares, and one that reads the STAR file, opens the
-cache and trains. Rates are by turns, on one set. The model is small and its inference quick (`vae`), so that images
-count as much as they can. With --data also: does float16 change the scores? Writes
-results/streaming.csv and .md; what is in --work is not made again.
+Needs 25 GB of disk. Every set names the same 4,096 images of noise again and again, so that a STAR
+file of two million rows needs no two million images; what is prepared from it (`kinesphere
+preprocess --cache`) and streamed is as large as that of real ones. Memory is that of whole
+processes: one that prepares, and one that reads the STAR file, opens the cache and trains. Rates
+are by turns, on one set. The model is small and its inference quick (`vae`), so that images count
+as much as they can. With --data also: does float16 change the scores? Writes results/streaming.csv
+and .md; what is in --work is not made again.
 """
 
 from __future__ import annotations
@@ -30,16 +32,16 @@ from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_
 from throughput import Case, make_config, random_reference
 from throughput import Options as ThroughputOptions
 
-from kinesphere.inference.coefficient_cache import CACHE_FILE
-from kinesphere.inference.coefficient_file import coefficient_writer
-from kinesphere.inference.config import LatentsConfig
-from kinesphere.inference.methods import make_forward, make_model
-from kinesphere.inference.observations import Observations
-from kinesphere.inference.observe import ImagesConfig, observe, origin
-from kinesphere.inference.schedule import Schedule
-from kinesphere.inference.trainer import Trainer
 from kinesphere.io.mrc import write_stack
+from kinesphere.methods.config import LatentsConfig
+from kinesphere.methods.registry import make_forward, make_model
+from kinesphere.observations.coefficient_cache import CACHE_FILE
+from kinesphere.observations.coefficient_file import coefficient_writer
+from kinesphere.observations.observations import Observations
+from kinesphere.observations.prepare import ImagesConfig, observe, origin
 from kinesphere.particles import ParticleSet
+from kinesphere.training.schedule import Schedule
+from kinesphere.training.trainer import Trainer
 
 CASE = Case("segments", points=100, box=128, batch=64, pixel_size=1.5, segments=6)
 N_DIFFERENT = 4096
@@ -82,7 +84,14 @@ MEMORY_COLUMNS = (
     "train_of_files_gb",
 )
 RATE_COLUMNS = ("kept", "images", "per_cpu_second", "per_second", "relative_cpu", "relative_wall")
-SCORE_COLUMNS = ("kept", "seed", "r_main_motion", "amplitude_main_motion", "ca_rmsd_median", "rmsd_ratio")
+SCORE_COLUMNS = (
+    "kept",
+    "seed",
+    "r_main_motion",
+    "amplitude_main_motion",
+    "ca_rmsd_median",
+    "rmsd_ratio",
+)
 
 
 @dataclass(frozen=True)
@@ -94,15 +103,18 @@ class Options:
     sizes: tuple[int, ...] = (31_250, 125_000, 500_000, 2_000_000)
     """Images of the sets."""
     prepared: int = 125_000
-    """Sets up to this are prepared by `preprocess --cache`; of larger ones the same file is written by repetition."""
+    """Sets up to this are prepared by `preprocess --cache`; of larger ones the same file is written
+    by repetition."""
     part: int = 200_000
-    """Images of each set that are trained on where memory is measured: windows of memory are some 57,000."""
+    """Images of each set that are trained on where memory is measured: windows of memory are some
+    57,000."""
     rounds: int = 5
     """How often rates are measured for each way of keeping images."""
     round_images: int = 12_800
     """Images trained on each time, of the largest set that was prepared."""
     data: Path | None = None
-    """Folder of particles with a truth, on which segments are trained with float32 and with float16 from disk."""
+    """Folder of particles with a truth, on which segments are trained with float32 and with float16
+    from disk."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of these runs."""
     only: int | None = None
@@ -130,7 +142,11 @@ def make_set(work: Path, n: int) -> Path:
     rng = np.random.default_rng(0)
     shift = rng.uniform(-5, 5, (2, N_DIFFERENT))
     if not stack.exists():
-        write_stack(stack, rng.normal(size=(N_DIFFERENT, CASE.box, CASE.box)).astype(np.float32), CASE.pixel_size)
+        write_stack(
+            stack,
+            rng.normal(size=(N_DIFFERENT, CASE.box, CASE.box)).astype(np.float32),
+            CASE.pixel_size,
+        )
     if not star.exists():
         with star.open("w", encoding="utf-8") as file:
             file.write(STAR_HEAD)
@@ -140,9 +156,12 @@ def make_set(work: Path, n: int) -> Path:
                 x, y = shift[:, rows % N_DIFFERENT]
                 defocus = rng.uniform(8000, 25000, len(rows))
                 file.writelines(
-                    f"{row % N_DIFFERENT + 1:06d}@noise.mrcs {a:.2f} {abs(b):.2f} {c:.2f} {u:.2f} {v:.2f} {d:.1f} "
+                    f"{row % N_DIFFERENT + 1:06d}@noise.mrcs {a:.2f} {abs(b):.2f} {c:.2f} "
+                    f"{u:.2f} {v:.2f} {d:.1f} "
                     f"{d - 200:.1f} 30.0 1\n"
-                    for row, a, b, c, u, v, d in zip(rows, rot, tilt, psi, x, y, defocus, strict=True)
+                    for row, a, b, c, u, v, d in zip(
+                        rows, rot, tilt, psi, x, y, defocus, strict=True
+                    )
                 )
     return star
 
@@ -157,10 +176,21 @@ def measure_memory(options: Options, n: int) -> Row:
         row: Row = {"images": n}
         if n <= options.prepared:
             command = ("preprocess", star, "--out", cache, "--cache", "--overwrite")
-            row |= {f"prepare_{key}": value for key, value in in_a_process(*map(str, command)).items()}
+            row |= {
+                f"prepare_{key}": value for key, value in in_a_process(*map(str, command)).items()
+            }
         elif not (cache / CACHE_FILE).exists():
             repeat_cache(work, star, cache / CACHE_FILE)
-        command = (sys.executable, __file__, "--work", work, "--only", str(n), "--part", str(options.part))
+        command = (
+            sys.executable,
+            __file__,
+            "--work",
+            work,
+            "--only",
+            str(n),
+            "--part",
+            str(options.part),
+        )
         printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         row |= {"file_gb": (cache / CACHE_FILE).stat().st_size / 1e9} | json.loads(printed)
         found.write_text(json.dumps(row), encoding="utf-8")
@@ -171,7 +201,9 @@ def repeat_cache(work: Path, star: Path, path: Path) -> None:
     """Write what `preprocess --cache` would, preparing each of the different images once."""
     particles, config = ParticleSet.read(star), ImagesConfig()
     once = observe(particles[:N_DIFFERENT], replace(config, coefficients="exact"), work)
-    with coefficient_writer(path, len(particles), len(once.band), origin(particles, config)) as writer:
+    with coefficient_writer(
+        path, len(particles), len(once.band), origin(particles, config)
+    ) as writer:
         for first in range(0, len(particles), N_DIFFERENT):
             writer.write(once.exact[: len(particles) - first])
 
@@ -183,7 +215,8 @@ from kinesphere.cli.main import main
 started, code = time.monotonic(), main(sys.argv[1:])
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(time.monotonic() - started, used.ru_utime + used.ru_stime, int(status["VmHWM"].split()[0]) * 1024 / 1e9)
+peak_gb = int(status["VmHWM"].split()[0]) * 1024 / 1e9
+print(time.monotonic() - started, used.ru_utime + used.ru_stime, peak_gb)
 sys.exit(code)
 """
 
@@ -196,7 +229,9 @@ def in_a_process(*arguments: str) -> Row:
 
 
 def train_once(work: Path, n: int, part: int) -> Row:
-    """Read a STAR file, open its cache, train on a part of the images; return memory by kind, in GB."""
+    """Read a STAR file, open its cache, train on a part of the images; return memory by kind, in
+    GB.
+    """
     images = open_set(work, n)
     tables = memory_gb("VmRSS")
     most = {"RssAnon": 0.0, "RssFile": 0.0}
@@ -258,7 +293,10 @@ ratios within a round. `float16 on disk`: the file is in the system's cache; `no
 before each round, which then begins with reading a whole window, four times what a round trains on."""  # noqa: E501
     parts = [what, markdown(memory, MEMORY_COLUMNS), how, markdown(rates, RATE_COLUMNS)]
     if scores:
-        parts += ["Scores of segments with float32 and with float16 from a cache.", markdown(scores, SCORE_COLUMNS)]
+        parts += [
+            "Scores of segments with float32 and with float16 from a cache.",
+            markdown(scores, SCORE_COLUMNS),
+        ]
     return "\n".join(f"{part.rstrip()}\n" for part in parts)
 
 
@@ -266,7 +304,9 @@ class PauseError(Exception):
     """Ends `fit` where it is."""
 
 
-def train_on(trainer: Trainer, n: int, watch: Callable[[int], None] = lambda _: None) -> tuple[float, float]:
+def train_on(
+    trainer: Trainer, n: int, watch: Callable[[int], None] = lambda _: None
+) -> tuple[float, float]:
     """Go on training for some images; return seconds on the wall and of the processor."""
     done = 0
 
@@ -285,7 +325,9 @@ def train_on(trainer: Trainer, n: int, watch: Callable[[int], None] = lambda _: 
 
 
 def measure_rates(options: Options, n: int) -> list[Row]:
-    """Train by turns on the same images kept in memory and on disk, in the system's cache and not."""
+    """Train by turns on the same images kept in memory and on disk, in the system's cache and
+    not.
+    """
     on_disk, file = open_set(options.work, n), options.work / f"cache{n}" / CACHE_FILE
     exact = replace(on_disk, data=on_disk.data.take(torch.arange(n), len(on_disk.band)))
     kept = {
@@ -308,7 +350,13 @@ def measure_rates(options: Options, n: int) -> list[Row]:
             "images": n,
             "per_second": options.round_images / np.median(found, axis=0)[0],
             "per_cpu_second": options.round_images / np.median(found, axis=0)[1],
-            **dict(zip(("relative_wall", "relative_cpu"), np.median(preloaded / found, axis=0), strict=True)),
+            **dict(
+                zip(
+                    ("relative_wall", "relative_cpu"),
+                    np.median(preloaded / found, axis=0),
+                    strict=True,
+                )
+            ),
         }
         for name, found in times.items()
     ]
@@ -337,7 +385,9 @@ def measure_scores(options: Options) -> list[Row]:
     for kept, extra in (("exact", []), ("disk", ["--cache", str(work / "cache")])):
         for seed in options.seeds:
             run = work / f"{kept}-seed{seed}"
-            segments(data, run, ["--coefficients", kept, "--seed", str(seed), "--threads", "1", *extra])
+            segments(
+                data, run, ["--coefficients", kept, "--seed", str(seed), "--threads", "1", *extra]
+            )
             rows.append({"kept": kept, "seed": seed} | evaluate(data, run))
     return rows
 

@@ -1,15 +1,18 @@
-"""How many images a CPU-second are trained on, on one thread: methods × sizes of molecule and image × inference.
+"""How many images a CPU-second are trained on, on one thread: methods × sizes of molecule and image
+× inference.
 
     OMP_NUM_THREADS=1 python benchmarks/throughput.py
     python benchmarks/throughput.py --device cuda --batch 512 --name throughput_gpu
 
-Trains on random images of a random chain, or of random pseudo-atoms: what a step costs does not depend on what the
-images show. Writes results/throughput.csv and .md. `reference` is what cryoSPHERE 0.6.1 (segments) and DynaMight
-(field) were measured to reach on the same kind of machine, or, with --cryosphere, what that program reaches now. On a
-GPU the clock on the wall counts, and no reference is given: those are of one CPU thread.
+Trains on random images of a random chain, or of random pseudo-atoms: what a step costs does not
+depend on what the images show. Writes results/throughput.csv and .md. `reference` is what
+cryoSPHERE 0.6.1 (segments) and DynaMight (field) were measured to reach on the same kind of
+machine, or, with --cryosphere, what that program reaches now. On a GPU the clock on the wall
+counts, and no reference is given: those are of one CPU thread.
 
-With --before CHECKOUT, the program in another checkout is measured in turn with this one, case by case in processes of
-their own, so that what else the machine does meets both; of the rounds the fastest counts.
+With --before CHECKOUT, the program in another checkout is measured in turn with this one, case by
+case in processes of their own, so that what else the machine does meets both; of the rounds the
+fastest counts.
 """
 
 from __future__ import annotations
@@ -36,27 +39,29 @@ from bench import RESULTS, Row, markdown, write_csv
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.inference.config import (
+from kinesphere.io.structure import AtomicModel
+from kinesphere.methods.config import (
     FieldRunConfig,
     FieldTrainingConfig,
     LatentsConfig,
     SegmentsRunConfig,
     TrainingConfig,
 )
-from kinesphere.inference.methods import RunConfig, make_forward, make_model, make_reference
-from kinesphere.inference.observations import Observations
-from kinesphere.inference.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
-from kinesphere.inference.trainer import Trainer
-from kinesphere.io.structure import AtomicModel
+from kinesphere.methods.registry import RunConfig, make_forward, make_model, make_reference
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
 from kinesphere.motion.reference import Reference, reference_of_pseudo_atoms
 from kinesphere.motion.segments import SegmentsConfig
+from kinesphere.observations.observations import Observations
 from kinesphere.runtime import choose_device
+from kinesphere.training.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
+from kinesphere.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sizes of one measurement; `reference` is what the reference program reaches on them, images/s on one thread."""
+    """Sizes of one measurement; `reference` is what the reference program reaches on them, images/s
+    on one thread.
+    """
 
     method: Literal["segments", "field"]
     points: int
@@ -75,7 +80,17 @@ CASES = (
     Case("field", 500, 64, 64, 1.5, 499.0),
     Case("field", 3000, 128, 64, 1.5, 105.0),
 )
-COLUMNS = ("method", "points", "box", "batch", "shells", "inference", "images_per_second", "reference", "times")
+COLUMNS = (
+    "method",
+    "points",
+    "box",
+    "batch",
+    "shells",
+    "inference",
+    "images_per_second",
+    "reference",
+    "times",
+)
 BEFORE = ("before", "faster")
 _ROUNDS = 2
 
@@ -85,13 +100,15 @@ class Options:
     """What to measure."""
 
     cases: tuple[int, ...] = (0, 1, 2, 4, 5)
-    """Which of the cases: segments of 214, 1,000, 1,300 and 14,000 residues; fields of 500 and 3,000 pseudo-atoms."""
+    """Which of the cases: segments of 214, 1,000, 1,300 and 14,000 residues; fields of 500 and
+    3,000 pseudo-atoms."""
     epochs: int = 4
     """Passes; the first is not counted."""
     batches: int = 12
     """Batches a pass."""
     resolution_angstrom: tuple[float, ...] = (5.0, 0.0)
-    """Finest resolution used: the default, and all of the image as the reference programs do (0)."""
+    """Finest resolution used: the default, and all of the image as the reference programs do
+    (0)."""
     latent_dim: int = 2
     """Latent dimensions."""
     cryosphere: str | None = None
@@ -129,13 +146,17 @@ def main(options: Options) -> None:
 
 
 def measure_in_turn(number: int, resolution: float, options: Options, before: Path) -> list[Row]:
-    """Measure one case with another checkout and with this one, in turns; rows of this one beside the other's speed."""
+    """Measure one case with another checkout and with this one, in turns; rows of this one beside
+    the other's speed.
+    """
     here, fastest = Path(__file__).parents[1], {}
     for _ in range(_ROUNDS):
         for checkout in (before, here):
             for row in measure_elsewhere(number, resolution, options, checkout):
                 key = (checkout, row["inference"])
-                fastest[key] = max(row, fastest.get(key, row), key=lambda found: found["images_per_second"])
+                fastest[key] = max(
+                    row, fastest.get(key, row), key=lambda found: found["images_per_second"]
+                )
     rows = [row for (checkout, _), row in fastest.items() if checkout == here]
     for row in rows:
         row["before"] = fastest[before, row["inference"]]["images_per_second"]
@@ -143,11 +164,20 @@ def measure_in_turn(number: int, resolution: float, options: Options, before: Pa
     return rows
 
 
-def measure_elsewhere(number: int, resolution: float, options: Options, checkout: Path) -> Iterator[Row]:
+def measure_elsewhere(
+    number: int, resolution: float, options: Options, checkout: Path
+) -> Iterator[Row]:
     """Measure one case with the program of a checkout, in a process of its own."""
     name = f"{options.name}-part"
     choice = ["--cases", str(number), "--resolution-angstrom", str(resolution), "--name", name]
-    pace = ["--epochs", str(options.epochs), "--batches", str(options.batches), "--latent-dim", str(options.latent_dim)]
+    pace = [
+        "--epochs",
+        str(options.epochs),
+        "--batches",
+        str(options.batches),
+        "--latent-dim",
+        str(options.latent_dim),
+    ]
     more = ["--batch", str(options.batch)] if options.batch is not None else []
     environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
     command = [sys.executable, __file__, *choice, *pace, *more, "--device", options.device]
@@ -174,10 +204,16 @@ def with_peer(command: str | None) -> list[Case]:
     cases = list(CASES)
     if command is None:
         return cases
-    printed = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, text=True, check=True).stdout
+    printed = subprocess.run(
+        shlex.split(command), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     for found in map(json.loads, printed.splitlines()):
         for number, case in enumerate(cases):
-            if (case.method, case.points, case.box) == ("segments", found["residues"], found["box"]):
+            if (case.method, case.points, case.box) == (
+                "segments",
+                found["residues"],
+                found["box"],
+            ):
                 cases[number] = replace(case, reference=found["images_per_cpu_second"])
     return cases
 
@@ -185,7 +221,9 @@ def with_peer(command: str | None) -> list[Case]:
 def describe(device: torch.device) -> str:
     """Say what was timed, and by which clock."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}, images a second."
+        return (
+            f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}, images a second."
+        )
     return f"{platform.processor() or platform.machine()}, one thread, images a CPU-second."
 
 
@@ -235,19 +273,27 @@ def make_config(case: Case, latents: LatentsConfig, options: Options) -> RunConf
     none = Path("none")
     if case.method == "field":
         field_schedule = FieldScheduleConfig(**pace, reference_epochs=0, replace_reference_every=0)
-        training = FieldTrainingConfig(latents=latents, schedule=field_schedule, batch_size=case.batch)
+        training = FieldTrainingConfig(
+            latents=latents, schedule=field_schedule, batch_size=case.batch
+        )
         return FieldRunConfig(none, none, training=training)
     schedule = ScheduleConfig(**pace)
     of_segments = TrainingConfig(latents=latents, schedule=schedule, batch_size=case.batch)
-    return SegmentsRunConfig(none, none, segments=SegmentsConfig(case.segments), training=of_segments)
+    return SegmentsRunConfig(
+        none, none, segments=SegmentsConfig(case.segments), training=of_segments
+    )
 
 
-def make_trainer(case: Case, resolution: float, config: RunConfig, n_images: int, device: torch.device) -> Trainer:
+def make_trainer(
+    case: Case, resolution: float, config: RunConfig, n_images: int, device: torch.device
+) -> Trainer:
     """Prepare training on random images."""
     torch.manual_seed(0)
     reference = random_reference(case, config)
     extent = case.box * case.pixel_size
-    band = FourierBand.of_grid(RenderGrid(case.box, case.pixel_size), int(extent / resolution) if resolution else None)
+    band = FourierBand.of_grid(
+        RenderGrid(case.box, case.pixel_size), int(extent / resolution) if resolution else None
+    )
     observations = random_images(band, n_images)
     schedule = Schedule(config.training.schedule, n_images, band.n_shells, case.batch)
     forward = make_forward(config, reference, band, device)
@@ -262,7 +308,9 @@ def random_reference(case: Case, config: RunConfig) -> Reference:
         return make_reference(config, chain, np.zeros(3))
     positions = torch.from_numpy(chain.positions_angstrom).float()
     amplitude, width = torch.ones(1, case.points), torch.tensor([4.0])
-    return reference_of_pseudo_atoms(PseudoAtoms(positions, amplitude, width, torch.zeros(0, 2, dtype=torch.int64)))
+    return reference_of_pseudo_atoms(
+        PseudoAtoms(positions, amplitude, width, torch.zeros(0, 2, dtype=torch.int64))
+    )
 
 
 def random_images(band: FourierBand, n: int) -> Observations:
@@ -276,7 +324,9 @@ def random_images(band: FourierBand, n: int) -> Observations:
 
 
 def random_chain(case: Case) -> AtomicModel:
-    """Residues of one atom each, at random in a ball of a protein's density that fits into the box."""
+    """Residues of one atom each, at random in a ball of a protein's density that fits into the
+    box.
+    """
     rng = np.random.default_rng(0)
     radius = min(2.9 * case.points ** (1 / 3), 0.4 * case.box * case.pixel_size)
     direction = rng.normal(size=(case.points, 3))

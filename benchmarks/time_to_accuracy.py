@@ -1,12 +1,15 @@
-"""How long the default settings of `kinesphere segments` take to 95 % of the accuracy that they end with.
+"""How long the default settings of `kinesphere segments` take to 95 % of the accuracy that they end
+with.
 
-    OMP_NUM_THREADS=2 python benchmarks/time_to_accuracy.py ../shared/data/adk ../shared/data/igg --threads 2
+    OMP_NUM_THREADS=2 python benchmarks/time_to_accuracy.py ../shared/data/adk ../shared/data/igg
+    --threads 2
 
-After every epoch the latents of all images are inferred, and their structures compared with the truth. Clocks run from
-reading the particles on and stand still during the comparison; an epoch's time includes one inference, which a user who
-stopped there would have to wait for. Accuracy is the part of the motion that is recovered, 1 − RMSD / RMSD of the
-model that stands still (medians over images); r is the correlation of positions along the main motion.
-Writes results/time_to_accuracy.csv, a row an epoch, and .md, a row a data set.
+After every epoch the latents of all images are inferred, and their structures compared with the
+truth. Clocks run from reading the particles on and stand still during the comparison; an epoch's
+time includes one inference, which a user who stopped there would have to wait for. Accuracy is the
+part of the motion that is recovered, 1 − RMSD / RMSD of the model that stands still (medians over
+images); r is the correlation of positions along the main motion. Writes
+results/time_to_accuracy.csv, a row an epoch, and .md, a row a data set.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ import torch
 import tyro
 from bench import RESULTS, Row, markdown, model_of, write_csv
 
-from kinesphere.inference.config import SegmentsRunConfig
-from kinesphere.inference.job import ALL_IMAGES, Job, make_trainers, prepare
-from kinesphere.inference.observe import observe
-from kinesphere.inference.trainer import Trainer
+from kinesphere.evaluation.metrics import MainMotion, pearson, rmsd
+from kinesphere.evaluation.truth import Truth, read_truth
+from kinesphere.methods.config import SegmentsRunConfig
+from kinesphere.observations.prepare import observe
+from kinesphere.runs.job import ALL_IMAGES, Job, make_trainers, prepare
 from kinesphere.runtime import seed_everything, set_threads
-from kinesphere.validation.metrics import MainMotion, pearson, rmsd
-from kinesphere.validation.truth import Truth, read_truth
+from kinesphere.training.trainer import Trainer
 
 _WANTED = 0.95
 _STRUCTURES_AT_ONCE = 500
@@ -62,7 +65,9 @@ class Options:
 class Stopwatch:
     """CPU and wall time since it was made, but for what was left out."""
 
-    start: tuple[float, float] = field(default_factory=lambda: (time.process_time(), time.perf_counter()))
+    start: tuple[float, float] = field(
+        default_factory=lambda: (time.process_time(), time.perf_counter())
+    )
 
     def read(self) -> tuple[float, float]:
         """Seconds of all threads, and on the wall."""
@@ -84,8 +89,10 @@ def main(options: Options) -> None:
     names = dict.fromkeys(row["data"] for row in epochs)
     summary = [summarise([row for row in epochs if row["data"] == name]) for name in names]
     table = (
-        f"`kinesphere segments` with default settings, threads: {options.threads}. Time to {_WANTED:.0%} of the final "
-        f"accuracy includes reading the images and inferring all latents once.\n\n{markdown(summary, COLUMNS)}"
+        f"`kinesphere segments` with default settings, threads: {options.threads}. Time to "
+        f"{_WANTED:.0%} of the final "
+        "accuracy includes reading the images and inferring all latents "
+        f"once.\n\n{markdown(summary, COLUMNS)}"
     )
     (RESULTS / f"{options.name}.md").write_text(table, encoding="utf-8")
     print(table)
@@ -109,8 +116,15 @@ def train(data: Path) -> list[Row]:
             trained = watch.read()
             mean = trainer.infer().mean
             cpu, wall = watch.read()
-            rows.append({"data": data.name, "images": len(observations), "epoch": int(metrics["epoch"])})
-            rows[-1] |= {"shells": int(metrics["shells"]), "cpu_seconds": cpu, "wall_seconds": wall, **score(mean)}
+            rows.append(
+                {"data": data.name, "images": len(observations), "epoch": int(metrics["epoch"])}
+            )
+            rows[-1] |= {
+                "shells": int(metrics["shells"]),
+                "cpu_seconds": cpu,
+                "wall_seconds": wall,
+                **score(mean),
+            }
             watch.set_back_to(trained)
 
         trainer.fit(report=report)
@@ -130,18 +144,28 @@ def make_score(job: Job, trainer: Trainer, truth: Truth) -> Callable[[torch.Tens
         off, along = [], []
         for rows in torch.arange(len(latents)).split(_STRUCTURES_AT_ONCE):
             # the reference points are the residues' centres
-            found = trainer.motion(latents[rows]).double().numpy()[:, residues] + job.subject.centre_angstrom
+            found = (
+                trainer.motion(latents[rows]).double().numpy()[:, residues]
+                + job.subject.centre_angstrom
+            )
             off.append(rmsd(found, shared.ca_states[shared.state[rows]]))
             along.append(motion.project(found))
         off_median = float(np.median(np.concatenate(off)))
         r = pearson(np.concatenate(along), wanted)
-        return {"rmsd": off_median, "still_rmsd": still, "recovered": 1.0 - off_median / still, "r": r}
+        return {
+            "rmsd": off_median,
+            "still_rmsd": still,
+            "recovered": 1.0 - off_median / still,
+            "r": r,
+        }
 
     return score
 
 
 def summarise(epochs: list[Row]) -> Row:
-    """Find the first epoch from which on accuracy and correlation are at least 95 % of what they end as."""
+    """Find the first epoch from which on accuracy and correlation are at least 95 % of what they
+    end as.
+    """
     last = epochs[-1]
 
     def is_there(row: Row) -> bool:
@@ -149,7 +173,10 @@ def summarise(epochs: list[Row]) -> Row:
 
     first = next(row for number, row in enumerate(epochs) if all(map(is_there, epochs[number:])))
     return {
-        **{key: last[key] for key in ("data", "images", "still_rmsd", "cpu_seconds", "wall_seconds")},
+        **{
+            key: last[key]
+            for key in ("data", "images", "still_rmsd", "cpu_seconds", "wall_seconds")
+        },
         "final_r": last["r"],
         "final_rmsd": last["rmsd"],
         "epochs_to_95": f"{first['epoch']} of {last['epoch']}",

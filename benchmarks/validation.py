@@ -1,6 +1,8 @@
-"""Whether validation tells motion from noise: data folders × methods × seeds, and what `kinesphere validate` says.
+"""Whether validation tells motion from noise: data folders × methods × seeds, and what `kinesphere
+validate` says.
 
-    python benchmarks/validation.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work /tmp/validation
+    python benchmarks/validation.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work
+    /tmp/validation
 
 Writes results/validation.csv and results/validation.md, or tables of another --name.
 """
@@ -30,7 +32,10 @@ COLUMNS = (
     "displacement_error_angstrom",
     "cpu_seconds",
 )
-_LEGEND = "Gains and their nulls in nats per image, of each null the largest; RMS displacements and errors in Å."
+_LEGEND = (
+    "Gains and their nulls in nats per image, of each null the largest; RMS "
+    "displacements and errors in Å."
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,15 @@ def main(options: Options) -> None:
                 train(data, run, ["--seed", str(seed), *options.train.split()])
                 _, seconds = kinesphere("validate", run, *options.validate.split())
                 found = numbers(ValidationRecord.load(run / RECORD_FILE))
-                rows.append({"data": data.name, "method": method, "seed": seed, **found, "cpu_seconds": seconds})
+                rows.append(
+                    {
+                        "data": data.name,
+                        "method": method,
+                        "seed": seed,
+                        **found,
+                        "cpu_seconds": seconds,
+                    }
+                )
                 write_csv(RESULTS / f"{options.name}.csv", rows)
                 write_markdown(rows, options)
 
@@ -73,7 +86,8 @@ def write_markdown(rows: list[Row], options: Options) -> None:
     """Write the table, with the command that made it."""
     folders, seeds = " ".join(data.name for data in options.data), " ".join(map(str, options.seeds))
     command = (
-        f"python benchmarks/validation.py {folders} --methods {' '.join(options.methods)} --seeds {seeds} --work WORK"
+        f"python benchmarks/validation.py {folders} --methods "
+        f"{' '.join(options.methods)} --seeds {seeds} --work WORK"
     )
     text = f"Made by `{command}`.\n\n{_LEGEND}\n\n{markdown(rows, COLUMNS)}"
     (RESULTS / f"{options.name}.md").write_text(text, encoding="utf-8")

@@ -1,11 +1,13 @@
-"""How near volumes on the latent space are to the truth, against the consensus map: quartiles of the first axis.
+"""How near volumes on the latent space are to the truth, against the consensus map: quartiles of
+the first axis.
 
     OMP_NUM_THREADS=1 python benchmarks/volumes.py ../shared/data/adk --runs RUN --work /tmp/volumes
 
-The true volume of a quartile is the mean of the potentials of the states that its images show, atoms of the model
-carried along with the true CA traces. FSC within the molecule, mean over shells up to 0.9 of Nyquist and up to a third
-of it (`third`), of the kernel's and the decoder's volume at the quartile's median, and of the consensus map of all
-images. Options are the command's defaults but for `--steps 4`. Writes results/volumes.csv and .md.
+The true volume of a quartile is the mean of the potentials of the states that its images show,
+atoms of the model carried along with the true CA traces. FSC within the molecule, mean over shells
+up to 0.9 of Nyquist and up to a third of it (`third`), of the kernel's and the decoder's volume at
+the quartile's median, and of the consensus map of all images. Options are the command's defaults
+but for `--steps 4`. Writes results/volumes.csv and .md.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from bench import RESULTS, Row, markdown, write_csv
 
 from kinesphere import load
 from kinesphere.analysis.latent import latent_components
-from kinesphere.analysis.volume_targets import VolumeSettings
-from kinesphere.analysis.volumes import make_volumes
 from kinesphere.io.mrc import read_map
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
+from kinesphere.volumes.job import make_volumes
+from kinesphere.volumes.targets import VolumeSettings
 from reconstruction import Case, Judge
 
 N_PARTS = 4
@@ -48,7 +50,9 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     case = Case.read(options.data)
     maps = {state: case.judge_of_state(state) for state in np.unique(case.truth.state)}
-    rows = [row for path in options.runs for row in scores(case, maps, path, options.work / path.name)]
+    rows = [
+        row for path in options.runs for row in scores(case, maps, path, options.work / path.name)
+    ]
     write_csv(RESULTS / "volumes.csv", rows)
     table = markdown(rows, COLUMNS)
     (RESULTS / "volumes.md").write_text(table, encoding="utf-8")
@@ -71,7 +75,9 @@ def scores(case: Case, maps: dict[int, Judge], path: Path, work: Path) -> list[R
         row: Row = {"data": case.folder.name, "run": path.name, "quartile": number + 1}
         files = {method: f"{method}_{number + 1:02d}" for method in ("kernel", "decoder")}
         for method, name in files.items():
-            row[f"{method}_half_sets"] = next(v["mean_fsc"] for v in summary["volumes"] if v["name"] == name)
+            row[f"{method}_half_sets"] = next(
+                v["mean_fsc"] for v in summary["volumes"] if v["name"] == name
+            )
         densities = {"consensus": case.consensus.data}
         densities |= {method: read_map(work / f"{name}.mrc").data for method, name in files.items()}
         for name, density in densities.items():

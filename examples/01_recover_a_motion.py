@@ -1,4 +1,5 @@
-"""Simulate particles of a molecule that opens and closes, recover each one's conformation, and compare with the truth.
+"""Simulate particles of a molecule that opens and closes, recover each one's conformation, and
+compare with the truth.
 
     python examples/01_recover_a_motion.py example --images 1000
 
@@ -14,14 +15,14 @@ import numpy as np
 import tyro
 
 import kinesphere
-from kinesphere.inference.config import SegmentsRunConfig, TrainingConfig
-from kinesphere.inference.job import run_segments
-from kinesphere.inference.schedule import ScheduleConfig
+from kinesphere.evaluation.scores import ScoreSettings, score
+from kinesphere.evaluation.truth import read_truth
+from kinesphere.methods.config import SegmentsRunConfig, TrainingConfig
+from kinesphere.runs.job import run_segments
 from kinesphere.simulate.dataset import write_dataset
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.recipe import Recipe
-from kinesphere.validation.scores import ScoreSettings, score
-from kinesphere.validation.truth import read_truth
+from kinesphere.training.schedule import ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ def main(options: Options) -> None:
     """Simulate, recover, compare."""
     data, run_folder = options.folder / "data", options.folder / "run"
     recipe = Recipe(n=options.images, box=options.box, pixel_size=96 / options.box)
-    write_dataset(data, adenylate_kinase(n_states=21), recipe, "Adenylate kinase, PDB 1AKE to 4AKE.")
+    write_dataset(
+        data, adenylate_kinase(n_states=21), recipe, "Adenylate kinase, PDB 1AKE to 4AKE."
+    )
 
     config = SegmentsRunConfig(
         particles=data / "particles.star",
@@ -54,9 +57,15 @@ def main(options: Options) -> None:
 
     run = kinesphere.load(run_folder)
     segment = run.memberships.argmax(axis=1)
-    print(f"{len(run.latents.mean)} conformations, {len(np.unique(segment))} segments, {run.model.n_atoms} atoms")
+    print(
+        f"{len(run.latents.mean)} conformations, {len(np.unique(segment))} segments, "
+        f"{run.model.n_atoms} atoms"
+    )
     scores = score(run, read_truth(data / "truth.npz"), ScoreSettings(ideal=False))
-    print(f"Cα RMSD {scores['ca_rmsd_median']:.2f} Å; {scores['still_rmsd_median']:.2f} Å if nothing moved")
+    print(
+        f"Cα RMSD {scores['ca_rmsd_median']:.2f} Å; {scores['still_rmsd_median']:.2f} Å if "
+        "nothing moved"
+    )
     print(f"correlation along the true motion {scores['r_main_motion']:.3f}")
 
 

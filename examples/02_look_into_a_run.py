@@ -1,4 +1,5 @@
-"""Ask a finished run a question of your own: how far apart are two parts of the molecule, particle by particle?
+"""Ask a finished run a question of your own: how far apart are two parts of the molecule, particle
+by particle?
 
     python examples/02_look_into_a_run.py example/run --first A:122-159 --second A:30-59
 
@@ -15,8 +16,8 @@ import tyro
 from numpy.typing import NDArray
 
 import kinesphere
-from kinesphere.inference.run import Run
 from kinesphere.io.structure import write_model
+from kinesphere.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,25 @@ def main(options: Options) -> None:
     run = kinesphere.load(options.run)
     distance = distances(run, options.first, options.second)
     low, high = np.percentile(distance, [options.percentile, 100 - options.percentile])
-    print(f"{options.first} to {options.second}: median {np.median(distance):.1f} Å, from {low:.1f} to {high:.1f} Å")
+    print(
+        f"{options.first} to {options.second}: median {np.median(distance):.1f} Å, from "
+        f"{low:.1f} to {high:.1f} Å"
+    )
 
     ends = np.array([np.abs(distance - end).argmin() for end in (low, high)])
     write_model(options.run / "two_ends.cif", run.model, run.structures(ends))
     near = np.flatnonzero(distance <= low)
     run.particles[near].write_star(options.run / "near.star")
-    print(f"{options.run / 'two_ends.cif'}: particles {ends[0]} and {ends[1]}; near.star: {len(near)} particles")
+    print(
+        f"{options.run / 'two_ends.cif'}: particles {ends[0]} and {ends[1]}; near.star: "
+        f"{len(near)} particles"
+    )
 
 
 def distances(run: Run, first: str, second: str) -> NDArray[np.float64]:
-    """Distance between the centroids of two parts in every particle, (n,) in Å, a thousand particles at a time."""
+    """Distance between the centroids of two parts in every particle, (n,) in Å, a thousand
+    particles at a time.
+    """
     one, other = residues_of(run, first), residues_of(run, second)
     found = []
     for images in np.array_split(run.latents.index, len(run.latents.index) // 1000 + 1):

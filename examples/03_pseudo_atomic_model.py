@@ -1,9 +1,11 @@
-"""Make a model for `kinesphere segments` out of a density map alone, where no atomic model is at hand.
+"""Make a model for `kinesphere segments` out of a density map alone, where no atomic model is at
+hand.
 
     python examples/03_pseudo_atomic_model.py consensus.mrc model.pdb --spacing-angstrom 25
 
-Pseudo-residues are spread evenly over the largest connected density and threaded on one short path, which is cut into
-chains where it has to jump. The segments found on such a model are regions of the map, not stretches of a real chain.
+Pseudo-residues are spread evenly over the largest connected density and threaded on one short path,
+which is cut into chains where it has to jump. The segments found on such a model are regions of the
+map, not stretches of a real chain.
 """
 
 from __future__ import annotations
@@ -46,15 +48,24 @@ def main(options: Options) -> None:
     points, weights = dense_points(density, options.sigma)
     volume = len(points) * (density.pixel_size_angstrom / FINE) ** 3
     n_residues = max(round(volume / options.spacing_angstrom**3), 2)
-    clusters = MiniBatchKMeans(n_residues, n_init=1, random_state=0).fit(points, sample_weight=weights)
+    clusters = MiniBatchKMeans(n_residues, n_init=1, random_state=0).fit(
+        points, sample_weight=weights
+    )
     path = short_path(clusters.cluster_centers_)
     chains = cut(path)
     write_model(options.out, make_model(path, chains))
-    print(f"{options.out}: {n_residues} pseudo-residues in {len(np.unique(chains))} chains, {volume / 1000:,.0f} nm³")
+    print(
+        f"{options.out}: {n_residues} pseudo-residues in {len(np.unique(chains))} chains, "
+        f"{volume / 1000:,.0f} nm³"
+    )
 
 
-def dense_points(density: DensityMap, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return positions (n, 3) in Å and densities (n,) of the sub-voxels in the largest region above the threshold."""
+def dense_points(
+    density: DensityMap, sigma: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return positions (n, 3) in Å and densities (n,) of the sub-voxels in the largest region above
+    the threshold.
+    """
     fine = ndimage.zoom(density.data, FINE, order=1, grid_mode=True, mode="nearest")
     middle = np.median(fine)
     noise = 1.4826 * np.median(np.abs(fine - middle))
@@ -62,11 +73,15 @@ def dense_points(density: DensityMap, sigma: float) -> tuple[NDArray[np.float64]
     largest = np.bincount(region.ravel())[1:].argmax() + 1
     zyx = np.argwhere(region == largest)
     voxel = (zyx[:, ::-1] + 0.5) / FINE - 0.5
-    return density.origin_angstrom + density.pixel_size_angstrom * voxel, fine[region == largest].astype(np.float64)
+    return density.origin_angstrom + density.pixel_size_angstrom * voxel, fine[
+        region == largest
+    ].astype(np.float64)
 
 
 def short_path(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Order points (n, 3) along a path: always to the nearest one left, then untangled by reversals (2-opt)."""
+    """Order points (n, 3) along a path: always to the nearest one left, then untangled by reversals
+    (2-opt).
+    """
     distance = cdist(points, points)
     order = [int(points[:, 0].argmin())]
     left = np.ones(len(points), dtype=bool)
@@ -83,7 +98,9 @@ def short_path(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def best_reversal(distance: NDArray[np.float64]) -> tuple[int, int] | None:
-    """Find the stretch of a path whose reversal shortens the path most, from the distances (n, n) in path order."""
+    """Find the stretch of a path whose reversal shortens the path most, from the distances (n, n)
+    in path order.
+    """
     step = np.diagonal(distance, 1)
     # reversing i+1 … j replaces the steps after i and after j by i → j and i+1 → j+1
     gain = step[:, None] + step[None, :] - distance[:-1, :-1] - distance[1:, 1:]

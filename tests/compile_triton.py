@@ -16,9 +16,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kinesphere.imaging import spreading_triton
-from kinesphere.motion import pairs_triton
-from kinesphere.reconstruction import operator_triton
+from kinesphere.kernels import distances_triton as pairs_triton
+from kinesphere.kernels import spreading_triton
+from kinesphere.kernels import voxels_triton as operator_triton
 
 POINTERS = {"keys": "*i32", "edges": "*i32", "order": "*i64", "voxels": "*i64", "cells": "*i64"}
 POINTERS |= {"start": "*i32", "other": "*i32"}
@@ -39,16 +39,29 @@ CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
 def signature(names: list[str], constants: dict[str, Any]) -> dict[str, str]:
     """Type of each argument."""
     found_type = "*fp64" if constants.get("SAMPLES") else "*fp32"
-    types = {name: "i32" if name.startswith("n_") or name in COUNTS else POINTERS.get(name, "*fp32") for name in names}
-    return types | dict.fromkeys(constants, "constexpr") | ({"found": found_type} if "found" in names else {})
+    types = {
+        name: "i32" if name.startswith("n_") or name in COUNTS else POINTERS.get(name, "*fp32")
+        for name in names
+    }
+    return (
+        types
+        | dict.fromkeys(constants, "constexpr")
+        | ({"found": found_type} if "found" in names else {})
+    )
 
 
 def compile_case(kernel: Any, constants: dict[str, Any], capability: int) -> dict[str, Any]:
     """Compile one kernel down to machine code."""
     names = list(kernel.arg_names)
     types = signature(names, constants)
-    aligned = {(at,): [["tt.divisibility", 16]] for at, name in enumerate(names) if types[name].startswith("*")}
-    source = ASTSource(kernel, types, {(names.index(key),): value for key, value in constants.items()}, aligned)
+    aligned = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(names)
+        if types[name].startswith("*")
+    }
+    source = ASTSource(
+        kernel, types, {(names.index(key),): value for key, value in constants.items()}, aligned
+    )
     target = GPUTarget("cuda", capability, 32)
     made = triton.compile(source, target=target, options={"num_warps": 2, **spreading_triton.FUSED})
     ptx = made.asm["ptx"]
@@ -64,6 +77,8 @@ def compile_case(kernel: Any, constants: dict[str, Any], capability: int) -> dic
 
 if __name__ == "__main__":
     found = [
-        compile_case(kernel, constants, int(capability)) for capability in sys.argv[1:] for kernel, constants in CASES
+        compile_case(kernel, constants, int(capability))
+        for capability in sys.argv[1:]
+        for kernel, constants in CASES
     ]
     sys.stdout.write(json.dumps(found))

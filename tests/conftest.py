@@ -1,4 +1,5 @@
-"""What every test relies on: shapes checked at run time, one thread, fixed seeds, and the oracles found or named."""
+"""What every test relies on: shapes checked at run time, one thread, fixed seeds, and the oracles
+found or named."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from jaxtyping import install_import_hook
 
-# The annotations of kinesphere, shapes included, are checked on every call; so the hook comes before any import of it.
+# The annotations of kinesphere, shapes included, are checked on every call; so the hook comes
+# before any import of it.
 install_import_hook("kinesphere", "beartype.beartype")
 
 import importlib.util
@@ -23,7 +25,8 @@ import numpy as np
 import pytest
 import torch
 
-# Without a GPU its kernels run in Triton's interpreter, which has to be chosen before anything imports Triton.
+# Without a GPU its kernels run in Triton's interpreter, which has to be chosen before anything
+# imports Triton.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
@@ -64,7 +67,8 @@ def shared_data() -> Callable[[str], Path]:
         folder = root / "data" / name
         if not folder.exists():
             _skip_or_fail(
-                f"no {folder}: set KINESPHERE_SHARED to the folder of data/{name}", "KINESPHERE_REQUIRE_SHARED"
+                f"no {folder}: set KINESPHERE_SHARED to the folder of data/{name}",
+                "KINESPHERE_REQUIRE_SHARED",
             )
         return folder
 
@@ -97,7 +101,8 @@ def chromium() -> Path:
 
 @pytest.fixture(scope="session")
 def triton_device() -> torch.device:
-    """Give the device that Triton kernels are tested on: a GPU, else the CPU, in Triton's interpreter."""
+    """Give the device that Triton kernels are tested on: a GPU, else the CPU, in Triton's
+    interpreter."""
     if importlib.util.find_spec("triton") is None:
         _skip_or_fail("no triton: pip install '.[gpu-dev]'", "KINESPHERE_REQUIRE_ORACLES")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,5 @@
-"""Configurations survive the way to YAML and back, and every wrong file is refused by the name of its field."""
+"""Configurations survive the way to YAML and back, and every wrong file is refused by the name of
+its field."""
 
 from __future__ import annotations
 
@@ -69,7 +70,11 @@ def test_round_trip(settings: Settings, tmp_path: Path) -> None:
     crop_px=st.lists(st.integers()).map(tuple),
 )
 def test_round_trip_of_any_value(
-    tmp_path_factory: pytest.TempPathFactory, title: str, rate: float, epochs: int, crop_px: tuple[int, ...]
+    tmp_path_factory: pytest.TempPathFactory,
+    title: str,
+    rate: float,
+    epochs: int,
+    crop_px: tuple[int, ...],
 ) -> None:
     settings = Settings(Path("p"), title=title, schedule=Schedule(rate, epochs, crop_px))
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -85,7 +90,12 @@ def test_text_keeps_its_line_breaks(tmp_path: Path, character: str) -> None:
 
 
 def test_extras_stand_beside_the_configuration(tmp_path: Path) -> None:
-    extras = {"seed": np.int64(3), "loss": np.float32(0.5), "versions": {"torch": "2"}, "inputs": [Path("a")]}
+    extras = {
+        "seed": np.int64(3),
+        "loss": np.float32(0.5),
+        "versions": {"torch": "2"},
+        "inputs": [Path("a")],
+    }
     save_yaml(Settings(Path("p")), tmp_path / "run.yaml", **extras)
     document = load_document(tmp_path / "run.yaml")
     assert {name: document[name] for name in extras} == {
@@ -110,22 +120,33 @@ def test_number_without_decimal_point_is_a_number(tmp_path: Path) -> None:
 
 
 def test_left_out_fields_take_their_defaults(tmp_path: Path) -> None:
-    assert load_yaml(Settings, write(tmp_path, n_segments=4)) == Settings(Path("p.star"), n_segments=4)
+    assert load_yaml(Settings, write(tmp_path, n_segments=4)) == Settings(
+        Path("p.star"), n_segments=4
+    )
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
         ({"particle": 1}, "particle: is not a known field. Perhaps particles was meant."),
-        ({"schedule": {"epoch": 1}}, "schedule.epoch: is not a known field. Perhaps epochs was meant."),
+        (
+            {"schedule": {"epoch": 1}},
+            "schedule.epoch: is not a known field. Perhaps epochs was meant.",
+        ),
         ({"schedule": {"epochs": "ten"}}, "schedule.epochs: 'ten' is not a whole number."),
         ({"schedule": {"epochs": True}}, "schedule.epochs: True is not a whole number."),
         ({"schedule": {"epochs": 2.5}}, "schedule.epochs: 2.5 is not a whole number."),
         ({"schedule": {"rate": "fast"}}, "schedule.rate: 'fast' is not a number."),
         ({"schedule": {"epochs": -1}}, "schedule: epochs may not be negative."),
         ({"schedule": 3}, "schedule: 3 is not a group of fields."),
-        ({"stages": [{"epochs": 1}, {"epochs": []}]}, "stages[1].epochs: [] is not a whole number."),
-        ({"kind": "rigid"}, "kind: 'rigid' is not one of the choices. Use one of: segments, field."),
+        (
+            {"stages": [{"epochs": 1}, {"epochs": []}]},
+            "stages[1].epochs: [] is not a whole number.",
+        ),
+        (
+            {"kind": "rigid"},
+            "kind: 'rigid' is not one of the choices. Use one of: segments, field.",
+        ),
         ({"band_angstrom": [1.0]}, "band_angstrom: has 1 values, not 2."),
         ({"band_angstrom": 30}, "band_angstrom: 30 is not a list."),
         ({"n_segments": "many"}, "n_segments: 'many' is none of: a whole number, 'auto'."),

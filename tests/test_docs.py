@@ -11,7 +11,9 @@ import pytest
 from kinesphere.cli import main as cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("src/**/*.md")])
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("src/**/*.md")]
+)
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<(?:a|img)[^>]*(?:href|src)=\"([^\"]+)\"")
 CODE = re.compile(r"```.*?\n(.*?)```|`([^`\n]+)`", re.DOTALL)
@@ -26,7 +28,8 @@ def links(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[tuple[str, str]]:
-    """List the kinesphere commands in a page's code, each with what follows it; a \\ joins lines as in a shell."""
+    """List the kinesphere commands in a page's code, each with what follows it; a \\ joins lines as
+    in a shell."""
     code = (block or inline for block, inline in CODE.findall(page.read_text(encoding="utf-8")))
     return [found for text in code for found in COMMAND.findall(text.replace("\\\n", " "))]
 
@@ -69,7 +72,8 @@ def test_reader_of_links_and_commands_sees_them(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# A page\n[one](docs/a.md#part), [web](https://example.org) ![two](b.png)\n"
-        "Say `kinesphere inspect p.star --n 3`, or\n```sh\n$ kinesphere demo \\\n    --out x\nkinesphere.load\n```\n",
+        "Say `kinesphere inspect p.star --n 3`, or\n```sh\n$ kinesphere demo \\\n    --out "
+        "x\nkinesphere.load\n```\n",
         encoding="utf-8",
     )
     assert links(page) == ["docs/a.md#part", "b.png"]

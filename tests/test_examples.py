@@ -29,7 +29,9 @@ def example(name: str) -> ModuleType:
     return module
 
 
-def test_a_motion_is_recovered_and_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_motion_is_recovered_and_looked_into(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = example("01_recover_a_motion")
     first.main(first.Options(tmp_path, images=300, box=32, epochs=3))
     found, still = map(float, re.findall(r"([\d.]+) Å", capsys.readouterr().out))
@@ -37,7 +39,9 @@ def test_a_motion_is_recovered_and_looked_into(tmp_path: Path, capsys: pytest.Ca
 
     second = example("02_look_into_a_run")
     second.main(second.Options(tmp_path / "run", "A:122-159", "A:30-59"))
-    median, low, high = map(float, re.findall(r"([\d.]+) (?:Å|to)", capsys.readouterr().out.split(":", 3)[3]))
+    median, low, high = map(
+        float, re.findall(r"([\d.]+) (?:Å|to)", capsys.readouterr().out.split(":", 3)[3])
+    )
     assert low <= median <= high
     _, ends = read_models(tmp_path / "run" / "two_ends.cif")
     assert len(ends) == 2
@@ -45,7 +49,8 @@ def test_a_motion_is_recovered_and_looked_into(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_pseudo_atoms_fill_the_density(tmp_path: Path) -> None:
-    """An ellipsoid of 60 × 40 × 40 Å in a noisy map: beads lie in it, spaced as asked, neighbours beside each other."""
+    """An ellipsoid of 60 × 40 × 40 Å in a noisy map: beads lie in it, spaced as asked, neighbours
+    beside each other."""
     third = example("03_pseudo_atomic_model")
     pixel_size, n = 4.0, 32
     place = (np.indices((n, n, n))[::-1].transpose(1, 2, 3, 0) - n // 2) * pixel_size

@@ -1,4 +1,5 @@
-"""Half-plane Fourier transforms: Parseval, shifts, and boxes that change without moving or rescaling the image."""
+"""Half-plane Fourier transforms: Parseval, shifts, and boxes that change without moving or
+rescaling the image."""
 
 from __future__ import annotations
 
@@ -12,7 +13,11 @@ import torch
 from kinesphere import fourier
 
 SIZES = (15, 16)
-BOX_PAIRS = [(small, large) for small, large in itertools.product((9, 10, 12), (12, 13, 15, 16)) if small < large]
+BOX_PAIRS = [
+    (small, large)
+    for small, large in itertools.product((9, 10, 12), (12, 13, 15, 16))
+    if small < large
+]
 
 
 def _noise(n: int, seed: int = 0) -> torch.Tensor:
@@ -31,7 +36,9 @@ def test_transform_matches_the_definition_with_the_centre_as_origin(n: int) -> N
     images = _noise(n)
     ky, kx = fourier.fourier_grid(n, dtype=torch.float64)
     axis = torch.arange(n, dtype=torch.float64) - n // 2
-    phase = torch.exp(-2j * torch.pi * (ky[..., None, None] * axis[:, None] + kx[..., None, None] * axis))
+    phase = torch.exp(
+        -2j * torch.pi * (ky[..., None, None] * axis[:, None] + kx[..., None, None] * axis)
+    )
     direct = torch.einsum("byx,klyx->bkl", images.to(phase.dtype), phase)
     torch.testing.assert_close(fourier.centred_rfft2(images), direct)
 
@@ -45,7 +52,10 @@ def test_inverse_returns_the_image(n: int) -> None:
 @pytest.mark.parametrize("n", SIZES)
 def test_half_plane_sums_equal_full_plane_sums(n: int) -> None:
     images = _noise(n)
-    half = fourier.half_plane_weights(n, dtype=torch.float64) * fourier.centred_rfft2(images).abs() ** 2
+    half = (
+        fourier.half_plane_weights(n, dtype=torch.float64)
+        * fourier.centred_rfft2(images).abs() ** 2
+    )
     full = torch.fft.fft2(images).abs() ** 2
     torch.testing.assert_close(half.sum((-2, -1)), full.sum((-2, -1)))
     torch.testing.assert_close(half.sum((-2, -1)) / n**2, (images**2).sum((-2, -1)))
@@ -58,17 +68,23 @@ def test_radial_average_equals_the_full_plane_average(n: int) -> None:
     shell = torch.round(torch.hypot(k[:, None], k[None, :]) * n)
     full = torch.fft.fft2(images).abs() ** 2
     expected = torch.stack([full[:, shell == s].mean(-1) for s in range(n // 2 + 1)], dim=-1)
-    torch.testing.assert_close(fourier.radial_average(fourier.centred_rfft2(images).abs() ** 2, n), expected)
+    torch.testing.assert_close(
+        fourier.radial_average(fourier.centred_rfft2(images).abs() ** 2, n), expected
+    )
 
 
 @pytest.mark.parametrize(("small", "large"), BOX_PAIRS)
 def test_crop_agrees_with_scipy_resample(small: int, large: int) -> None:
     images = _noise(large)
-    cropped = fourier.centred_irfft2(fourier.crop_fourier(fourier.centred_rfft2(images), large, small), small)
+    cropped = fourier.centred_irfft2(
+        fourier.crop_fourier(fourier.centred_rfft2(images), large, small), small
+    )
     resampled = np.fft.ifftshift(images.numpy(), axes=(-2, -1))
     for axis in (-2, -1):
         resampled = scipy.signal.resample(resampled, small, axis=axis)
-    np.testing.assert_allclose(cropped.numpy(), np.fft.fftshift(resampled, axes=(-2, -1)), atol=1e-12)
+    np.testing.assert_allclose(
+        cropped.numpy(), np.fft.fftshift(resampled, axes=(-2, -1)), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("small", "large"), BOX_PAIRS)
@@ -87,7 +103,9 @@ def test_pad_agrees_with_scipy_resample_and_crop_undoes_it(small: int, large: in
 @pytest.mark.parametrize(("small", "large"), BOX_PAIRS)
 def test_cropped_and_padded_transforms_are_those_of_real_images(small: int, large: int) -> None:
     cropped = fourier.crop_fourier(fourier.centred_rfft2(_noise(large)), large, small)
-    torch.testing.assert_close(fourier.centred_rfft2(fourier.centred_irfft2(cropped, small)), cropped)
+    torch.testing.assert_close(
+        fourier.centred_rfft2(fourier.centred_irfft2(cropped, small)), cropped
+    )
     padded = fourier.pad_fourier(fourier.centred_rfft2(_noise(small)), small, large)
     torch.testing.assert_close(fourier.centred_rfft2(fourier.centred_irfft2(padded, large)), padded)
 
@@ -106,8 +124,12 @@ def test_band_limited_image_survives_crop_then_pad(small: int, large: int) -> No
 def test_off_centre_blob_keeps_its_place_height_and_mean(large: int, small: int) -> None:
     image = _gaussian(large, (6.3, -4.1), 4.0)
     scale = small / large
-    cropped = fourier.centred_irfft2(fourier.crop_fourier(fourier.centred_rfft2(image), large, small), small)
-    torch.testing.assert_close(cropped, _gaussian(small, (6.3 * scale, -4.1 * scale), 4.0 * scale), atol=1e-3, rtol=0)
+    cropped = fourier.centred_irfft2(
+        fourier.crop_fourier(fourier.centred_rfft2(image), large, small), small
+    )
+    torch.testing.assert_close(
+        cropped, _gaussian(small, (6.3 * scale, -4.1 * scale), 4.0 * scale), atol=1e-3, rtol=0
+    )
     torch.testing.assert_close(cropped.mean(), image.mean())
 
 
@@ -115,8 +137,12 @@ def test_cosine_keeps_its_amplitude_even_at_the_new_nyquist() -> None:
     axis = torch.arange(32, dtype=torch.float64) - 16
     for cycles in (3, 8):
         wave = torch.cos(2 * torch.pi * cycles * axis / 32).expand(32, 32)
-        cropped = fourier.centred_irfft2(fourier.crop_fourier(fourier.centred_rfft2(wave), 32, 16), 16)
-        expected = torch.cos(2 * torch.pi * cycles * (torch.arange(16, dtype=torch.float64) - 8) / 16)
+        cropped = fourier.centred_irfft2(
+            fourier.crop_fourier(fourier.centred_rfft2(wave), 32, 16), 16
+        )
+        expected = torch.cos(
+            2 * torch.pi * cycles * (torch.arange(16, dtype=torch.float64) - 8) / 16
+        )
         torch.testing.assert_close(cropped, expected.expand(16, 16))
 
 
@@ -125,7 +151,10 @@ def test_integer_shift_is_a_roll(n: int) -> None:
     images = _noise(n)
     shifts = torch.tensor([[2.0, -3.0], [0.0, 5.0], [-1.0, 0.0]], dtype=torch.float64)
     moved = fourier.centred_irfft2(fourier.shift_fourier(fourier.centred_rfft2(images), shifts), n)
-    rolled = [torch.roll(im, (int(dy), int(dx)), (0, 1)) for im, (dx, dy) in zip(images, shifts, strict=True)]
+    rolled = [
+        torch.roll(im, (int(dy), int(dx)), (0, 1))
+        for im, (dx, dy) in zip(images, shifts, strict=True)
+    ]
     torch.testing.assert_close(moved, torch.stack(rolled))
 
 
@@ -143,7 +172,9 @@ def test_fractional_shift_equals_shifting_the_interpolated_image(n: int) -> None
     transform = fourier.centred_rfft2(_noise(n))
     shift = torch.tensor([[0.3, 0.7], [-1.4, 0.2], [0.5, 0.5]], dtype=torch.float64)
     fine = fourier.shift_fourier(fourier.pad_fourier(transform, n, 2 * n), 2 * shift)
-    torch.testing.assert_close(fourier.shift_fourier(transform, shift), fourier.crop_fourier(fine, 2 * n, n))
+    torch.testing.assert_close(
+        fourier.shift_fourier(transform, shift), fourier.crop_fourier(fine, 2 * n, n)
+    )
 
 
 def test_gradients_flow_through_crop_pad_and_shift() -> None:
@@ -151,7 +182,9 @@ def test_gradients_flow_through_crop_pad_and_shift() -> None:
     shift = torch.tensor([[0.3, 0.1]] * 3, dtype=torch.float64, requires_grad=True)
 
     def resampled(images: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        padded = fourier.pad_fourier(fourier.shift_fourier(fourier.centred_rfft2(images), shift), 6, 9)
+        padded = fourier.pad_fourier(
+            fourier.shift_fourier(fourier.centred_rfft2(images), shift), 6, 9
+        )
         return fourier.centred_irfft2(fourier.crop_fourier(padded, 9, 4), 4)
 
     assert torch.autograd.gradcheck(resampled, (images, shift))

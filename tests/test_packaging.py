@@ -48,8 +48,18 @@ def test_every_dependency_is_imported() -> None:
 
 @pytest.mark.parametrize("group", ["dependencies", "dev"])
 def test_every_dependency_is_pinned(group: str) -> None:
-    requirements = PROJECT["dependencies"] if group == "dependencies" else PROJECT["optional-dependencies"][group]
-    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
+    requirements = (
+        PROJECT["dependencies"]
+        if group == "dependencies"
+        else PROJECT["optional-dependencies"][group]
+    )
+    lines = (
+        (REPOSITORY / "constraints.txt")
+        .read_text(encoding="utf-8")
+        .lower()
+        .replace("_", "-")
+        .splitlines()
+    )
     pinned = {line.split("==")[0] for line in lines if "==" in line}
     named = {re.split(r"[<>=\[; ]", requirement)[0].lower() for requirement in requirements}
     assert named - pinned == set()

@@ -27,7 +27,9 @@ def test_shares_lose_nothing_repeat_nothing_and_are_even(n_rows: int, size: int)
 
 
 @given(n_rows=st.integers(1, 70), size=st.integers(1, 9), seed=st.integers(0, 99))
-def test_an_image_meets_the_same_numbers_whichever_rank_it_is_on(n_rows: int, size: int, seed: int) -> None:
+def test_an_image_meets_the_same_numbers_whichever_rank_it_is_on(
+    n_rows: int, size: int, seed: int
+) -> None:
     whole = Draws(torch.Generator().manual_seed(seed), n_rows).uniform(3)
     assembled = torch.full_like(whole, torch.nan)
     for ranks in every(size):
@@ -75,8 +77,12 @@ def test_one_rank_alone_is_left_as_it_is() -> None:
     assert ALONE.is_first_of_all
 
 
-@pytest.mark.parametrize(("n_gpus", "found"), [(4, [0, 1, 2, 3]), (1, [0, 0, 0, 0])], ids=["all seen", "own seen"])
-def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, n_gpus: int, found: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("n_gpus", "found"), [(4, [0, 1, 2, 3]), (1, [0, 0, 0, 0])], ids=["all seen", "own seen"]
+)
+def test_each_rank_takes_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, n_gpus: int, found: list[int]
+) -> None:
     pretend_gpus(monkeypatch, n_gpus)
     assert [ranks.choose_device("cuda").index for ranks in every(4)] == found
 

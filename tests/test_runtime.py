@@ -45,7 +45,9 @@ def show_gpus(monkeypatch: pytest.MonkeyPatch, n_gpus: int) -> None:
         (2, "cuda:1", "cuda:1"),
     ],
 )
-def test_device_choice(monkeypatch: pytest.MonkeyPatch, n_gpus: int, name: str, expected: str) -> None:
+def test_device_choice(
+    monkeypatch: pytest.MonkeyPatch, n_gpus: int, name: str, expected: str
+) -> None:
     show_gpus(monkeypatch, n_gpus)
     assert choose_device(name) == torch.device(expected)
 
@@ -62,7 +64,9 @@ def test_device_choice(monkeypatch: pytest.MonkeyPatch, n_gpus: int, name: str, 
         (0, "cpu:3", "'cpu:3' is not a device"),
     ],
 )
-def test_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch, n_gpus: int, name: str, expected: str) -> None:
+def test_absent_device_is_refused(
+    monkeypatch: pytest.MonkeyPatch, n_gpus: int, name: str, expected: str
+) -> None:
     show_gpus(monkeypatch, n_gpus)
     with pytest.raises(InputError, match=expected):
         choose_device(name)
@@ -126,7 +130,10 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, error: type[BaseExcept
 
 def test_file_in_the_place_of_the_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="run.yaml: cannot be written"), atomic_write(tmp_path / "file" / "run.yaml"):
+    with (
+        pytest.raises(InputError, match="run.yaml: cannot be written"),
+        atomic_write(tmp_path / "file" / "run.yaml"),
+    ):
         pass
 
 

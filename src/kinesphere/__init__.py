@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kinesphere.analysis.loaded_run import LoadedRun
+    from kinesphere.api import LoadedRun
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,6 @@ def load(path: str | Path) -> LoadedRun:
         If the folder holds no finished run.
     """
     # PyTorch takes seconds to import; `kinesphere --help` does not need it
-    from kinesphere.analysis.loaded_run import LoadedRun
+    from kinesphere.api import LoadedRun
 
     return LoadedRun(path)

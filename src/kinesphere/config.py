@@ -1,4 +1,6 @@
-"""Configuration as frozen dataclasses, written to YAML and read back with every value checked against its type."""
+"""Configuration as frozen dataclasses, written to YAML and read back with every value checked
+against its type.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class _MismatchError(ValueError):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text with Unicode's line breaks so that they are escaped: unescaped, reading folds them into spaces."""
+    """Quotes text with Unicode's line breaks so that they are escaped: unescaped, reading folds
+    them into spaces.
+    """
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         style = '"' if _LINE_BREAKS.intersection(data) else None
@@ -49,10 +53,13 @@ def save_yaml(config: Any, path: Path, **extras: Any) -> None:
     path
         The file, replaced as a whole.
     **extras
-        Further top-level entries, such as the command, versions, input hashes and the seed: numbers, text, paths,
-        dataclasses, and sequences and mappings of these.
+        Further top-level entries, such as the command, versions, input hashes and the seed:
+        numbers, text, paths, dataclasses, and sequences and mappings of these.
     """
-    document = {CONFIG_KEY: to_plain(config), **{key: to_plain(value) for key, value in extras.items()}}
+    document = {
+        CONFIG_KEY: to_plain(config),
+        **{key: to_plain(value) for key, value in extras.items()},
+    }
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yaml.dump(document, file, _Dumper, sort_keys=False, allow_unicode=True, width=120)
 
@@ -75,19 +82,27 @@ def load_yaml(cls: type[ConfigT], path: Path) -> ConfigT:
     Raises
     ------
     InputError
-        Where the file is missing or no YAML, or a field is unknown, missing or of another type; it names the field.
+        Where the file is missing or no YAML, or a field is unknown, missing or of another type; it
+        names the field.
     """
     document = load_document(path)
     if CONFIG_KEY not in document:
-        raise InputError(path, f"has no entry {CONFIG_KEY!r}", "Give a file that kinesphere wrote, such as run.yaml")
+        raise InputError(
+            path,
+            f"has no entry {CONFIG_KEY!r}",
+            "Give a file that kinesphere wrote, such as run.yaml",
+        )
     try:
         return _read_dataclass(cls, document[CONFIG_KEY], "")
     except _MismatchError as error:
-        raise InputError(path, f"{error.field or CONFIG_KEY}: {error.problem}", error.remedy) from error
+        raise InputError(
+            path, f"{error.field or CONFIG_KEY}: {error.problem}", error.remedy
+        ) from error
 
 
 def load_document(path: Path) -> dict[str, Any]:
-    """Read a YAML file's top-level entries as plain values, unchecked: the configuration and what stands beside it.
+    """Read a YAML file's top-level entries as plain values, unchecked: the configuration and what
+    stands beside it.
 
     Raises
     ------
@@ -99,17 +114,22 @@ def load_document(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(path, "does not exist", "Check the path") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, f"cannot be read ({error})", "Check that it is a text file you may read") from error
+        raise InputError(
+            path, f"cannot be read ({error})", "Check that it is a text file you may read"
+        ) from error
     except yaml.YAMLError as error:
         where = " ".join(str(error).split())
         raise InputError(path, f"is not valid YAML ({where})", "Correct that line") from error
     if not isinstance(document, dict):
-        raise InputError(path, "holds no named entries", "Give a file that kinesphere wrote, such as run.yaml")
+        raise InputError(
+            path, "holds no named entries", "Give a file that kinesphere wrote, such as run.yaml"
+        )
     return document
 
 
 def to_plain(value: Any) -> Any:
-    """Reduce a value to what YAML and JSON hold: dataclasses to mappings, tuples to lists, paths to text.
+    """Reduce a value to what YAML and JSON hold: dataclasses to mappings, tuples to lists, paths to
+    text.
 
     Raises
     ------
@@ -117,7 +137,9 @@ def to_plain(value: Any) -> Any:
         Where there is no plain form, which is a fault of the caller.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -126,7 +148,9 @@ def to_plain(value: Any) -> Any:
 
 
 def _plain_scalar(value: Any) -> bool | int | float | str | None:
-    """Reduce a scalar, NumPy's included (they are registered with the abstract number types), to a built-in one."""
+    """Reduce a scalar, NumPy's included (they are registered with the abstract number types), to a
+    built-in one.
+    """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str | Path):
@@ -141,17 +165,26 @@ def _plain_scalar(value: Any) -> bool | int | float | str | None:
 def _read_dataclass(cls: type[ConfigT], value: Any, field: str) -> ConfigT:
     """Fill in a dataclass from a mapping."""
     if not isinstance(value, dict):
-        raise _MismatchError(field, f"{value!r} is not a group of fields", f"Give the fields of {cls.__name__}")
+        raise _MismatchError(
+            field, f"{value!r} is not a group of fields", f"Give the fields of {cls.__name__}"
+        )
     types_by_name = get_type_hints(cls)
     fields = {item.name: item for item in dataclasses.fields(cls) if item.init}  # type: ignore[arg-type]
     for name in value:
         if name not in fields:
-            raise _MismatchError(_join(field, str(name)), "is not a known field", _suggest(str(name), fields))
+            raise _MismatchError(
+                _join(field, str(name)), "is not a known field", _suggest(str(name), fields)
+            )
     for name, item in fields.items():
-        has_default = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+        has_default = (
+            item.default is not dataclasses.MISSING
+            or item.default_factory is not dataclasses.MISSING
+        )
         if name not in value and not has_default:
             raise _MismatchError(_join(field, name), "is missing", "Add it")
-    read = {name: _read(types_by_name[name], item, _join(field, name)) for name, item in value.items()}
+    read = {
+        name: _read(types_by_name[name], item, _join(field, name)) for name, item in value.items()
+    }
     try:
         return cls(**read)
     except ValueError as error:  # what __post_init__ rejects
@@ -177,7 +210,9 @@ def _read(expected: Any, value: Any, field: str) -> Any:
 
 
 def _read_union(alternatives: tuple[Any, ...], value: Any, field: str) -> Any:
-    """Take the first alternative that fits; the error of a sole alternative to None is kept, since it says more."""
+    """Take the first alternative that fits; the error of a sole alternative to None is kept, since
+    it says more.
+    """
     mismatches = []
     for alternative in alternatives:
         try:
@@ -206,18 +241,27 @@ def _read_sequence(kind: type, arguments: tuple[Any, ...], value: Any, field: st
         raise _MismatchError(field, f"{value!r} is not a list", "Write it as [first, second]")
     is_open = kind is list or (len(arguments) == 2 and arguments[1] is Ellipsis)
     if not is_open and len(value) != len(arguments):
-        raise _MismatchError(field, f"has {len(value)} values, not {len(arguments)}", "Give all of them")
+        raise _MismatchError(
+            field, f"has {len(value)} values, not {len(arguments)}", "Give all of them"
+        )
     expected = [arguments[0]] * len(value) if is_open else list(arguments)
     items = zip(expected, value, strict=True)
-    return kind(_read(item_type, item, f"{field}[{row}]") for row, (item_type, item) in enumerate(items))
+    return kind(
+        _read(item_type, item, f"{field}[{row}]") for row, (item_type, item) in enumerate(items)
+    )
 
 
 def _read_mapping(arguments: tuple[Any, ...], value: Any, field: str) -> dict[Any, Any]:
     """Check the keys and the values of a mapping."""
     if not isinstance(value, dict):
-        raise _MismatchError(field, f"{value!r} is not a set of named values", "Write it as name: value")
+        raise _MismatchError(
+            field, f"{value!r} is not a set of named values", "Write it as name: value"
+        )
     key_type, item_type = arguments
-    return {_read(key_type, key, field): _read(item_type, item, _join(field, str(key))) for key, item in value.items()}
+    return {
+        _read(key_type, key, field): _read(item_type, item, _join(field, str(key)))
+        for key, item in value.items()
+    }
 
 
 def _read_scalar(expected: Any, value: Any, field: str) -> Any:
@@ -239,14 +283,22 @@ def _read_number(text: str, field: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise _MismatchError(field, f"{text!r} is not {_type_name(float)}", "Change the value") from error
+        raise _MismatchError(
+            field, f"{text!r} is not {_type_name(float)}", "Change the value"
+        ) from error
 
 
 def _type_name(expected: Any) -> str:
     """Name a type as a user would."""
     if get_origin(expected) is Literal:
         return " or ".join(repr(choice) for choice in get_args(expected))
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        Path: "a path",
+    }
     if expected is types.NoneType:
         return "empty"
     return names.get(expected) or str(getattr(expected, "__name__", expected))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 
 class KinesphereError(Exception):
-    """Base of every error kinesphere raises on purpose; `exit_code` is what the command line returns."""
+    """Base of every error kinesphere raises on purpose; `exit_code` is what the command line
+    returns.
+    """
 
     exit_code = 1
 

@@ -1,12 +1,14 @@
 """Fourier transforms of square images on the half plane, with the image centre as phase origin.
 
-Images have shape ``(..., n, n)`` indexed ``[y, x]``. Their transforms have shape ``(..., n, n // 2 + 1)``: rows are ky
-in `torch.fft.fftfreq` order, columns are kx >= 0, DC sits at ``[0, 0]``, and pixel ``n // 2`` is the phase origin.
+Images have shape ``(..., n, n)`` indexed ``[y, x]``. Their transforms have shape
+``(..., n, n // 2 + 1)``: rows are ky in `torch.fft.fftfreq` order, columns are kx >= 0, DC sits at
+``[0, 0]``, and pixel ``n // 2`` is the phase origin.
 Transforms are not normalised (DC is the sum of the image); the inverse divides by n².
 
-An even box holds one row and one column at the Nyquist frequency n/2 that stand for both +n/2 and -n/2. Every function
-here treats an image as samples of the real trigonometric polynomial that shares such a coefficient equally between the
-two signs, so that changing the box or shifting never breaks the Hermitian symmetry of a real image.
+An even box holds one row and one column at the Nyquist frequency n/2 that stand for both +n/2 and
+-n/2. Every function here treats an image as samples of the real trigonometric polynomial that
+shares such a coefficient equally between the two signs, so that changing the box or shifting never
+breaks the Hermitian symmetry of a real image.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def fourier_grid(
     Returns
     -------
     ky, kx
-        Each ``(n, n // 2 + 1)``, in cycles per pixel. In an even box the Nyquist row is ky = -1/2, the column kx = 1/2.
+        Each ``(n, n // 2 + 1)``, in cycles per pixel. In an even box the Nyquist row is ky = -1/2,
+        the column kx = 1/2.
     """
     ky = torch.fft.fftfreq(n, device=device, dtype=dtype)
     kx = torch.fft.rfftfreq(n, device=device, dtype=dtype)
@@ -42,7 +45,8 @@ def fourier_grid(
 
 
 def radial_shell_index(n: int, device: Device = None) -> Int[Tensor, "n half"]:
-    """Resolution shell of each half-plane coefficient: |k|·n rounded to the nearest integer (RELION's shells).
+    """Resolution shell of each half-plane coefficient: |k|·n rounded to the nearest integer
+    (RELION's shells).
 
     Parameters
     ----------
@@ -60,11 +64,14 @@ def radial_shell_index(n: int, device: Device = None) -> Int[Tensor, "n half"]:
     return torch.round(torch.hypot(ky, kx) * n).long()
 
 
-def half_plane_weights(n: int, device: Device = None, dtype: torch.dtype = torch.float32) -> Float[Tensor, "n half"]:
+def half_plane_weights(
+    n: int, device: Device = None, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "n half"]:
     """How often each half-plane coefficient occurs in the full plane.
 
-    Columns kx = 0 and, in an even box, kx = n/2 are complete in the half plane; each other coefficient also stands for
-    its mirror image. Hence ``sum(weights * |F|**2) / n**2 == sum(image**2)`` (Parseval).
+    Columns kx = 0 and, in an even box, kx = n/2 are complete in the half plane; each other
+    coefficient also stands for its mirror image. Hence ``sum(weights * |F|**2) / n**2 ==
+    sum(image**2)`` (Parseval).
 
     Parameters
     ----------
@@ -91,7 +98,8 @@ def radial_average(power: Float[Tensor, "*batch n half"], n: int) -> Float[Tenso
     Parameters
     ----------
     power
-        ``(..., n, n // 2 + 1)``, any real half-plane quantity that is the same at k and -k, such as |F|².
+        ``(..., n, n // 2 + 1)``, any real half-plane quantity that is the same at k and -k, such as
+        |F|².
     n
         Box in pixels.
 
@@ -127,7 +135,9 @@ def centred_rfft2(images: Float[Tensor, "*batch n n"]) -> Complex[Tensor, "*batc
     return transform
 
 
-def centred_irfft2(fourier: Complex[Tensor, "*batch n half"], n: int) -> Float[Tensor, "*batch n n"]:
+def centred_irfft2(
+    fourier: Complex[Tensor, "*batch n half"], n: int
+) -> Float[Tensor, "*batch n n"]:
     """Inverse of `centred_rfft2`.
 
     Parameters
@@ -135,7 +145,8 @@ def centred_irfft2(fourier: Complex[Tensor, "*batch n half"], n: int) -> Float[T
     fourier
         ``(..., n, n // 2 + 1)`` complex.
     n
-        Box in pixels, which the half plane alone does not tell (n and n + 1 share a width where n is even).
+        Box in pixels, which the half plane alone does not tell (n and n + 1 share a width where n
+        is even).
 
     Returns
     -------
@@ -151,9 +162,9 @@ def crop_fourier(
 ) -> Complex[Tensor, "*batch m half_m"]:
     """Keep the frequencies that a smaller box of coarser pixels can hold.
 
-    The image's mean and the amplitude of each kept wave are preserved, and pixel ``n_from // 2`` maps onto
-    ``n_to // 2``. The coefficients at +Nyquist and -Nyquist of an even new box are added, as sampling does
-    (`scipy.signal.resample` does the same).
+    The image's mean and the amplitude of each kept wave are preserved, and pixel ``n_from // 2``
+    maps onto ``n_to // 2``. The coefficients at +Nyquist and -Nyquist of an even new box are added,
+    as sampling does (`scipy.signal.resample` does the same).
 
     Parameters
     ----------
@@ -192,8 +203,8 @@ def pad_fourier(
 ) -> Complex[Tensor, "*batch m half_m"]:
     """Put the same image on a larger box of finer pixels: trigonometric interpolation.
 
-    Scale and centre as in `crop_fourier`, which undoes it exactly. The Nyquist coefficients of an even box are shared
-    equally between +Nyquist and -Nyquist.
+    Scale and centre as in `crop_fourier`, which undoes it exactly. The Nyquist coefficients of an
+    even box are shared equally between +Nyquist and -Nyquist.
 
     Parameters
     ----------
@@ -220,7 +231,10 @@ def pad_fourier(
     positive, negative = fourier[..., : n_from - half, :], fourier[..., n_from - half :, :]
     if n_from % 2 == 0:
         shared = negative[..., :1, :] / 2
-        positive, negative = torch.cat([positive, shared], dim=-2), torch.cat([shared, negative[..., 1:, :]], dim=-2)
+        positive, negative = (
+            torch.cat([positive, shared], dim=-2),
+            torch.cat([shared, negative[..., 1:, :]], dim=-2),
+        )
     rows = n_to - positive.shape[-2] - negative.shape[-2]
     gap = fourier.new_zeros(*fourier.shape[:-2], rows, half + 1)
     columns = torch.cat([positive, gap, negative], dim=-2)
@@ -239,13 +253,15 @@ def shift_fourier(
     fourier
         ``(..., n, n // 2 + 1)``.
     shift_px
-        ``(..., 2)`` in pixels, order x, y; what was at (x, y) is at (x, y) + shift afterwards. Leading axes broadcast.
+        ``(..., 2)`` in pixels, order x, y; what was at (x, y) is at (x, y) + shift afterwards.
+        Leading axes broadcast.
 
     Returns
     -------
     Tensor
-        ``(..., n, n // 2 + 1)``. At the Nyquist frequency of an even box the phase is averaged over its two signs,
-        which keeps the image real (and damps that one row and column for non-integer shifts).
+        ``(..., n, n // 2 + 1)``. At the Nyquist frequency of an even box the phase is averaged over
+        its two signs, which keeps the image real (and damps that one row and column for non-integer
+        shifts).
     """
     n = fourier.shape[-2]
     ky = torch.fft.fftfreq(n, device=shift_px.device, dtype=shift_px.dtype)

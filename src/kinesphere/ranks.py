@@ -1,8 +1,9 @@
-"""Several processes on one job: which is which, what they add up, and how the failure of one ends all.
+"""Several processes on one job: which is which, what they add up, and how the failure of one ends
+all.
 
-Processes are called ranks, as torchrun and MPI call them. Every rank runs the same program; what they have in common
-goes through the methods of `Ranks`, which do nothing for a rank that is alone. Bare `torch.distributed`: gloo between
-processors, NCCL between GPUs.
+Processes are called ranks, as torchrun and MPI call them. Every rank runs the same program; what
+they have in common goes through the methods of `Ranks`, which do nothing for a rank that is alone.
+Bare `torch.distributed`: gloo between processors, NCCL between GPUs.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from kinesphere.errors import InputError, KinesphereError
-from kinesphere.place import Place, find_place
+from kinesphere.launch_environment import Place, find_place
 from kinesphere.runtime import InterruptedRunError, choose_device, console
 
-if TYPE_CHECKING:  # torch takes a second to import, and the command line needs this module for its help page
+if (
+    TYPE_CHECKING
+):  # torch takes a second to import, and the command line needs this module for its help page
     import torch
 
 T = TypeVar("T")
 _PATIENCE_TO_MEET = timedelta(minutes=10)
-_PATIENCE = timedelta(days=2)  # the first rank may work alone for long; who fails says so, and nobody waits for it
+_PATIENCE = timedelta(
+    days=2
+)  # the first rank may work alone for long; who fails says so, and nobody waits for it
 _VALUES_AT_ONCE = 1 << 24
 _SECONDS_BETWEEN_LOOKS = 0.5
 # after an interrupt others may have a checkpoint to write
@@ -43,7 +48,10 @@ class LostRankError(KinesphereError):
     """Another rank has gone without a word."""
 
     def __init__(self) -> None:
-        problem = "another rank has gone without a word, as the kernel or the queue ends processes (memory, time)"
+        problem = (
+            "another rank has gone without a word, as the kernel or the queue ends "
+            "processes (memory, time)"
+        )
         super().__init__(f"{problem}. The same command continues from the last checkpoint")
 
 
@@ -82,7 +90,8 @@ class Ranks:
         return self.members[self.rank] == 0
 
     def choose_device(self, name: str = "auto") -> torch.device:
-        """Turn the user's choice of device into one: on GPUs, each rank of a machine takes the next.
+        """Turn the user's choice of device into one: on GPUs, each rank of a machine takes the
+        next.
 
         Raises
         ------
@@ -94,23 +103,31 @@ class Ranks:
             return device
         if ":" in name:
             problem = f"{name} is one GPU, and there are {self.size} ranks"
-            raise InputError("--device", problem, "Use cuda, or leave it out: each rank takes a GPU of its own")
+            raise InputError(
+                "--device", problem, "Use cuda, or leave it out: each rank takes a GPU of its own"
+            )
         import torch
 
         n_gpus = torch.cuda.device_count()
         if self.local >= n_gpus > 1:
             problem = f"rank {self.rank} is number {self.local + 1} on a machine with {n_gpus} GPUs"
             raise InputError("--device", problem, "Start no more ranks there than it has GPUs")
-        device = torch.device("cuda", self.local if n_gpus > 1 else 0)  # Slurm may show each task only its own
+        device = torch.device(
+            "cuda", self.local if n_gpus > 1 else 0
+        )  # Slurm may show each task only its own
         torch.cuda.set_device(device)
         return device
 
     def share(self, rows: Any) -> Any:
-        """Take this rank's rows of an array or tensor: every `size`-th, so that no two shares differ by more than 1."""
+        """Take this rank's rows of an array or tensor: every `size`-th, so that no two shares
+        differ by more than 1.
+        """
         return rows[self.rank :: self.size]
 
     def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace each tensor by its sum over the ranks; small ones travel together, large ones in pieces."""
+        """Replace each tensor by its sum over the ranks; small ones travel together, large ones in
+        pieces.
+        """
         if self.size == 1:
             return
         import torch.distributed as dist
@@ -150,15 +167,21 @@ class Ranks:
 
         box = [value]
         with _in_contact():
-            dist.broadcast_object_list(box, self.members[source], group=self.group, device=torch.device("cpu"))
+            dist.broadcast_object_list(
+                box, self.members[source], group=self.group, device=torch.device("cpu")
+            )
         return box[0]
 
     def from_first(self, work: Callable[[], T]) -> T:
-        """Let the first rank do what is done once, and return what it found; its error ends all ranks."""
+        """Let the first rank do what is done once, and return what it found; its error ends all
+        ranks.
+        """
         return self.broadcast(work() if self.is_first else None)  # type: ignore[return-value]
 
     def split(self, n_teams: int) -> list[Team]:
-        """Divide the ranks into teams of neighbours; one team, or more teams than ranks, are all of them."""
+        """Divide the ranks into teams of neighbours; one team, or more teams than ranks, are all of
+        them.
+        """
         if n_teams == 1 or self.size < n_teams:
             return [Team(0, self)] * n_teams
         parts = np.array_split(np.arange(self.size), n_teams)
@@ -169,8 +192,13 @@ class Ranks:
         if self.size == 1:
             return self
         hosts = [self.broadcast(socket.gethostname(), source) for source in range(self.size)]
-        machines = [[rank for rank in range(self.size) if hosts[rank] == host] for host in dict.fromkeys(hosts)]
-        groups = [self._subset(machine) for machine in machines]  # all ranks take part in making every group
+        machines = [
+            [rank for rank in range(self.size) if hosts[rank] == host]
+            for host in dict.fromkeys(hosts)
+        ]
+        groups = [
+            self._subset(machine) for machine in machines
+        ]  # all ranks take part in making every group
         return next(group for group in groups if group is not None)
 
     def _subset(self, ranks: Sequence[int]) -> Ranks | None:
@@ -180,7 +208,11 @@ class Ranks:
         members = tuple(self.members[rank] for rank in ranks)
         with _in_contact():
             group = dist.new_group(list(members), timeout=_PATIENCE)
-        return Ranks(ranks.index(self.rank), len(ranks), self.local, members, group) if self.rank in ranks else None
+        return (
+            Ranks(ranks.index(self.rank), len(ranks), self.local, members, group)
+            if self.rank in ranks
+            else None
+        )
 
 
 ALONE = Ranks()
@@ -188,14 +220,18 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Team:
-    """Some of the ranks of a group: the number of the first among them, and the team as its members see it."""
+    """Some of the ranks of a group: the number of the first among them, and the team as its members
+    see it.
+    """
 
     first: int
     ranks: Ranks | None
 
 
 def _exchange(tensors: Sequence[torch.Tensor], operation: Callable[[torch.Tensor], object]) -> None:
-    """Apply a collective operation in place: to small tensors of one kind as one, to large ones piece by piece."""
+    """Apply a collective operation in place: to small tensors of one kind as one, to large ones
+    piece by piece.
+    """
     import torch
 
     def kind(tensor: torch.Tensor) -> str:
@@ -210,7 +246,9 @@ def _exchange(tensors: Sequence[torch.Tensor], operation: Callable[[torch.Tensor
             together = list(alike)
             flat = torch.cat([tensor.reshape(-1) for tensor in together])
             operation(flat)
-            for tensor, values in zip(together, flat.split([t.numel() for t in together]), strict=True):
+            for tensor, values in zip(
+                together, flat.split([t.numel() for t in together]), strict=True
+            ):
                 tensor.copy_(values.view_as(tensor))
 
 
@@ -227,9 +265,9 @@ def _in_contact() -> Iterator[None]:
 def joined() -> Iterator[Ranks]:
     """Join the other ranks, where there are any, for as long as the context lasts.
 
-    Ranks other than the first say nothing on the terminal. Where one fails, its error leaves this context, to be told;
-    the others leave with its exit code and no word, also from the middle of their work. An interrupt of one is passed
-    on to all, and each stops where it is safe.
+    Ranks other than the first say nothing on the terminal. Where one fails, its error leaves this
+    context, to be told; the others leave with its exit code and no word, also from the middle of
+    their work. An interrupt of one is passed on to all, and each stops where it is safe.
 
     Yields
     ------
@@ -250,9 +288,13 @@ def joined() -> Iterator[Ranks]:
     from torch.distributed.distributed_c10d import PrefixStore
 
     store = _meet(place)
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    backend = (
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    )
     within = PrefixStore("ranks", store)
-    dist.init_process_group(backend, store=within, rank=place.rank, world_size=place.size, timeout=_PATIENCE)
+    dist.init_process_group(
+        backend, store=within, rank=place.rank, world_size=place.size, timeout=_PATIENCE
+    )
     notices = _Notices(PrefixStore("notices", store), place)
     console.quiet = place.rank > 0
     ranks = Ranks(place.rank, place.size, place.local, tuple(range(place.size)))
@@ -272,16 +314,25 @@ def joined() -> Iterator[Ranks]:
 
 
 def _meet(place: Place) -> Any:
-    """Connect to the store through which ranks find one another; torchrun provides it, else the first rank does."""
+    """Connect to the store through which ranks find one another; torchrun provides it, else the
+    first rank does.
+    """
     from torch.distributed.rendezvous import rendezvous
 
     os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
     try:
-        store, _, _ = next(iter(rendezvous("env://", place.rank, place.size, timeout=_PATIENCE_TO_MEET)))
+        store, _, _ = next(
+            iter(rendezvous("env://", place.rank, place.size, timeout=_PATIENCE_TO_MEET))
+        )
     except (RuntimeError, ValueError, OSError) as error:
         where, why = f"{place.address}:{place.port}", " ".join(str(error).split())
-        remedy = "Check that all were started, or set MASTER_ADDR and MASTER_PORT to a host and port all can reach"
-        raise InputError(where, f"the {place.size} ranks did not meet here ({why})", remedy) from error
+        remedy = (
+            "Check that all were started, or set MASTER_ADDR and MASTER_PORT to a host "
+            "and port all can reach"
+        )
+        raise InputError(
+            where, f"the {place.size} ranks did not meet here ({why})", remedy
+        ) from error
     store.set_timeout(_PATIENCE)
     return store
 
@@ -321,10 +372,14 @@ class _Notices:
         self._thread.join()
 
     def tell(self, error: BaseException) -> None:
-        """Say why this rank leaves, and wait until the others know; where they do already, leave without a word."""
+        """Say why this rank leaves, and wait until the others know; where they do already, leave
+        without a word.
+        """
         self.leave()
         signal_number = self._signal_behind(error)
-        name, code = ("interrupt", signal_number) if signal_number else ("exit code", _exit_code(error))
+        name, code = (
+            ("interrupt", signal_number) if signal_number else ("exit code", _exit_code(error))
+        )
         try:
             is_first = self._store.add(f"{name}s", 1) == 1
         except RuntimeError:  # the store went with the rank that failed, which has said why
@@ -350,7 +405,9 @@ class _Notices:
         while not self._left.wait(_SECONDS_BETWEEN_LOOKS):
             try:
                 if self._store.check(["exit code"]):
-                    os._exit(self._follow("exit code"))  # the main thread may be waiting for the rank that failed
+                    os._exit(
+                        self._follow("exit code")
+                    )  # the main thread may be waiting for the rank that failed
                 if self._store.check(["interrupt"]):
                     _interrupt_self(int(self._store.get("interrupt")))
             except RuntimeError:

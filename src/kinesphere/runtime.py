@@ -22,7 +22,9 @@ from rich.control import Control
 
 from kinesphere.errors import InputError, KinesphereError
 
-if TYPE_CHECKING:  # torch takes a second to import, and the command line needs this module for its help page
+if (
+    TYPE_CHECKING
+):  # torch takes a second to import, and the command line needs this module for its help page
     import torch
 
 LOG_WIDTH_CHARACTERS = 120
@@ -95,7 +97,9 @@ def choose_device(name: str = "auto") -> torch.device:
     import torch
 
     kind, _, index = name.partition(":")
-    n_gpus = torch.cuda.device_count() if kind in {"auto", "cuda"} and torch.cuda.is_available() else 0
+    n_gpus = (
+        torch.cuda.device_count() if kind in {"auto", "cuda"} and torch.cuda.is_available() else 0
+    )
     if name == "cpu" or (name == "auto" and n_gpus == 0):
         return torch.device("cpu")
     if name not in {"auto", "cuda"} and not (kind == "cuda" and index.isdecimal()):
@@ -104,7 +108,11 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError("--device", f"{name} asks for a GPU, and PyTorch sees none", _why_no_gpu())
     position = int(index or 0)
     if position >= n_gpus:
-        raise InputError("--device", f"{name} is not there: {n_gpus} GPU(s) found", f"Use cuda:0 to cuda:{n_gpus - 1}")
+        raise InputError(
+            "--device",
+            f"{name} is not there: {n_gpus} GPU(s) found",
+            f"Use cuda:0 to cuda:{n_gpus - 1}",
+        )
     return torch.device("cuda", position)
 
 
@@ -113,7 +121,10 @@ def _why_no_gpu() -> str:
     import torch
 
     if torch.version.cuda is None:
-        return "This PyTorch is built for the processor only: install a CUDA build, or use --device cpu"
+        return (
+            "This PyTorch is built for the processor only: install a CUDA build, or use "
+            "--device cpu"
+        )
     return "Check the driver with nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu"
 
 
@@ -148,7 +159,9 @@ def seed_everything(seed: int) -> None:
         Where the seed is outside that range.
     """
     if not 0 <= seed < 2**32:
-        raise InputError("--seed", f"{seed} is not a seed", "Use a whole number from 0 to 4294967295")
+        raise InputError(
+            "--seed", f"{seed} is not a seed", "Use a whole number from 0 to 4294967295"
+        )
     import torch
 
     random.seed(seed)
@@ -168,8 +181,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name in the same folder that ends like `path` (writers look at the suffix). What is there when the block
-        ends takes the place of `path`; after an exception it is removed, and `path` is as it was.
+        A name in the same folder that ends like `path` (writers look at the suffix). What is there
+        when the block ends takes the place of `path`; after an exception it is removed, and `path`
+        is as it was.
 
     Raises
     ------
@@ -185,10 +199,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         if _is_about(error, path, temporary):
             remedy = "Check the folder's permissions and the free space"
-            raise InputError(path, f"cannot be written ({error.strerror or error})", remedy) from error
+            raise InputError(
+                path, f"cannot be written ({error.strerror or error})", remedy
+            ) from error
         raise
     finally:
-        with suppress(OSError):  # its folder may not even be one; the error that says so is on its way
+        with suppress(
+            OSError
+        ):  # its folder may not even be one; the error that says so is on its way
             temporary.unlink(missing_ok=True)
 
 
@@ -226,7 +244,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
-    """Tell whether an error met while writing is about the file or its folder, not about another file being read."""
+    """Tell whether an error met while writing is about the file or its folder, not about another
+    file being read.
+    """
     if error.filename is None:
         return error.errno in {errno.ENOSPC, errno.EDQUOT}
     named = Path(os.fsdecode(error.filename))
@@ -234,7 +254,9 @@ def _is_about(error: OSError, path: Path, temporary: Path) -> bool:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Wait until the file's content is on the disk, so that a power cut after the rename loses nothing."""
+    """Wait until the file's content is on the disk, so that a power cut after the rename loses
+    nothing.
+    """
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -278,8 +300,8 @@ def interrupts() -> Iterator[Interrupts]:
     Yields
     ------
     Interrupts
-        Poll `requested`, save, then call `raise_if_requested`. Outside the main thread, where Python allows no signal
-        handlers, the flag never rises.
+        Poll `requested`, save, then call `raise_if_requested`. Outside the main thread, where
+        Python allows no signal handlers, the flag never rises.
     """
     flag = Interrupts()
     if threading.current_thread() is not threading.main_thread():

@@ -35,12 +35,16 @@ def test_segments_are_numbered_without_gaps(run: Any) -> None:
     assert segment_of_residue(run.memberships).tolist() == np.repeat([0, 1, 2, 3], 36).tolist()
 
 
-def test_segments_that_move_together_become_one_body_across_chains(run: Any, body: np.ndarray) -> None:
+def test_segments_that_move_together_become_one_body_across_chains(
+    run: Any, body: np.ndarray
+) -> None:
     assert np.array_equal(np.flatnonzero(body == 1), SWINGING)
     assert residue_ranges(run.model, np.flatnonzero(body == 0)) == "A:1-72 B:1-36"
 
 
-def test_a_large_core_does_not_swallow_a_small_moving_segment(fake: ModuleType, tmp_path: Path) -> None:
+def test_a_large_core_does_not_swallow_a_small_moving_segment(
+    fake: ModuleType, tmp_path: Path
+) -> None:
     run = fake.hinge_run(tmp_path, n=100)
     segment = np.zeros(run.model.n_residues, int)
     segment[72:108] = 1
@@ -69,8 +73,12 @@ def test_motion_seen_from_the_core_ignores_tumbling(
     moved = ensemble[1] @ tumbling.transpose(0, 2, 1) + rng.normal(0, 3, (len(tumbling), 1, 3))
     still = describe_groups(run.model, *ensemble, body, body)[1]
     tumbled = describe_groups(run.model, ensemble[0], moved, body, body)[1]
-    assert tumbled.relative_rotation.range_degrees == pytest.approx(still.relative_rotation.range_degrees, rel=1e-3)
-    assert tumbled.relative_shift.range_angstrom == pytest.approx(still.relative_shift.range_angstrom, rel=1e-3)
+    assert tumbled.relative_rotation.range_degrees == pytest.approx(
+        still.relative_rotation.range_degrees, rel=1e-3
+    )
+    assert tumbled.relative_shift.range_angstrom == pytest.approx(
+        still.relative_shift.range_angstrom, rel=1e-3
+    )
     assert tumbled.rotation.std_degrees != pytest.approx(still.rotation.std_degrees, rel=0.01)
 
 
@@ -78,7 +86,9 @@ def test_nothing_is_merged_at_zero_tolerance_but_rigid_groups(
     ensemble: tuple[np.ndarray, np.ndarray], run: Any
 ) -> None:
     segment = segment_of_residue(run.memberships)
-    assert merge_into_bodies(*ensemble, segment, 1e-6).max() == 1  # the still segments are exactly rigid
+    assert (
+        merge_into_bodies(*ensemble, segment, 1e-6).max() == 1
+    )  # the still segments are exactly rigid
     swinging_cut_in_two = segment.copy()
     swinging_cut_in_two[90:108] = 4
     assert merge_into_bodies(*ensemble, swinging_cut_in_two, 1e-4).max() == 1
@@ -90,9 +100,13 @@ def test_hinges_name_the_residues_on_both_sides(run: Any, body: np.ndarray) -> N
     assert hinge.bodies == (1, 2)
 
 
-def test_centroid_distances(run: Any, ensemble: tuple[np.ndarray, np.ndarray], body: np.ndarray) -> None:
+def test_centroid_distances(
+    run: Any, ensemble: tuple[np.ndarray, np.ndarray], body: np.ndarray
+) -> None:
     pairs, distances = centroid_distances(ensemble[1], body)
-    expected = np.linalg.norm(ensemble[1][:, body == 0].mean(axis=1) - ensemble[1][:, body == 1].mean(axis=1), axis=1)
+    expected = np.linalg.norm(
+        ensemble[1][:, body == 0].mean(axis=1) - ensemble[1][:, body == 1].mean(axis=1), axis=1
+    )
     assert pairs == [(0, 1)]
     assert distances[:, 0] == pytest.approx(expected)
 
@@ -101,4 +115,7 @@ def test_ranges_break_at_chains_and_carry_insertion_codes(fake: ModuleType) -> N
     model = fake.helix_bundle()
     codes = model.insertion_code.astype("U1")
     codes[4] = "B"
-    assert residue_ranges(replace(model, insertion_code=codes), np.array([2, 3, 4, 7, 107, 108])) == "A:3-5B,8,108 B:1"
+    assert (
+        residue_ranges(replace(model, insertion_code=codes), np.array([2, 3, 4, 7, 107, 108]))
+        == "A:3-5B,8,108 B:1"
+    )

@@ -21,8 +21,12 @@ def test_scores_are_rms_displacements_in_angstrom() -> None:
     base, direction = rng.normal(0, 10, (30, 3)), rng.normal(0, 1, (30, 3))
     direction /= np.sqrt(np.mean(np.sum(direction**2, axis=1)))
     amount = rng.normal(0, 2, 400)
-    motions = structure_components((base + amount[:, None, None] * direction).astype(np.float32), 3, seed=0)
-    assert np.abs(motions.scores_angstrom[:, 0]) == pytest.approx(np.abs(amount - amount.mean()), abs=1e-4)
+    motions = structure_components(
+        (base + amount[:, None, None] * direction).astype(np.float32), 3, seed=0
+    )
+    assert np.abs(motions.scores_angstrom[:, 0]) == pytest.approx(
+        np.abs(amount - amount.mean()), abs=1e-4
+    )
     assert motions.variance_fraction[0] == pytest.approx(1.0, abs=1e-6)
 
 
@@ -39,7 +43,10 @@ def test_errors_of_a_linear_decoder_are_exact() -> None:
         return z[:, 0, None, None] * 2.0 * direction
 
     rng = np.random.default_rng(2)
-    mean, covariance = rng.normal(0, 1, (200, 2)), np.tile([[0.0625, 1.0], [1.0, 25.0]], (200, 1, 1))
+    mean, covariance = (
+        rng.normal(0, 1, (200, 2)),
+        np.tile([[0.0625, 1.0], [1.0, 25.0]], (200, 1, 1)),
+    )
     motions = structure_components(decode(mean).astype(np.float32), 1, seed=0)
 
     def along(z: np.ndarray) -> np.ndarray:
@@ -49,7 +56,8 @@ def test_errors_of_a_linear_decoder_are_exact() -> None:
 
 
 def test_errors_along_a_curved_ridge_are_those_across_it() -> None:
-    """Latents on a circle mean the same structure: the Gaussian of a long posterior leaves it, the error does not."""
+    """Latents on a circle mean the same structure: the Gaussian of a long posterior leaves it, the
+    error does not."""
     mean = np.tile([[1.0, 0.0]], (5, 1))
     covariance = np.tile(np.diag([0.01, 0.64]), (5, 1, 1))
 
@@ -85,12 +93,16 @@ def test_the_end_of_one_chain_may_clash_with_the_start_of_the_next(fake: ModuleT
     assert count_clashes(positions[None], model)[0] == 0
 
 
-def test_chunked_decoding_equals_decoding_at_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_decoding_equals_decoding_at_once(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     z = run.latents.mean[:100]
     whole = run.decode_atoms(z)
     monkeypatch.setattr("kinesphere.analysis.ensemble.CHUNK_BYTES", 200_000)
     kept = np.array([3, 17, 200])
-    assert decode_in_chunks(run.decode_atoms, z, run.model.n_atoms, kept) == pytest.approx(whole[:, kept], abs=1e-4)
+    assert decode_in_chunks(run.decode_atoms, z, run.model.n_atoms, kept) == pytest.approx(
+        whole[:, kept], abs=1e-4
+    )
 
 
 def test_the_sample_is_bounded_sorted_and_repeatable() -> None:

@@ -15,10 +15,10 @@ import torch
 from kinesphere.analysis.errors import ErrorMeter, displacement_errors, require_latent_errors
 from kinesphere.analysis.structures import write_structures
 from kinesphere.errors import InputError
-from kinesphere.inference.run import Run
-from kinesphere.inference.run_folder import LatentTable
 from kinesphere.io.structure import AtomicModel, read_models
 from kinesphere.motion.base import Unmodelled
+from kinesphere.runs.run import Run
+from kinesphere.runs.run_folder import LatentTable
 
 N_IMAGES = 60
 STD = (0.1, 0.3)
@@ -26,7 +26,8 @@ SOME = np.array([41, 3, 58, 4])
 
 
 class LinearRun(Run):
-    """Two half-set models y(z) = y⁰ + z₁·u + z₂·v, in the second of which z₁ has the opposite sign."""
+    """Two half-set models y(z) = y⁰ + z₁·u + z₂·v, in the second of which z₁ has the opposite
+    sign."""
 
     config: dict[str, Any] = {}  # noqa: RUF012 - of the class it stands for
     provenance: dict[str, Any] = {}  # noqa: RUF012
@@ -41,14 +42,19 @@ class LinearRun(Run):
         rng = np.random.default_rng(1)
         axes = np.linalg.qr(rng.standard_normal((model.n_residues, 3, 3)))[0]
         self.modes = axes[:, :2].transpose(1, 0, 2) * np.array([3.0, 0.5])[:, None, None]
-        vars(self).update(model=model, reference=SimpleNamespace(beads=torch.as_tensor(model.centres_angstrom)))
+        vars(self).update(
+            model=model, reference=SimpleNamespace(beads=torch.as_tensor(model.centres_angstrom))
+        )
 
     def decode(self, z: np.ndarray, half: int | None = None) -> np.ndarray:
         return self.decode_atoms(z, half)[:, self.model.centre_atom]
 
     def decode_atoms(self, z: np.ndarray, half: int | None = None) -> np.ndarray:
         signed = z * np.array([-1.0 if half == 2 else 1.0, 1.0])
-        return self.model.positions_angstrom + np.tensordot(signed, self.modes, 1)[:, self.model.residue_index]
+        return (
+            self.model.positions_angstrom
+            + np.tensordot(signed, self.modes, 1)[:, self.model.residue_index]
+        )
 
     def structures(self, images: Any) -> np.ndarray:
         latents = zip(self.latents.mean[images], self.latents.half[images], strict=True)
@@ -67,7 +73,9 @@ def linear(fake: ModuleType, tmp_path: Path) -> LinearRun:
     mean = np.stack([z, z * [-1.0, 1.0]], axis=1).reshape(-1, 2)  # half sets take turns
     covariance = np.tile(np.diag(np.square(STD)), (N_IMAGES, 1, 1))
     half = np.tile([1, 2], N_IMAGES // 2)
-    latents = LatentTable(np.arange(N_IMAGES) + 100, mean.astype(np.float32), covariance.astype(np.float32), half)
+    latents = LatentTable(
+        np.arange(N_IMAGES) + 100, mean.astype(np.float32), covariance.astype(np.float32), half
+    )
     (tmp_path / "validation").mkdir()
     return LinearRun(tmp_path, fake.helix_bundle(), latents)
 
@@ -75,8 +83,12 @@ def linear(fake: ModuleType, tmp_path: Path) -> LinearRun:
 def test_linear_motion_carries_errors_over_exactly(linear: LinearRun) -> None:
     errors = displacement_errors(linear, SOME)
     steps = np.einsum("krx,rx->kr", linear.modes * np.array(STD)[:, None, None], errors.direction)
-    assert errors.posterior == pytest.approx(np.broadcast_to(np.hypot(*steps), errors.posterior.shape), rel=1e-4)
-    assert errors.displacement == pytest.approx(linear.residues(SOME) - linear.model.centres_angstrom, abs=1e-5)
+    assert errors.posterior == pytest.approx(
+        np.broadcast_to(np.hypot(*steps), errors.posterior.shape), rel=1e-4
+    )
+    assert errors.displacement == pytest.approx(
+        linear.residues(SOME) - linear.model.centres_angstrom, abs=1e-5
+    )
     assert errors.along == pytest.approx((errors.displacement * errors.direction).sum(axis=2))
     assert errors.model == pytest.approx(np.hypot(0.2 * errors.amplitude, 0.1))
     assert not errors.training.any()
@@ -125,13 +137,19 @@ def test_npz_holds_the_errors_of_the_chosen_images_in_their_order(
         assert stored["training_error"] == pytest.approx(expected.training)
         assert stored["model_error"] == pytest.approx(expected.model)
         mean = stored["positions"][:, stored["centre_atom"]] - stored["displacement"]
-        assert np.ptp(mean, axis=0).max() < 1e-4  # of these two half sets the mean structures are the same
+        assert (
+            np.ptp(mean, axis=0).max() < 1e-4
+        )  # of these two half sets the mean structures are the same
         assert np.array_equal(stored["residue_index"], linear.model.residue_index)
 
 
 @pytest.mark.parametrize(("name", "digits"), [("some.pdb", 2), ("some.cif", 4)])
-def test_models_hold_the_errors_as_b_factors(linear: LinearRun, tmp_path: Path, name: str, digits: int) -> None:
-    varied = linear.latents.covariance * np.linspace(0.1, 4.0, N_IMAGES)[:, None, None].astype(np.float32)
+def test_models_hold_the_errors_as_b_factors(
+    linear: LinearRun, tmp_path: Path, name: str, digits: int
+) -> None:
+    varied = linear.latents.covariance * np.linspace(0.1, 4.0, N_IMAGES)[:, None, None].astype(
+        np.float32
+    )
     linear.latents = replace(linear.latents, covariance=varied)
     write_structures(tmp_path / name, linear, SOME, ErrorMeter.of(linear))
     text = (tmp_path / name).read_text()
@@ -142,7 +160,9 @@ def test_models_hold_the_errors_as_b_factors(linear: LinearRun, tmp_path: Path, 
     assert positions == pytest.approx(linear.structures(SOME), abs=6e-4)
 
 
-def test_files_without_errors_keep_the_b_factors_of_the_model(linear: LinearRun, tmp_path: Path) -> None:
+def test_files_without_errors_keep_the_b_factors_of_the_model(
+    linear: LinearRun, tmp_path: Path
+) -> None:
     vars(linear)["model"] = replace(linear.model, b_factor=np.full(linear.model.n_atoms, 17.0))
     assert write_structures(tmp_path / "some.pdb", linear, SOME).error_angstrom is None
     assert (b_factors(tmp_path / "some.pdb") == 17.0).all()
@@ -153,7 +173,9 @@ def b_factors(path: Path) -> np.ndarray:
     """Read the B factors of every model, (n_models, n_atoms)."""
     import gemmi
 
-    return np.array([[site.atom.b_iso for site in model.all()] for model in gemmi.read_structure(str(path))])
+    return np.array(
+        [[site.atom.b_iso for site in model.all()] for model in gemmi.read_structure(str(path))]
+    )
 
 
 def spoilt_by_nan(covariance: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ TRUE_SHARE, PLACES, WIDTH, NOISE = 0.7, (-1.0, 1.0), 0.2, 0.7
 
 
 def posteriors(fake: Any, n: int = 3000, seed: int = 0) -> tuple[Any, np.ndarray]:
-    """Two narrow modes of the first latent, each image seen with noise, under the prior N(0, I); and the truth."""
+    """Two narrow modes of the first latent, each image seen with noise, under the prior N(0, I);
+    and the truth."""
     draw = np.random.default_rng(seed)
     truth = np.zeros((n, 2))
     truth[:, 0] = np.where(draw.random(n) < TRUE_SHARE, *PLACES) + WIDTH * draw.standard_normal(n)
@@ -52,7 +53,9 @@ def test_the_split_is_right_and_its_interval_holds_the_truth(fake: Any) -> None:
 
 def test_weights_add_up_over_half_sets_of_unequal_size(fake: Any) -> None:
     latents, _ = posteriors(fake, 900)
-    halves = fake.FakeLatents(latents.index, latents.mean, latents.covariance, np.where(np.arange(900) < 600, 1, 2))
+    halves = fake.FakeLatents(
+        latents.index, latents.mean, latents.covariance, np.where(np.arange(900) < 600, 1, 2)
+    )
     population = deconvolve(halves, n_resampled=3)
     assert population.weight[population.half == 1].sum() == pytest.approx(2 / 3)
     assert population.weight.sum() == pytest.approx(1.0)
@@ -61,7 +64,11 @@ def test_weights_add_up_over_half_sets_of_unequal_size(fake: Any) -> None:
 
 def test_what_is_known_exactly_is_counted(fake: Any) -> None:
     draw = np.random.default_rng(3)
-    mean = np.where(draw.random(500) < 0.25, -1.0, 1.0)[:, None] + 0.01 * draw.standard_normal((500, 1))
+    mean = np.where(draw.random(500) < 0.25, -1.0, 1.0)[:, None] + 0.01 * draw.standard_normal(
+        (500, 1)
+    )
     latents = fake.FakeLatents(np.arange(500), mean, np.full((500, 1, 1), 1e-4), np.zeros(500, int))
     population = deconvolve(latents, n_resampled=5)
-    assert population.weight[population.nodes[:, 0] < 0].sum() == pytest.approx(np.mean(mean < 0), abs=1e-3)
+    assert population.weight[population.nodes[:, 0] < 0].sum() == pytest.approx(
+        np.mean(mean < 0), abs=1e-3
+    )

@@ -28,7 +28,9 @@ def test_rotation_statistics_find_axis_and_range() -> None:
     axis = np.array([1.0, -2.0, 2.0]) / 3
     angle = np.linspace(-20, 30, 2001)
     tilt = Rotation.from_euler("xyz", [40, 10, 70], degrees=True)
-    statistics = rotation_statistics((tilt * Rotation.from_rotvec(np.radians(angle)[:, None] * axis)).as_matrix())
+    statistics = rotation_statistics(
+        (tilt * Rotation.from_rotvec(np.radians(angle)[:, None] * axis)).as_matrix()
+    )
     assert abs(np.dot(statistics.axis, axis)) == pytest.approx(1.0, abs=1e-6)
     assert statistics.range_degrees == pytest.approx(45.0, abs=0.1)
     assert statistics.std_degrees == pytest.approx(50 / np.sqrt(12), rel=0.01)

@@ -17,7 +17,9 @@ def test_npz_holds_every_image(run: Any, tmp_path: Path, monkeypatch: pytest.Mon
     write_structures(tmp_path / "all.npz", run, choose_images(run, 10, None))
     with np.load(tmp_path / "all.npz", allow_pickle=False) as stored:
         assert np.array_equal(stored["index"], np.arange(0, 2000, 10))
-        assert stored["positions"] == pytest.approx(run.structures(np.arange(0, 2000, 10)), abs=1e-4)
+        assert stored["positions"] == pytest.approx(
+            run.structures(np.arange(0, 2000, 10)), abs=1e-4
+        )
         first = stored["atom_name"][1], stored["residue"][1], stored["chain"][1]
         assert first == ("CA", 1, "A")
         assert len(stored["chain"]) == run.model.n_atoms
@@ -51,7 +53,9 @@ def test_images_are_rows_of_the_particle_file(run: Any) -> None:
         (None, "", "'' is not a particle number"),
     ],
 )
-def test_bad_choices_are_refused(run: Any, every: int | None, images: str | None, message: str) -> None:
+def test_bad_choices_are_refused(
+    run: Any, every: int | None, images: str | None, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         choose_images(run, every, images)
 

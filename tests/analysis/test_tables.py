@@ -79,14 +79,22 @@ def test_tables(run: Any, folder: Path, analysis: Analysis) -> None:
     assert score == pytest.approx([float(row["pc1"]) for row in nearest], abs=0.2)
 
 
-def test_the_trajectory_holds_the_decoded_structures(run: Any, folder: Path, analysis: Analysis) -> None:
+def test_the_trajectory_holds_the_decoded_structures(
+    run: Any, folder: Path, analysis: Analysis
+) -> None:
     _, positions = read_models(folder / "pc1_trajectory.pdb")
-    assert positions == pytest.approx(run.decode_atoms(analysis.components.traversals[0].latents), abs=6e-4)
+    assert positions == pytest.approx(
+        run.decode_atoms(analysis.components.traversals[0].latents), abs=6e-4
+    )
 
 
-def test_the_motion_coloured_model_carries_the_fluctuation(folder: Path, analysis: Analysis) -> None:
+def test_the_motion_coloured_model_carries_the_fluctuation(
+    folder: Path, analysis: Analysis
+) -> None:
     model = read_model(folder / "motion_coloured.cif")
-    assert model.b_factor[model.centre_atom] == pytest.approx(analysis.ensemble.fluctuation_angstrom, abs=0.01)
+    assert model.b_factor[model.centre_atom] == pytest.approx(
+        analysis.ensemble.fluctuation_angstrom, abs=0.01
+    )
 
 
 def test_the_chimerax_script_opens_files_that_exist(folder: Path) -> None:
@@ -101,7 +109,8 @@ def test_bad_settings_and_latents_are_refused(run: Any) -> None:
     with pytest.raises(InputError, match="--frames"):
         analyse(run, AnalysisSettings(frames=1))
     broken = replace(
-        run.latents, mean=np.where(np.arange(len(run.latents.mean))[:, None] == 3, np.nan, run.latents.mean)
+        run.latents,
+        mean=np.where(np.arange(len(run.latents.mean))[:, None] == 3, np.nan, run.latents.mean),
     )
     with pytest.raises(InputError, match="not finite"):
         analyse(replace(run, latents=broken), AnalysisSettings())

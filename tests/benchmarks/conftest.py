@@ -1,4 +1,5 @@
-"""The benchmarks are scripts side by side, not a package: they find one another, and the tests find them, by path."""
+"""The benchmarks are scripts side by side, not a package: they find one another, and the tests find
+them, by path."""
 
 import sys
 from pathlib import Path

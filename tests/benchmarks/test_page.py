@@ -54,10 +54,25 @@ def test_the_page_of_the_committed_tables_is_whole_and_needs_nothing_else() -> N
 
 
 def test_ratios_and_what_was_not_run_are_on_the_page(tmp_path: Path) -> None:
-    usual = {"case": "a", "task": "segments", "box": 64, "points": 214, "peer": "cryosphere", "kinesphere": "default"}
-    usual |= {"peer_images_per_second": 200.0, "images_per_second": 1000.0, "peer_peak_gb": 0.9, "peak_gb": 0.5}
+    usual = {
+        "case": "a",
+        "task": "segments",
+        "box": 64,
+        "points": 214,
+        "peer": "cryosphere",
+        "kinesphere": "default",
+    }
+    usual |= {
+        "peer_images_per_second": 200.0,
+        "images_per_second": 1000.0,
+        "peer_peak_gb": 0.9,
+        "peak_gb": 0.5,
+    }
     pairs = [{**usual, "ratio": ratio, "not_run": ""} for ratio in (4.0, 5.5, 7.0)]
-    write(tmp_path / "peers.csv", [*pairs, {**usual, "case": "cryostar-x", "ratio": "", "not_run": "<no> environment"}])
+    write(
+        tmp_path / "peers.csv",
+        [*pairs, {**usual, "case": "cryostar-x", "ratio": "", "not_run": "<no> environment"}],
+    )
     text = page.page(tmp_path)
     assert "<strong>×5.5</strong>" in text
     assert text.count('class="dot"') == 3
@@ -90,13 +105,21 @@ def test_dots_outside_the_axis_stay_on_its_ends() -> None:
     assert drawn.count('class="dot" style="left:100.0%"') == 1
 
 
-def test_a_cost_for_every_image_alike_has_exponent_one_along_images_and_none_along_the_box() -> None:
+def test_a_cost_for_every_image_alike_has_exponent_one_along_images_and_none_along_the_box() -> (
+    None
+):
     images = [
         {"phase": "field", "axis": "images", "size": n, "images_per_second": 500.0, "peak_gb": 0.5}
         for n in (500, 2000, 8000)
     ]
     box = [
-        {"phase": "field", "axis": "box", "size": n, "images_per_second": 500.0 * (64 / n) ** 2, "peak_gb": n / 64}
+        {
+            "phase": "field",
+            "axis": "box",
+            "size": n,
+            "images_per_second": 500.0 * (64 / n) ** 2,
+            "peak_gb": n / 64,
+        }
         for n in (32, 64, 128)
     ]
     along_images, along_box = fitted(images + box)
@@ -112,8 +135,16 @@ def test_a_cost_for_every_image_alike_has_exponent_one_along_images_and_none_alo
 
 def test_a_cost_that_grows_with_the_square_of_the_molecule_is_called_so() -> None:
     points = [
-        {"phase": "field", "axis": "points", "size": n, "images_per_second": 1e8 / n**2, "peak_gb": 0.5}
+        {
+            "phase": "field",
+            "axis": "points",
+            "size": n,
+            "images_per_second": 1e8 / n**2,
+            "peak_gb": 0.5,
+        }
         for n in (200, 1000, 8000)
     ]
     (said,) = findings(points)
-    assert said == "Cost grows faster than the residues or Gaussians: exponent 2.00 at most, of field."
+    assert (
+        said == "Cost grows faster than the residues or Gaussians: exponent 2.00 at most, of field."
+    )

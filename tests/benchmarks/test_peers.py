@@ -13,14 +13,26 @@ BURN = "import sys, time\nwhile time.process_time() < float(sys.argv[1]) * float
 
 def burner(name: str, seconds_a_pass: float, images: float) -> Runner:
     """A program that takes a given time for each pass."""
-    return Runner(name, lambda n, _: [sys.executable, "-c", BURN, str(n), str(seconds_a_pass)], 2, 12, images)
+    return Runner(
+        name, lambda n, _: [sys.executable, "-c", BURN, str(n), str(seconds_a_pass)], 2, 12, images
+    )
 
 
 def row(**changes: object) -> dict:
     """One pair."""
-    usual = {"case": CASES[0].name, "task": "segments", "box": 64, "points": 214, "peer": "cryosphere"}
+    usual = {
+        "case": CASES[0].name,
+        "task": "segments",
+        "box": 64,
+        "points": 214,
+        "peer": "cryosphere",
+    }
     usual |= {"peer_version": "0.6.1", "kinesphere": "default", "peer_images_per_second": 200.0}
-    return usual | {"images_per_second": 1000.0, "ratio": 5.0, "peer_peak_gb": 0.9, "peak_gb": 0.5} | changes
+    return (
+        usual
+        | {"images_per_second": 1000.0, "ratio": 5.0, "peer_peak_gb": 0.9, "peak_gb": 0.5}
+        | changes
+    )
 
 
 def test_a_program_five_times_as_fast_has_a_ratio_of_five(tmp_path: Path) -> None:
@@ -41,7 +53,10 @@ def test_tables_take_medians_over_pairs() -> None:
     rows = [row(ratio=ratio) for ratio in (4.0, 9.0, 5.0)]
     (middle,) = peers.summary(rows)
     assert (middle["ratio"], middle["range"], middle["rounds"]) == (5.0, "4 to 9", 3)
-    assert "| segments | 64 | 214 | cryosphere | 200 | default | 1000 | 5 | 4 to 9 | 3 |" in peers.describe(rows)
+    assert (
+        "| segments | 64 | 214 | cryosphere | 200 | default | 1000 | 5 | 4 to 9 | 3 |"
+        in peers.describe(rows)
+    )
 
 
 def test_what_is_measured_again_replaces_what_was_there_unless_kept() -> None:
@@ -51,7 +66,9 @@ def test_what_is_measured_again_replaces_what_was_there_unless_kept() -> None:
 
 
 def test_environments_are_named() -> None:
-    assert peers.environments(["dynamight=/env/bin/python"]) == {"dynamight": Path("/env/bin/python")}
+    assert peers.environments(["dynamight=/env/bin/python"]) == {
+        "dynamight": Path("/env/bin/python")
+    }
     with pytest.raises(SystemExit, match="relion"):
         peers.environments(["relion=/env/bin/python"])
 

@@ -34,10 +34,14 @@ def test_a_process_is_charged_with_its_time_and_memory(tmp_path: Path) -> None:
 
 
 def test_libraries_get_one_thread(tmp_path: Path) -> None:
-    measure([sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"], tmp_path / "log")
+    measure(
+        [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"], tmp_path / "log"
+    )
     assert (tmp_path / "log").read_text().strip() == "1"
 
 
 def test_a_failure_says_what_the_program_said(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="ended with 3: no such thing"):
-        measure([sys.executable, "-c", "print('no such thing'); raise SystemExit(3)"], tmp_path / "log")
+        measure(
+            [sys.executable, "-c", "print('no such thing'); raise SystemExit(3)"], tmp_path / "log"
+        )

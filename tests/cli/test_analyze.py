@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import fake_run
 from kinesphere.cli import main as cli
-
-HELPER = Path(__file__).parents[1] / "analysis" / "fake_run.py"
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that `kinesphere.load` turns into the known run."""
-    spec = importlib.util.spec_from_file_location("kinesphere_tests_cli_fake_run", HELPER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
     folder = tmp_path / "run"
     folder.mkdir()
 
     def load(path: Path) -> Any:
         assert path == folder
-        return module.hinge_run(folder, n=300)
+        return fake_run.hinge_run(folder, n=300)
 
     for command in ("analyze", "structures", "report"):
         __import__(f"kinesphere.cli.{command}")
@@ -37,11 +29,20 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_analyze_writes_and_says_what_moves(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_analyze_writes_and_says_what_moves(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["analyze", str(run_folder), "--frames", "3", "--components", "1"]) == 0
     assert "A:73-108" in " ".join(capsys.readouterr().err.split())
     names = {path.name for path in (run_folder / "analysis").iterdir()}
-    assert {"components.csv", "segments.csv", "bodies.csv", "clusters.csv", "distances.csv", "summary.json"} <= names
+    assert {
+        "components.csv",
+        "segments.csv",
+        "bodies.csv",
+        "clusters.csv",
+        "distances.csv",
+        "summary.json",
+    } <= names
     assert {"pc1_trajectory.pdb", "motion_coloured.cif", "open_in_chimerax.cxc"} <= names
     assert "pc2_trajectory.pdb" not in names
 
@@ -59,8 +60,15 @@ def test_structures_of_chosen_images(run_folder: Path) -> None:
         assert stored["index"].tolist() == [4, 2]
 
 
-def test_bad_input_ends_in_one_line_and_exit_code_2(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["structures", str(run_folder), "--images", "4,900", "--out", str(run_folder / "a.npz")]) == 2
+def test_bad_input_ends_in_one_line_and_exit_code_2(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        cli.main(
+            ["structures", str(run_folder), "--images", "4,900", "--out", str(run_folder / "a.npz")]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert "particle 900 is not in" in error
     assert error.count("\n") == 1

@@ -1,4 +1,5 @@
-"""What a user can get wrong: one line that names the file or option and the way out, exit code 2, no debris."""
+"""What a user can get wrong: one line that names the file or option and the way out, exit code 2,
+no debris."""
 
 from __future__ import annotations
 
@@ -21,9 +22,23 @@ BRIEF = ("--epochs", "1", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A particle set with a model and a map that belong to it, and a run that has hardly begun to learn."""
+    """A particle set with a model and a map that belong to it, and a run that has hardly begun to
+    learn."""
     folder = tmp_path_factory.mktemp("made")
-    options = ["--n", "120", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "4"]
+    options = [
+        "--n",
+        "120",
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "4",
+    ]
     assert main(["simulate", "--out", str(folder / "set"), *options]) == 0
     assert main(["segments", *_inputs(folder / "set"), "--out", str(folder / "run"), *BRIEF]) == 0
     return folder
@@ -56,7 +71,13 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 
 
 def _inputs(data: Path) -> list[str]:
-    return [str(data / "particles.star"), "--model", str(data / "model.cif"), "--map", str(data / "consensus.mrc")]
+    return [
+        str(data / "particles.star"),
+        "--model",
+        str(data / "model.cif"),
+        "--map",
+        str(data / "consensus.mrc"),
+    ]
 
 
 def _segments(data: Path) -> list[str]:
@@ -78,7 +99,11 @@ def _without_column(text: str, name: str) -> str:
         fields = line.split()
         if line.startswith(f"_{name} "):
             continue
-        kept.append(" ".join(fields[:position] + fields[position + 1 :]) if len(fields) == len(labels) else line)
+        kept.append(
+            " ".join(fields[:position] + fields[position + 1 :])
+            if len(fields) == len(labels)
+            else line
+        )
     return f"{head}data_particles{chr(10).join(kept)}\n"
 
 
@@ -106,7 +131,8 @@ def _turned(positions: np.ndarray) -> np.ndarray:
     return Rotation.from_euler("y", 90, degrees=True).apply(positions - middle) + middle
 
 
-# ---- particle files -------------------------------------------------------------------------------------------------
+# ---- particle files
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["segments", "inspect", "preprocess"])
@@ -134,7 +160,9 @@ def test_stack_shorter_than_the_star_file(data: Path, refused: Refused, command:
 @pytest.mark.parametrize("command", ["segments", "preprocess"])
 def test_pixels_that_are_not_numbers(data: Path, refused: Refused, command: str) -> None:
     _change_stack(data, _with_nan)
-    line = refused(*_particle_command(command, data), *(["--normalise"] if command == "preprocess" else []))
+    line = refused(
+        *_particle_command(command, data), *(["--normalise"] if command == "preprocess" else [])
+    )
     assert "image 18" in line
     assert "particles.mrcs" in line
 
@@ -148,11 +176,16 @@ def test_missing_column(data: Path, refused: Refused, column: str) -> None:
 
 
 def test_empty_particle_table(data: Path, refused: Refused) -> None:
-    _rewrite(data / "particles.star", lambda text: "\n".join(x for x in text.splitlines() if "@" not in x) + "\n")
+    _rewrite(
+        data / "particles.star",
+        lambda text: "\n".join(x for x in text.splitlines() if "@" not in x) + "\n",
+    )
     assert "no particles" in refused(*_segments(data))
 
 
-@pytest.mark.parametrize("content", ["", "nothing that a star file would say\n", "version https://git-lfs.github.com"])
+@pytest.mark.parametrize(
+    "content", ["", "nothing that a star file would say\n", "version https://git-lfs.github.com"]
+)
 @pytest.mark.parametrize("command", ["segments", "inspect", "preprocess"])
 def test_file_of_another_kind(data: Path, refused: Refused, command: str, content: str) -> None:
     (data / "particles.star").write_text(content)
@@ -160,7 +193,10 @@ def test_file_of_another_kind(data: Path, refused: Refused, command: str, conten
 
 
 def test_number_that_is_none(data: Path, refused: Refused) -> None:
-    _rewrite(data / "particles.star", lambda text: text.replace("000007@particles.mrcs", "000007@particles.mrcs x", 1))
+    _rewrite(
+        data / "particles.star",
+        lambda text: text.replace("000007@particles.mrcs", "000007@particles.mrcs x", 1),
+    )
     assert "particles.star" in refused(*_segments(data))
 
 
@@ -184,7 +220,8 @@ def _particle_command(command: str, data: Path) -> list[str]:
     return [command, str(data / "particles.star"), *out]
 
 
-# ---- map and model --------------------------------------------------------------------------------------------------
+# ---- map and model
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", ["model.cif", "consensus.mrc"])
@@ -249,7 +286,7 @@ def test_model_without_polymer(data: Path, refused: Refused) -> None:
     assert "no protein or nucleic residue" in line
 
 
-# ---- options --------------------------------------------------------------------------------------------------------
+# options
 
 
 @pytest.mark.parametrize(
@@ -271,7 +308,9 @@ def test_model_without_polymer(data: Path, refused: Refused) -> None:
         (("surplus.star",), ["surplus.star"]),
     ],
 )
-def test_option_that_cannot_be_meant(data: Path, refused: Refused, option: tuple[str, ...], words: list[str]) -> None:
+def test_option_that_cannot_be_meant(
+    data: Path, refused: Refused, option: tuple[str, ...], words: list[str]
+) -> None:
     arguments = _segments(data)
     if option[0] in arguments:
         position = arguments.index(option[0])
@@ -281,7 +320,9 @@ def test_option_that_cannot_be_meant(data: Path, refused: Refused, option: tuple
         assert word in line
 
 
-def test_gpu_where_there_is_none(data: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_where_there_is_none(
+    data: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "--device cpu" in refused(*_segments(data), "--device", "cuda")
 
@@ -303,18 +344,24 @@ def test_required_option_left_out(data: Path, refused: Refused) -> None:
         (["absent.pdb"], "absent.pdb"),
     ],
 )
-def test_simulation_that_cannot_be_meant(tmp_path: Path, refused: Refused, options: list[str], words: str) -> None:
+def test_simulation_that_cannot_be_meant(
+    tmp_path: Path, refused: Refused, options: list[str], words: str
+) -> None:
     quick = [] if "--n" in options else ["--n", "4"]
     assert words in refused("simulate", *options, *quick, "--out", tmp_path / "simulated")
 
 
-# ---- folders --------------------------------------------------------------------------------------------------------
+# folders
 
 
 @pytest.mark.parametrize("command", ["segments", "preprocess", "simulate", "demo"])
 def test_output_folder_that_cannot_be(data: Path, refused: Refused, command: str) -> None:
     blocked = data / "model.cif" / "inside"
-    arguments = {"segments": _segments(data), "simulate": ["simulate", "--n", "4"], "demo": ["demo"]}
+    arguments = {
+        "segments": _segments(data),
+        "simulate": ["simulate", "--n", "4"],
+        "demo": ["demo"],
+    }
     chosen = [*arguments.get(command, _particle_command("preprocess", data)), "--out", str(blocked)]
     if chosen.count("--out") == 2:
         first = chosen.index("--out")
@@ -346,8 +393,11 @@ def test_same_particles_by_another_path_continue_a_run(made: Path, data: Path) -
     assert main(["segments", *_inputs(data), "--out", str(made / "run"), *BRIEF]) == 0
 
 
-def test_paths_relative_to_another_folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RELION's image names are relative to the project folder, wherever the program is called from."""
+def test_paths_relative_to_another_folder(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RELION's image names are relative to the project folder, wherever the program is called
+    from."""
     project = tmp_path / "project"
     (project / "Extract" / "job001").mkdir(parents=True)
     (project / "Refine3D" / "job002").mkdir(parents=True)
@@ -357,14 +407,18 @@ def test_paths_relative_to_another_folder(made: Path, tmp_path: Path, monkeypatc
     text = (made / "set" / "particles.star").read_text()
     star.write_text(text.replace("@particles.mrcs", "@Extract/job001/particles.mrcs"))
     monkeypatch.chdir(tmp_path / "elsewhere")
-    arguments = ["../project/Refine3D/job002/run_data.star", "--model", str(made / "set" / "model.cif")]
+    arguments = [
+        "../project/Refine3D/job002/run_data.star",
+        "--model",
+        str(made / "set" / "model.cif"),
+    ]
     assert main(["segments", *arguments, "--out", "run", *BRIEF]) == 0
     monkeypatch.chdir(tmp_path)
     assert main(["analyze", "elsewhere/run", "--frames", "3"]) == 0
     assert main(["inspect", "elsewhere/run/particles.star"]) == 0
 
 
-# ---- runs -----------------------------------------------------------------------------------------------------------
+# runs
 
 ON_RUNS = {
     "analyze": (),
@@ -412,8 +466,16 @@ def test_unfinished_run(made: Path, data: Path, refused: Refused, command: str) 
     ],
 )
 def test_what_is_asked_of_a_run(
-    made: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+    made: Path,
+    tmp_path: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    filled = [part.replace("RUN", str(made / "run")).replace("SET", str(made / "set")) for part in arguments]
+    filled = [
+        part.replace("RUN", str(made / "run")).replace("SET", str(made / "set"))
+        for part in arguments
+    ]
     assert words in refused(*filled)

@@ -1,4 +1,5 @@
-"""`preprocess --cache` and `--coefficients`: prepared once or here, in memory or on disk, the run is the same."""
+"""`preprocess --cache` and `--coefficients`: prepared once or here, in memory or on disk, the run
+is the same."""
 
 from __future__ import annotations
 
@@ -14,11 +15,22 @@ import numpy as np
 import pytest
 
 from kinesphere.cli.main import main
-from kinesphere.inference.coefficient_cache import CACHE_FILE
 from kinesphere.io.checkpoint import has_checkpoint
 from kinesphere.io.mrc import ImageStack, write_stack
+from kinesphere.observations.coefficient_cache import CACHE_FILE
 
-OPTIONS = ("--epochs", "2", "--latent-dim", "1", "--n-nodes", "8", "--batch-size", "16", "--threads", "1")
+OPTIONS = (
+    "--epochs",
+    "2",
+    "--latent-dim",
+    "1",
+    "--n-nodes",
+    "8",
+    "--batch-size",
+    "16",
+    "--threads",
+    "1",
+)
 Refused = Callable[..., str]
 
 
@@ -26,9 +38,33 @@ Refused = Callable[..., str]
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small particle set, with a cache of it."""
     folder = tmp_path_factory.mktemp("data")
-    options = ["--n", "320", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "6"]
+    options = [
+        "--n",
+        "320",
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "6",
+    ]
     assert main(["simulate", "--out", str(folder), *options]) == 0
-    assert main(["preprocess", str(folder / "particles.star"), "--out", str(folder / "cache"), "--cache"]) == 0
+    assert (
+        main(
+            [
+                "preprocess",
+                str(folder / "particles.star"),
+                "--out",
+                str(folder / "cache"),
+                "--cache",
+            ]
+        )
+        == 0
+    )
     return folder
 
 
@@ -52,7 +88,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
 
 
 def _run(command: str, data: Path, out: Path, *options: str) -> list[str]:
-    model = ["--model", str(data / "model.cif")] if command == "segments" else ["--n-gaussians", "60"]
+    model = (
+        ["--model", str(data / "model.cif")] if command == "segments" else ["--n-gaussians", "60"]
+    )
     inputs = [str(data / "particles.star"), *model, "--map", str(data / "consensus.mrc")]
     return [command, *inputs, "--out", str(out), *OPTIONS, *options]
 
@@ -81,7 +119,9 @@ def test_a_run_is_the_same_wherever_float16_is_kept(
     assert how in (tmp_path / "run" / "log.txt").read_text()
 
 
-def test_float32_is_the_default_of_a_set_that_fits(data: Path, run_in_memory: Path, tmp_path: Path) -> None:
+def test_float32_is_the_default_of_a_set_that_fits(
+    data: Path, run_in_memory: Path, tmp_path: Path
+) -> None:
     assert main(_run("segments", data, tmp_path / "run")) == 0
     assert "float32 in memory" in (tmp_path / "run" / "log.txt").read_text()
     exact, half = _latents(tmp_path / "run"), _latents(run_in_memory)
@@ -91,7 +131,9 @@ def test_float32_is_the_default_of_a_set_that_fits(data: Path, run_in_memory: Pa
 
 def test_a_field_trains_from_a_cache(data: Path, tmp_path: Path) -> None:
     found = []
-    for number, options in enumerate((["--coefficients", "memory"], ["--cache", str(data / "cache" / CACHE_FILE)])):
+    for number, options in enumerate(
+        (["--coefficients", "memory"], ["--cache", str(data / "cache" / CACHE_FILE)])
+    ):
         assert main(_run("field", data, tmp_path / str(number), *options)) == 0
         found.append(_latents(tmp_path / str(number)))
     np.testing.assert_array_equal(*found)
@@ -102,11 +144,15 @@ def test_a_run_goes_on_with_coefficients_kept_elsewhere(data: Path, tmp_path: Pa
     assert main(_run("segments", data, tmp_path / "run", "--cache", str(data / "cache"))) == 0
 
 
-def test_a_run_from_disk_survives_a_kill_and_leaves_no_file(data: Path, run_in_memory: Path, tmp_path: Path) -> None:
+def test_a_run_from_disk_survives_a_kill_and_leaves_no_file(
+    data: Path, run_in_memory: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     command = _run("segments", data, run, "--coefficients", "disk")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([sys.executable, "-m", "kinesphere", *command], env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "kinesphere", *command], env=environment
+    ) as process:
         deadline = time.monotonic() + 120
         while not has_checkpoint(run / "checkpoints"):
             assert process.poll() is None, "ended before it could be killed"
@@ -133,11 +179,15 @@ def test_a_cache_of_other_images_is_refused(data: Path, tmp_path: Path, refused:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cache_of_other_particles_is_refused(data: Path, tmp_path: Path, refused: Refused) -> None:
+def test_a_cache_of_other_particles_is_refused(
+    data: Path, tmp_path: Path, refused: Refused
+) -> None:
     other = shutil.copytree(data, tmp_path / "other")
     lines = (other / "particles.star").read_text().rstrip().splitlines()
     (other / "particles.star").write_text("\n".join(lines[:-1]) + "\n")
-    assert "other particles" in refused(*_run("segments", other, tmp_path / "run", "--cache", str(data / "cache")))
+    assert "other particles" in refused(
+        *_run("segments", other, tmp_path / "run", "--cache", str(data / "cache"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +202,9 @@ def test_a_cache_of_other_particles_is_refused(data: Path, tmp_path: Path, refus
 def test_options_that_a_cache_does_not_fit_are_refused(
     data: Path, tmp_path: Path, refused: Refused, options: tuple[str, ...], words: str
 ) -> None:
-    assert words in refused(*_run("segments", data, tmp_path / "run", "--cache", str(data / "cache"), *options))
+    assert words in refused(
+        *_run("segments", data, tmp_path / "run", "--cache", str(data / "cache"), *options)
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +212,10 @@ def test_options_that_a_cache_does_not_fit_are_refused(
     [
         (("--box", "24"), "--box: does not go with --cache"),
         (("--remove-ramp",), "--remove-ramp: does not go with --cache"),
-        (("--background-radius-fraction", "0.5"), "--background-radius-fraction: does not go with --cache"),
+        (
+            ("--background-radius-fraction", "0.5"),
+            "--background-radius-fraction: does not go with --cache",
+        ),
         (("--resolution-angstrom", "0"), "--resolution-angstrom: 0"),
     ],
 )
@@ -168,7 +223,9 @@ def test_what_a_cache_cannot_hold_is_refused(
     data: Path, tmp_path: Path, refused: Refused, options: tuple[str, ...], words: str
 ) -> None:
     particles = str(data / "particles.star")
-    assert words in refused("preprocess", particles, "--out", str(tmp_path / "cache"), "--cache", *options)
+    assert words in refused(
+        "preprocess", particles, "--out", str(tmp_path / "cache"), "--cache", *options
+    )
     assert not (tmp_path / "cache").exists()
 
 

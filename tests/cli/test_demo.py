@@ -1,4 +1,5 @@
-"""`kinesphere demo` makes its own particles, ends with a report and numbers, and goes on where it was stopped."""
+"""`kinesphere demo` makes its own particles, ends with a report and numbers, and goes on where it
+was stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +12,17 @@ from kinesphere.cli.main import main
 
 
 def test_ends_with_a_report_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["demo", "--out", str(tmp_path / "demo"), "--images", "80", "--epochs", "1", "--threads", "1"]
+    command = [
+        "demo",
+        "--out",
+        str(tmp_path / "demo"),
+        "--images",
+        "80",
+        "--epochs",
+        "1",
+        "--threads",
+        "1",
+    ]
     assert main(command) == 0
     told = capsys.readouterr().err
     for part in (

@@ -1,4 +1,5 @@
-"""`kinesphere evaluate` on a small run of its own: one JSON object, and a limit that the run does not pass."""
+"""`kinesphere evaluate` on a small run of its own: one JSON object, and a limit that the run does
+not pass."""
 
 from __future__ import annotations
 
@@ -16,7 +17,20 @@ from kinesphere.cli.main import main
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two hundred bright images of adenylate kinase, and a run that has hardly begun to learn."""
     folder = tmp_path_factory.mktemp("data")
-    simulated = ["--n", "200", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "3"]
+    simulated = [
+        "--n",
+        "200",
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "3",
+    ]
     assert main(["simulate", "--out", str(folder / "set"), *simulated]) == 0
     inputs = [str(folder / "set" / "particles.star"), "--model", str(folder / "set" / "model.cif")]
     quick = ["--epochs", "1", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1"]
@@ -27,7 +41,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prints_one_json_object(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     truth = ["--truth", str(data / "set" / "truth.npz")]
-    options = ["--distance", "A:122-159/A:1-29,A:60-121,A:160-214", "--hinge", "A:122", "--threads", "1"]
+    options = [
+        "--distance",
+        "A:122-159/A:1-29,A:60-121,A:160-214",
+        "--hinge",
+        "A:122",
+        "--threads",
+        "1",
+    ]
     assert main(["evaluate", str(data / "run"), *truth, *options]) == 0
     printed = capsys.readouterr()
     scores = json.loads(printed.out)
@@ -37,12 +58,16 @@ def test_prints_one_json_object(data: Path, capsys: pytest.CaptureFixture[str]) 
     assert scores["ideal_r_main_motion"] > 0.99  # five states at an SNR of 1
     assert scores["ideal_ca_rmsd_median"] < 0.1 * scores["still_rmsd_median"]
     assert scores["r_main_motion"] < scores["ideal_r_main_motion"]
-    assert scores["fraction_of_ideal"] == pytest.approx(scores["r_main_motion"] / scores["ideal_r_main_motion"], 1e-3)
+    assert scores["fraction_of_ideal"] == pytest.approx(
+        scores["r_main_motion"] / scores["ideal_r_main_motion"], 1e-3
+    )
     assert scores["distances"][0]["ideal_r"] > 0.99
     assert scores["hinge_nearest_boundary"] >= 0
 
 
-def test_scores_that_are_not_defined_are_null(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_that_are_not_defined_are_null(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with np.load(data / "set" / "truth.npz") as stored:
         arrays = dict(stored)
     arrays["state"] = np.zeros(200, np.int32)
@@ -50,9 +75,26 @@ def test_scores_that_are_not_defined_are_null(data: Path, tmp_path: Path, capsys
     arrays["state_coordinate"] = arrays["state_coordinate"][:1]
     arrays["coordinate"] = np.zeros((200, 1))
     np.savez(tmp_path / "static.npz", **arrays)
-    assert main(["evaluate", str(data / "run"), "--truth", str(tmp_path / "static.npz"), "--threads", "1"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(data / "run"),
+                "--truth",
+                str(tmp_path / "static.npz"),
+                "--threads",
+                "1",
+            ]
+        )
+        == 0
+    )
     scores = json.loads(capsys.readouterr().out)
-    assert scores["r_main_motion"] is scores["ideal_r_main_motion"] is scores["fraction_of_ideal"] is None
+    assert (
+        scores["r_main_motion"]
+        is scores["ideal_r_main_motion"]
+        is scores["fraction_of_ideal"]
+        is None
+    )
     assert scores["ideal_ca_rmsd_median"] == 0.0
 
 
@@ -62,14 +104,20 @@ def test_input_errors_leave_standard_output_empty(
     with np.load(data / "set" / "truth.npz") as stored:
         arrays = dict(stored)
     np.savez(
-        tmp_path / "half.npz", **{**arrays, "state": arrays["state"][:100], "coordinate": arrays["coordinate"][:100]}
+        tmp_path / "half.npz",
+        **{**arrays, "state": arrays["state"][:100], "coordinate": arrays["coordinate"][:100]},
     )
-    for truth, words in ((tmp_path / "absent.npz", "is not there"), (tmp_path / "half.npz", "tells of 100 images")):
+    for truth, words in (
+        (tmp_path / "absent.npz", "is not there"),
+        (tmp_path / "half.npz", "tells of 100 images"),
+    ):
         assert main(["evaluate", str(data / "run"), "--truth", str(truth)]) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
         assert words in printed.err
-    assert main(["evaluate", str(tmp_path / "norun"), "--truth", str(data / "set" / "truth.npz")]) == 2
+    assert (
+        main(["evaluate", str(tmp_path / "norun"), "--truth", str(data / "set" / "truth.npz")]) == 2
+    )
 
 
 def test_each_half_set_is_scored_by_its_own_model(
@@ -81,8 +129,18 @@ def test_each_half_set_is_scored_by_its_own_model(
     run = load(tmp_path / "run")
     for label in (1, 2):  # one image leaves the other half without any
         image = int(np.flatnonzero(run.latents.half == label)[0])
-        assert run.residues([image]) == pytest.approx(run.decode(run.latents.mean[[image]], label), abs=1e-4)
+        assert run.residues([image]) == pytest.approx(
+            run.decode(run.latents.mean[[image]], label), abs=1e-4
+        )
     capsys.readouterr()
-    options = ["--truth", str(data / "set" / "truth.npz"), "--hinge", "A:122", "--no-ideal", "--threads", "1"]
+    options = [
+        "--truth",
+        str(data / "set" / "truth.npz"),
+        "--hinge",
+        "A:122",
+        "--no-ideal",
+        "--threads",
+        "1",
+    ]
     assert main(["evaluate", str(tmp_path / "run"), *options]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 200

@@ -1,4 +1,5 @@
-"""The field from the command line: a run folder, structures of a model that rides along, and what is refused."""
+"""The field from the command line: a run folder, structures of a model that rides along, and what
+is refused."""
 
 from __future__ import annotations
 
@@ -19,15 +20,40 @@ from kinesphere.io.mrc import read_map, write_map
 from kinesphere.io.structure import read_model
 
 Refused = Callable[..., str]
-N_IMAGES = 130  # 65 a half: with 64 a batch, the last batch of a half without validation images is a single one
-BRIEF = ("--epochs", "2", "--latent-dim", "1", "--n-nodes", "4", "--n-gaussians", "60", "--threads", "1")
+# 65 a half: with 64 a batch, the last batch of a half without validation images is a single one.
+N_IMAGES = 130
+BRIEF = (
+    "--epochs",
+    "2",
+    "--latent-dim",
+    "1",
+    "--n-nodes",
+    "4",
+    "--n-gaussians",
+    "60",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A particle set with its map, and a field run on it that has hardly begun to learn."""
     folder = tmp_path_factory.mktemp("made")
-    options = ["--n", str(N_IMAGES), "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "4"]
+    options = [
+        "--n",
+        str(N_IMAGES),
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "4",
+    ]
     assert main(["simulate", "--out", str(folder / "set"), *options]) == 0
     assert main(["field", *_inputs(folder / "set"), "--out", str(folder / "run"), *BRIEF]) == 0
     return folder
@@ -41,7 +67,8 @@ def data(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Run a command that must be refused, leave nothing behind, and return the line it is refused with."""
+    """Run a command that must be refused, leave nothing behind, and return the line it is refused
+    with."""
 
     def run(*arguments: str | Path) -> str:
         capsys.readouterr()
@@ -63,7 +90,9 @@ def _field(data: Path, *options: str) -> list[str]:
     return ["field", *_inputs(data), "--out", str(data.parent / "run"), *BRIEF, *options]
 
 
-def _change_map(data: Path, change: Callable[[np.ndarray], np.ndarray], pixel_size: float = 3.0) -> None:
+def _change_map(
+    data: Path, change: Callable[[np.ndarray], np.ndarray], pixel_size: float = 3.0
+) -> None:
     density = change(read_map(data / "consensus.mrc").data)
     with mrcfile.new(data / "consensus.mrc", overwrite=True) as file:
         file.set_data(density.astype(np.float32))
@@ -89,22 +118,44 @@ def test_half_sets_of_the_file_are_kept_and_no_tensor_is_shared(made: Path) -> N
     run = load(made / "run")
     first, second = run.motions[1].state_dict(), run.motions[2].state_dict()
     start = run.reference.points
-    shared = {name for name, value in first.items() if value.dtype.is_floating_point and (value == second[name]).all()}
+    shared = {
+        name
+        for name, value in first.items()
+        if value.dtype.is_floating_point and (value == second[name]).all()
+    }
     # what depends on the shared start alone, and never learns
     assert shared <= {"anchor", "start", "spacing", "pivots", "radius"}
     assert not (first["reference"] == start).all()
 
 
-def test_the_same_command_says_that_it_is_done(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_says_that_it_is_done(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert main(["field", *_inputs(made / "set"), "--out", str(made / "run"), *BRIEF]) == 0
     assert "finished" in capsys.readouterr().err
 
 
-def test_structures_of_a_model_that_rides_along(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_structures_of_a_model_that_rides_along(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, model = tmp_path / "some.npz", made / "set" / "model.cif"
     capsys.readouterr()
-    assert main(["structures", str(made / "run"), "--model", str(model), "--images", "3,7", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "structures",
+                str(made / "run"),
+                "--model",
+                str(model),
+                "--images",
+                "3,7",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().err.count("density correlation") == 2
     with np.load(out) as stored:
         positions = stored["positions"]
@@ -113,11 +164,16 @@ def test_structures_of_a_model_that_rides_along(made: Path, tmp_path: Path, caps
     run = load(made / "run").carrying(atoms)
     for half, state in run.passenger.states.items():
         there = run.decode_atoms(state.z[None], half)[0]
-        assert np.linalg.norm(there - atoms.positions_angstrom, axis=1).max() < 0.05 + state.residual_angstrom
+        assert (
+            np.linalg.norm(there - atoms.positions_angstrom, axis=1).max()
+            < 0.05 + state.residual_angstrom
+        )
         assert 0.5 < state.correlation <= 1.0
 
 
-def test_structures_come_with_errors(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_structures_come_with_errors(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, images = made / "set" / "model.cif", [9, 2, 120]
     chosen = ["--model", str(model), "--images", ",".join(map(str, images)), "--errors"]
     for name in ("some.npz", "some.pdb"):
@@ -144,18 +200,30 @@ def test_errors_are_those_of_the_model_aboard(made: Path) -> None:
         run.displacement_errors([500])
 
 
-def test_errors_of_latents_that_have_none_are_refused(made: Path, tmp_path: Path, refused: Refused) -> None:
+def test_errors_of_latents_that_have_none_are_refused(
+    made: Path, tmp_path: Path, refused: Refused
+) -> None:
     run = Path(shutil.copytree(made / "run", tmp_path / "run"))
     with np.load(run / "latents.npz") as stored:
         arrays = dict(stored)
     np.savez(run / "latents.npz", **{**arrays, "covariance": np.zeros_like(arrays["covariance"])})
-    assert "is zero throughout" in refused("structures", run, "--errors", "--out", tmp_path / "some.npz")
+    assert "is zero throughout" in refused(
+        "structures", run, "--errors", "--out", tmp_path / "some.npz"
+    )
 
 
-def test_evaluate_scores_a_model_that_rides_along(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_scores_a_model_that_rides_along(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     data = made / "set"
-    arguments = ["--truth", str(data / "truth.npz"), "--model", str(data / "model.cif"), "--no-ideal"]
+    arguments = [
+        "--truth",
+        str(data / "truth.npz"),
+        "--model",
+        str(data / "model.cif"),
+        "--no-ideal",
+    ]
     assert main(["evaluate", str(made / "run"), *arguments]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["n"] == N_IMAGES
@@ -168,10 +236,15 @@ def test_invert_comes_back_and_writes_the_state_of_an_image(made: Path) -> None:
     found = json.loads((run / "inverse" / "round_trip.json").read_text())
     assert found["median_angstrom"] < 0.1
     assert found["percentile_99_angstrom"] < 0.5
-    consensus, state = read_map(made / "set" / "consensus.mrc"), read_map(run / "inverse" / "state_of_image_5.mrc")
+    consensus, state = (
+        read_map(made / "set" / "consensus.mrc"),
+        read_map(run / "inverse" / "state_of_image_5.mrc"),
+    )
     assert np.array_equal(state.origin_angstrom, consensus.origin_angstrom)
     inside = state.data != 0
-    assert np.corrcoef(state.data[inside], consensus.data[inside])[0, 1] > 0.8  # little has been learnt: little moves
+    assert (
+        np.corrcoef(state.data[inside], consensus.data[inside])[0, 1] > 0.8
+    )  # little has been learnt: little moves
 
 
 def test_reports_and_analysis_open_a_field_run(made: Path, tmp_path: Path) -> None:
@@ -185,10 +258,19 @@ def test_reports_and_analysis_open_a_field_run(made: Path, tmp_path: Path) -> No
 def test_bonds_of_a_model_are_used_with_a_warning(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--model", str(made / "set" / "model.cif"), "--regularise-with-model", "--epochs", "1"]
+    options = [
+        "--model",
+        str(made / "set" / "model.cif"),
+        "--regularise-with-model",
+        "--epochs",
+        "1",
+    ]
     capsys.readouterr()
     brief = [word for word in BRIEF if word not in {"--n-gaussians", "60", "--epochs", "2"}]
-    assert main(["field", *_inputs(made / "set"), "--out", str(tmp_path / "run"), *brief, *options]) == 0
+    assert (
+        main(["field", *_inputs(made / "set"), "--out", str(tmp_path / "run"), *brief, *options])
+        == 0
+    )
     assert "Model bias" in capsys.readouterr().err
     document = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
     assert any("biased towards that model" in line for line in document["shared_by_half_sets"])
@@ -247,7 +329,9 @@ def test_moved_map(data: Path, refused: Refused) -> None:
         (("--map-resolution-angstrom", "0"), "--map-resolution-angstrom"),
     ],
 )
-def test_options_that_cannot_be_meant(data: Path, refused: Refused, options: tuple[str, ...], message: str) -> None:
+def test_options_that_cannot_be_meant(
+    data: Path, refused: Refused, options: tuple[str, ...], message: str
+) -> None:
     assert message in refused(*_field(data, *options))
 
 
@@ -283,15 +367,27 @@ def test_resampled_map_of_the_same_field_of_view_is_taken(data: Path) -> None:
     density = read_map(data / "consensus.mrc")
     coarse = density.data.reshape(16, 2, 16, 2, 16, 2).mean((1, 3, 5))
     write_map(data / "consensus.mrc", np.roll(coarse, 0), 6.0)
-    assert main(["field", *_inputs(data), "--out", str(data.parent / "run"), *BRIEF, "--ignore-misfit"]) == 0
+    assert (
+        main(
+            ["field", *_inputs(data), "--out", str(data.parent / "run"), *BRIEF, "--ignore-misfit"]
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
     "options",
-    [("--inference", "vae"), ("--decoder", "network"), ("--n-classes", "2"), ("--validation-fraction", "0")],
+    [
+        ("--inference", "vae"),
+        ("--decoder", "network"),
+        ("--n-classes", "2"),
+        ("--validation-fraction", "0"),
+    ],
     ids=lambda options: options[0],
 )
-def test_every_way_of_running_ends_with_finite_latents(made: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_every_way_of_running_ends_with_finite_latents(
+    made: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     run = tmp_path / "run"
     assert main(["field", *_inputs(made / "set"), "--out", str(run), *BRIEF, *options]) == 0
     with np.load(run / "latents.npz") as latents:
@@ -313,7 +409,7 @@ def test_stopped_in_the_second_half_set_and_continued_equals_uninterrupted(
         return ""
 
     with monkeypatch.context() as patch:
-        patch.setattr("kinesphere.inference.job._epoch_line", stop_at_third_epoch)
+        patch.setattr("kinesphere.runs.job._epoch_line", stop_at_third_epoch)
         assert main(command) == 130
     assert not (tmp_path / "run" / "latents.npz").exists()
     assert main(command) == 0

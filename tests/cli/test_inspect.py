@@ -74,7 +74,9 @@ def test_json_is_one_object_on_stdout(star: Path, capsys: pytest.CaptureFixture[
     assert found["images"]["first_missing_stack"] == "a.mrcs"
 
 
-def test_refusal_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusal_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "model.star"
     path.write_text("data_model_general\n_rlnPixelSize 1.25\n")
     assert main(["inspect", str(path)]) == 2

@@ -1,4 +1,5 @@
-"""A stopped run, continued by the same command, ends with the very latents of a run that was never stopped."""
+"""A stopped run, continued by the same command, ends with the very latents of a run that was never
+stopped."""
 
 from __future__ import annotations
 
@@ -15,21 +16,51 @@ import pytest
 
 from kinesphere.cli.main import main
 
-OPTIONS = ("--epochs", "4", "--latent-dim", "1", "--n-nodes", "8", "--batch-size", "16", "--threads", "1")
+OPTIONS = (
+    "--epochs",
+    "4",
+    "--latent-dim",
+    "1",
+    "--n-nodes",
+    "8",
+    "--batch-size",
+    "16",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small particle set, and the run on it that nothing stopped."""
     folder = tmp_path_factory.mktemp("data")
-    options = ["--n", "320", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "6"]
+    options = [
+        "--n",
+        "320",
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "6",
+    ]
     assert main(["simulate", "--out", str(folder), *options]) == 0
     assert main(_segments(folder, folder / "whole")) == 0
     return folder
 
 
 def _segments(data: Path, run: Path) -> list[str]:
-    inputs = [str(data / "particles.star"), "--model", str(data / "model.cif"), "--map", str(data / "consensus.mrc")]
+    inputs = [
+        str(data / "particles.star"),
+        "--model",
+        str(data / "model.cif"),
+        "--map",
+        str(data / "consensus.mrc"),
+    ]
     return ["segments", *inputs, "--out", str(run), *OPTIONS]
 
 
@@ -53,7 +84,8 @@ def _latents(run: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_stopped_and_continued_equals_uninterrupted(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int, code: int

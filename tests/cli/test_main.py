@@ -1,4 +1,5 @@
-"""The program finds its commands, stays quick, and ends every failure with one line and the right exit code."""
+"""The program finds its commands, stays quick, and ends every failure with one line and the right
+exit code."""
 
 from __future__ import annotations
 
@@ -105,14 +106,26 @@ def test_command_help_shows_docstrings(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "expected"),
     [
-        (["fake", "a.star", "--way", "input"], 2, "a.star: row 3 has no rlnAngleRot. Give [poses]."),
+        (
+            ["fake", "a.star", "--way", "input"],
+            2,
+            "a.star: row 3 has no rlnAngleRot. Give [poses].",
+        ),
         (["fake", "a.star", "--way", "numbers"], 1, "the loss is not finite"),
         (["fake", "a.star", "--way", "fault"], 1, "internal error, RuntimeError: two lines"),
         (["fake", "a.star", "--way", "interrupt"], 130, "interrupted"),
         (["fake"], 2, "PATH"),
-        (["fake", "a.star", "--epochs", "x"], 2, "--epochs: invalid literal for int() with base 10: 'x'"),
+        (
+            ["fake", "a.star", "--epochs", "x"],
+            2,
+            "--epochs: invalid literal for int() with base 10: 'x'",
+        ),
         (["fake", "a.star", "--way", "wrong"], 2, "invalid choice 'wrong' for argument '--way'"),
-        (["fake", "a.star", "--epoch", "3"], 2, "Unrecognized options: --epoch, 3. Perhaps you meant: --epochs INT"),
+        (
+            ["fake", "a.star", "--epoch", "3"],
+            2,
+            "Unrecognized options: --epoch, 3. Perhaps you meant: --epochs INT",
+        ),
         (["fake", "a.star", "b.star"], 2, "Unrecognized options: b.star"),
         (["fak"], 2, "'fak' is not a command. Did you mean fake?"),
         (["frobnicate"], 2, "'frobnicate' is not a command. See kinesphere --help."),
@@ -131,7 +144,9 @@ def test_failure_is_one_line_and_an_exit_code(
 
 
 @pytest.mark.usefixtures("fake_command")
-def test_internal_error_keeps_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_internal_error_keeps_its_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cli.main(["fake", "a.star", "--way", "fault"])
     (log,) = tmp_path.glob("kinesphere-error-*.log")
     assert str(log) in capsys.readouterr().err
@@ -164,12 +179,16 @@ def test_help_is_quick_and_leaves_torch_alone() -> None:
         "sys.exit(code or 'torch' in sys.modules or 'scipy' in sys.modules)"
     )
     start = time.perf_counter()
-    finished = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stderr
     assert time.perf_counter() - start < 1.5
 
 
-def test_every_command_says_what_it_does_and_has_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_says_what_it_does_and_has_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for name in cli.command_names():
         assert cli.command_summary(name).endswith("."), name
         assert cli.main([name, "--help"]) == 0, name
@@ -181,7 +200,9 @@ def test_closed_pipe_is_quiet() -> None:
         "import sys; from kinesphere.cli import main as cli; "
         "cli.help_page = lambda: 'x' * 10_000_000; sys.exit(cli.main(['--help']))"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -208,7 +229,10 @@ def test_interrupted_loop_exits_as_shells_expect() -> None:
     """)
     for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None

@@ -72,7 +72,8 @@ def _write_set(folder: Path, *groups: tuple[NDArray[np.float32], float]) -> Path
         write_stack(folder / f"raw{number}.mrcs", images, pixel_size)
         optics.append(f"{number} group{number} 300.0 2.7 0.1 {pixel_size} {images.shape[-1]} 2\n")
         rows += [
-            f"{i:06d}@raw{number}.mrcs note_{i} 1.50 2.50 3.500 -4.250 5.0 15000 14500 30.0 {number}\n"
+            f"{i:06d}@raw{number}.mrcs note_{i} 1.50 2.50 3.500 -4.250 5.0 15000 14500 30.0 "
+            f"{number}\n"
             for i in range(1, len(images) + 1)
         ]
     path = folder / "in.star"
@@ -92,13 +93,17 @@ def test_cropped_and_normalised_with_every_column_kept(tmp_path: Path) -> None:
     expected = normalise_background(fourier_crop_images(torch.from_numpy(images), 24))
     np.testing.assert_allclose(ImageStack(out / "particles.mrcs")[:], expected.numpy(), atol=1e-4)
     before, after = (
-        starfile.read(path, always_dict=True, parse_as_string="all") for path in (source, out / "particles.star")
+        starfile.read(path, always_dict=True, parse_as_string="all")
+        for path in (source, out / "particles.star")
     )
     assert list(after["particles"].columns) == list(before["particles"].columns)
     for column in before["particles"].columns.drop("rlnImageName"):
         assert list(after["particles"][column]) == list(before["particles"][column])
     assert after["particles"]["rlnImageName"].iloc[69] == f"000070@{out}/particles.mrcs"
-    assert (after["optics"]["rlnImagePixelSize"].iloc[0], after["optics"]["rlnImageSize"].iloc[0]) == (2.0, 24)
+    assert (
+        after["optics"]["rlnImagePixelSize"].iloc[0],
+        after["optics"]["rlnImageSize"].iloc[0],
+    ) == (2.0, 24)
 
 
 def test_written_set_reads_back_with_the_same_shifts_in_angstrom(tmp_path: Path) -> None:
@@ -112,7 +117,9 @@ def test_written_set_reads_back_with_the_same_shifts_in_angstrom(tmp_path: Path)
 
 def test_origins_in_pixels_follow_the_pixel_size(tmp_path: Path) -> None:
     write_stack(tmp_path / "raw.mrcs", _noise(2, 32), 1.5)
-    (tmp_path / "in.star").write_text(OLD_STYLE + "1@raw.mrcs 3.0 -4.0 10000 1.5\n2@raw.mrcs 0.5 0.0 10000 1.5\n")
+    (tmp_path / "in.star").write_text(
+        OLD_STYLE + "1@raw.mrcs 3.0 -4.0 10000 1.5\n2@raw.mrcs 0.5 0.0 10000 1.5\n"
+    )
     assert _preprocess(tmp_path / "in.star", "--out", tmp_path / "out", "--box", "16") == 0
     table = starfile.read(tmp_path / "out" / "particles.star")
     np.testing.assert_allclose(table["rlnOriginX"], [1.5, 0.25])
@@ -125,18 +132,28 @@ def test_groups_of_two_pixel_sizes_become_one_stack(tmp_path: Path) -> None:
     source = _write_set(tmp_path, (_noise(3, 64), 1.5), (_noise(4, 48, 1), 2.0))
     assert _preprocess(source, "--out", tmp_path / "out") == 0
     particles = ParticleSet.read(tmp_path / "out" / "particles.star")
-    assert [(group.box_px, group.pixel_size_angstrom) for group in particles.optics] == [(48, 2.0), (48, 2.0)]
+    assert [(group.box_px, group.pixel_size_angstrom) for group in particles.optics] == [
+        (48, 2.0),
+        (48, 2.0),
+    ]
     np.testing.assert_array_equal(particles.optics_group, [0, 0, 0, 1, 1, 1, 1])
     np.testing.assert_array_equal(particles.images([5])[0], _noise(4, 48, 1)[2])
 
 
 def test_inverted(tmp_path: Path) -> None:
     images = _noise(3, 16)
-    assert _preprocess(_write_set(tmp_path, (images, 2.0)), "--out", tmp_path / "out", "--invert-contrast") == 0
+    assert (
+        _preprocess(
+            _write_set(tmp_path, (images, 2.0)), "--out", tmp_path / "out", "--invert-contrast"
+        )
+        == 0
+    )
     np.testing.assert_array_equal(ImageStack(tmp_path / "out" / "particles.mrcs")[:], -images)
 
 
-def test_an_earlier_result_is_replaced_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_earlier_result_is_replaced_only_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, out = _write_set(tmp_path, (_noise(3, 16), 2.0)), tmp_path / "out"
     assert _preprocess(source, "--out", out) == 0
     before = (out / "particles.mrcs").read_bytes()
@@ -154,7 +171,9 @@ def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "holds the particles to be processed" in _words(capsys)
 
 
-@pytest.mark.parametrize(("value", "words"), [(5.0, "image 2 of raw1.mrcs (row 2) is constant"), (np.nan, "NaN")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(5.0, "image 2 of raw1.mrcs (row 2) is constant"), (np.nan, "NaN")]
+)
 def test_an_unusable_image_ends_in_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], value: float, words: str
 ) -> None:
@@ -176,11 +195,16 @@ def test_an_unusable_image_ends_in_one_line_and_leaves_nothing(
 def test_impossible_options_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
-    assert _preprocess(_write_set(tmp_path, (_noise(3, 16), 2.0)), "--out", tmp_path / "out", *options) == 2
+    assert (
+        _preprocess(_write_set(tmp_path, (_noise(3, 16), 2.0)), "--out", tmp_path / "out", *options)
+        == 2
+    )
     assert words in _words(capsys)
 
 
-def test_stack_shorter_than_the_table_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stack_shorter_than_the_table_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = _write_set(tmp_path, (_noise(3, 16), 2.0))
     write_stack(tmp_path / "raw1.mrcs", _noise(2, 16), 2.0)
     assert _preprocess(source, "--out", tmp_path / "out") == 2
@@ -198,7 +222,9 @@ def test_missing_stack_is_noticed_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stop_signal_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_signal_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load = ImageLoader.load
     signals = iter([signal.SIGTERM])  # a second one would end the program at once
 
@@ -215,18 +241,33 @@ def test_a_stop_signal_leaves_nothing_half_written(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.oracle
 def test_relion_reconstructs_the_map_that_its_own_rescaling_gives(
-    shared_data: Callable[[str], Path], relion: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_data: Callable[[str], Path],
+    relion: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RELION reads the set, and centre, shifts and scale of the images are those of `relion_preprocess --scale`."""
+    """RELION reads the set, and centre, shifts and scale of the images are those of
+    `relion_preprocess --scale`."""
     monkeypatch.chdir(tmp_path)
     ParticleSet.read(shared_data("adk") / "particles.star")[:400].write_star("subset.star")
     for name, options in (("same", []), ("ours", ["--box", "48"]), ("theirs", ["--box", "48"])):
         assert _preprocess("subset.star", "--out", name, *options) == 0
     rescale = [relion("relion_preprocess"), "--operate_on", "same/particles.mrcs", "--scale", "48"]
-    subprocess.run([*map(str, rescale), "--operate_out", "theirs/particles.mrcs"], check=True, capture_output=True)
+    subprocess.run(
+        [*map(str, rescale), "--operate_out", "theirs/particles.mrcs"],
+        check=True,
+        capture_output=True,
+    )
     spectra = []
     for name in ("ours", "theirs"):
-        command = [str(relion("relion_reconstruct")), "--i", f"{name}/particles.star", "--o", f"{name}.mrc", "--ctf"]
+        command = [
+            str(relion("relion_reconstruct")),
+            "--i",
+            f"{name}/particles.star",
+            "--o",
+            f"{name}.mrc",
+            "--ctf",
+        ]
         subprocess.run(command, check=True, capture_output=True)
         volume = read_map(f"{name}.mrc")
         assert volume.pixel_size_angstrom == pytest.approx(2.0)

@@ -1,4 +1,5 @@
-"""`kinesphere reconstruct` on trained runs, from the command line to the files, and what RELION says of them."""
+"""`kinesphere reconstruct` on trained runs, from the command line to the files, and what RELION
+says of them."""
 
 from __future__ import annotations
 
@@ -14,20 +15,48 @@ from kinesphere.cli.main import main
 from kinesphere.io.mrc import HEADER_BYTES, read_map, write_map
 
 BOX, PIXEL_ANGSTROM = 32, 3.0
-TRAINING = ("--epochs", "2", "--latent-dim", "1", "--n-nodes", "8", "--batch-size", "32", "--threads", "1")
+TRAINING = (
+    "--epochs",
+    "2",
+    "--latent-dim",
+    "1",
+    "--n-nodes",
+    "8",
+    "--batch-size",
+    "32",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small images of an opening enzyme."""
     folder = tmp_path_factory.mktemp("data")
-    options = ["--n", "300", "--box", str(BOX), "--pixel-size", str(PIXEL_ANGSTROM), "--snr", "1", "--n-states", "5"]
+    options = [
+        "--n",
+        "300",
+        "--box",
+        str(BOX),
+        "--pixel-size",
+        str(PIXEL_ANGSTROM),
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+    ]
     assert main(["simulate", "--out", str(folder), *options]) == 0
     return folder
 
 
 def _train(data: Path, run: Path, *options: str) -> Path:
-    inputs = [str(data / "particles.star"), "--model", str(data / "model.cif"), "--map", str(data / "consensus.mrc")]
+    inputs = [
+        str(data / "particles.star"),
+        "--model",
+        str(data / "model.cif"),
+        "--map",
+        str(data / "consensus.mrc"),
+    ]
     assert main(["segments", *inputs, "--out", str(run), *TRAINING, *options]) == 0
     return run
 
@@ -64,16 +93,28 @@ def test_everything_promised_is_there(reconstructed: Path, data: Path) -> None:
 def test_relion_postprocess_takes_the_half_maps_as_they_are(
     reconstructed: Path, relion: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    command = [relion("relion_postprocess"), "--i", str(reconstructed / "half1.mrc"), "--o", str(tmp_path / "post")]
+    command = [
+        relion("relion_postprocess"),
+        "--i",
+        str(reconstructed / "half1.mrc"),
+        "--o",
+        str(tmp_path / "post"),
+    ]
     done = subprocess.run(
-        [*command, "--mask", str(reconstructed / "mask.mrc")], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, "--mask", str(reconstructed / "mask.mrc")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (tmp_path / "post.mrc").exists(), done.stderr
     assert read_map(tmp_path / "post.mrc").pixel_size_angstrom == pytest.approx(PIXEL_ANGSTROM)
     assert "rlnFinalResolution" in (tmp_path / "post.star").read_text()
 
 
-def test_one_model_for_all_images_is_reconstructed_and_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_model_for_all_images_is_reconstructed_and_said(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = _train(data, data / "one")
     assert main(["reconstruct", str(run), "--threads", "1"]) == 0
     said = " ".join(capsys.readouterr().err.split())
@@ -81,22 +122,34 @@ def test_one_model_for_all_images_is_reconstructed_and_said(data: Path, capsys: 
     assert "One motion model saw both half sets" in said
 
 
-def test_a_field_is_reconstructed_by_the_same_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_field_is_reconstructed_by_the_same_command(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = data / "field"
-    inputs = [str(data / "particles.star"), "--map", str(data / "consensus.mrc"), "--n-gaussians", "60"]
+    inputs = [
+        str(data / "particles.star"),
+        "--map",
+        str(data / "consensus.mrc"),
+        "--n-gaussians",
+        "60",
+    ]
     assert main(["field", *inputs, "--out", str(run), *TRAINING]) == 0
     assert main(["reconstruct", str(run), "--iterations", "1", "--threads", "1"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "without motion" in said
     assert "One motion model" not in said  # a field always has two
-    density, consensus = (read_map(path).data for path in (run / "reconstruction" / "map.mrc", data / "consensus.mrc"))
+    density, consensus = (
+        read_map(path).data for path in (run / "reconstruction" / "map.mrc", data / "consensus.mrc")
+    )
     assert np.corrcoef(density.ravel(), consensus.ravel())[0, 1] > 0.7
 
 
 def test_homogeneous_says_so_and_goes_where_it_is_told(
     halves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reconstruct", str(halves), "--homogeneous", "--out", str(tmp_path / "still")]) == 0
+    assert (
+        main(["reconstruct", str(halves), "--homogeneous", "--out", str(tmp_path / "still")]) == 0
+    )
     assert "Resolution without motion" in capsys.readouterr().err
     assert (tmp_path / "still" / "map.mrc").exists()
 

@@ -17,7 +17,9 @@ ROWS = [f"{n}@a.mrcs 1.5 {n * 1000}.50 group{n % 3} {1 + n % 2}" for n in range(
 @pytest.fixture
 def star(tmp_path: Path) -> Path:
     path = tmp_path / "particles.star"
-    path.write_text("\n".join(["data_particles", "loop_", *(f"_{name}" for name in COLUMNS), *ROWS]) + "\n")
+    path.write_text(
+        "\n".join(["data_particles", "loop_", *(f"_{name}" for name in COLUMNS), *ROWS]) + "\n"
+    )
     return path
 
 
@@ -45,9 +47,25 @@ def test_conditions(star: Path, tmp_path: Path, options: list[str], expected: li
 @pytest.mark.parametrize("name", ["rows.txt", "rows.npy", "rows.npz"])
 def test_positions_from_a_file(star: Path, tmp_path: Path, name: str) -> None:
     rows = np.array([4, 0, 11])
-    writers = {".txt": np.savetxt, ".npy": np.save, ".npz": lambda path, index: np.savez(path, index=index)}
+    writers = {
+        ".txt": np.savetxt,
+        ".npy": np.save,
+        ".npz": lambda path, index: np.savez(path, index=index),
+    }
     writers[Path(name).suffix](tmp_path / name, rows)
-    assert main(["select", str(star), "--out", str(tmp_path / "sel.star"), "--indices", str(tmp_path / name)]) == 0
+    assert (
+        main(
+            [
+                "select",
+                str(star),
+                "--out",
+                str(tmp_path / "sel.star"),
+                "--indices",
+                str(tmp_path / name),
+            ]
+        )
+        == 0
+    )
     assert _selected(tmp_path / "sel.star") == [1, 5, 12]
 
 
@@ -74,12 +92,26 @@ def test_positions_outside_the_set_and_endings_unknown(
     star: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "rows.txt").write_text("3\n12\n")
-    assert main(["select", str(star), "--out", str(tmp_path / "a.star"), "--indices", str(tmp_path / "rows.txt")]) == 2
+    assert (
+        main(
+            [
+                "select",
+                str(star),
+                "--out",
+                str(tmp_path / "a.star"),
+                "--indices",
+                str(tmp_path / "rows.txt"),
+            ]
+        )
+        == 2
+    )
     assert "entry 2 is 12, not a position from 0 to 11" in capsys.readouterr().err
     assert main(["select", str(star), "--out", str(tmp_path / "a.txt")]) == 2
     assert "neither a .star nor a .cs file" in capsys.readouterr().err
 
 
 def test_a_folder_means_its_particles(star: Path, tmp_path: Path) -> None:
-    assert main(["select", str(star.parent), "--out", str(tmp_path / "sel.star"), "--half", "1"]) == 0
+    assert (
+        main(["select", str(star.parent), "--out", str(tmp_path / "sel.star"), "--half", "1"]) == 0
+    )
     assert len(_selected(tmp_path / "sel.star")) == 6

@@ -1,4 +1,5 @@
-"""`kinesphere simulate` makes sets that other parts read, and says in one line what it cannot do."""
+"""`kinesphere simulate` makes sets that other parts read, and says in one line what it cannot
+do."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ SMALL = ["--n", "6", "--box", "32", "--pixel-size", "3.5"]
 
 
 def test_bundled_molecule_without_arguments(tmp_path: Path) -> None:
-    assert main(["simulate", "--out", str(tmp_path), *SMALL, "--n-states", "3", "--noise", "coloured"]) == 0
+    assert (
+        main(["simulate", "--out", str(tmp_path), *SMALL, "--n-states", "3", "--noise", "coloured"])
+        == 0
+    )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "README.md",
         "consensus.mrc",
@@ -33,7 +37,21 @@ def test_two_hinges_of_a_file(tmp_path: Path) -> None:
     write_model(tmp_path / "model.pdb", adenylate_kinase(1).model)
     hinges = ["--hinge", "A:122-159/A:122/0/40", "A:30-59/A:30/0/20"]
     out = tmp_path / "out"
-    assert main(["simulate", str(tmp_path / "model.pdb"), *hinges, "--n-states", "3", *SMALL, "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "simulate",
+                str(tmp_path / "model.pdb"),
+                *hinges,
+                "--n-states",
+                "3",
+                *SMALL,
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     truth = np.load(out / "truth.npz")
     assert truth["coordinate"].shape == (6, 2)
     assert truth["ca_states"].shape == (9, 214, 3)

@@ -1,4 +1,5 @@
-"""`kinesphere structures --errors` on a small run of segments: two half sets, and no images kept for validation."""
+"""`kinesphere structures --errors` on a small run of segments: two half sets, and no images kept
+for validation."""
 
 from __future__ import annotations
 
@@ -17,7 +18,20 @@ IMAGES = [17, 40, 3]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that have hardly begun to learn; what they claim to know is measured all the same."""
     folder = tmp_path_factory.mktemp("data")
-    simulated = ["--n", "64", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "3"]
+    simulated = [
+        "--n",
+        "64",
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "3",
+    ]
     assert main(["simulate", "--out", str(folder / "set"), *simulated]) == 0
     inputs = [str(folder / "set" / "particles.star"), "--model", str(folder / "set" / "model.cif")]
     quick = ["--halves", "--epochs", "1", "--latent-dim", "2", "--n-nodes", "4", "--threads", "1"]
@@ -32,7 +46,9 @@ def test_errors_of_segments_lack_what_training_left(
     capsys.readouterr()
     chosen = ["--images", ",".join(map(str, IMAGES)), "--errors"]
     assert main(["structures", str(run), *chosen, "--out", str(out)]) == 0
-    assert "did not measure what training leaves uncertain" in " ".join(capsys.readouterr().err.split())
+    assert "did not measure what training leaves uncertain" in " ".join(
+        capsys.readouterr().err.split()
+    )
     errors = load(run).displacement_errors(IMAGES)
     with np.load(out) as stored:
         assert stored["index"].tolist() == IMAGES

@@ -1,4 +1,5 @@
-"""`kinesphere volumes` on trained runs: files in the frame of the consensus, repeats, and what is refused."""
+"""`kinesphere volumes` on trained runs: files in the frame of the consensus, repeats, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -13,7 +14,18 @@ from kinesphere.cli.main import main
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import read_map
 
-TRAINING = ("--epochs", "2", "--latent-dim", "1", "--n-nodes", "8", "--batch-size", "32", "--threads", "1")
+TRAINING = (
+    "--epochs",
+    "2",
+    "--latent-dim",
+    "1",
+    "--n-nodes",
+    "8",
+    "--batch-size",
+    "32",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +34,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("data")
     options = ["--n", "300", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5"]
     assert main(["simulate", "--out", str(data), *options]) == 0
-    inputs = [str(data / "particles.star"), "--model", str(data / "model.cif"), "--map", str(data / "consensus.mrc")]
+    inputs = [
+        str(data / "particles.star"),
+        "--model",
+        str(data / "model.cif"),
+        "--map",
+        str(data / "consensus.mrc"),
+    ]
     assert main(["segments", *inputs, "--out", str(data / "run"), *TRAINING, "--halves"]) == 0
     return data / "run"
 
@@ -35,7 +53,9 @@ def test_volumes_overlay_the_consensus_and_are_not_made_twice(trained: Path) -> 
     for name in names:
         for suffix in ("", "_half1", "_half2"):
             written = read_map(folder / f"{name}{suffix}.mrc")
-            np.testing.assert_allclose(written.origin_angstrom, consensus.origin_angstrom, atol=1e-3)
+            np.testing.assert_allclose(
+                written.origin_angstrom, consensus.origin_angstrom, atol=1e-3
+            )
             assert written.pixel_size_angstrom == pytest.approx(consensus.pixel_size_angstrom)
             assert written.data.std() > 0
     summary = json.loads((folder / "volumes.json").read_text(encoding="utf-8"))
@@ -49,7 +69,9 @@ def test_volumes_overlay_the_consensus_and_are_not_made_twice(trained: Path) -> 
     assert main(command) == 0
     assert (folder / "kernel_01.mrc").stat().st_mtime_ns == before
     assert main(["volumes", str(trained), "--at", "0", "--threads", "1", "--method", "kernel"]) == 0
-    assert {path.name for path in folder.glob("*.mrc")} == {f"kernel_01{s}.mrc" for s in ("", "_half1", "_half2")}
+    assert {path.name for path in folder.glob("*.mrc")} == {
+        f"kernel_01{s}.mrc" for s in ("", "_half1", "_half2")
+    }
 
 
 def test_a_loaded_run_makes_the_volume_that_the_command_writes(trained: Path) -> None:

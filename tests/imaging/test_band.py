@@ -1,4 +1,5 @@
-"""The Fourier band: coarse is a prefix of fine, sums equal sums over pixels, coefficients are where they say."""
+"""The Fourier band: coarse is a prefix of fine, sums equal sums over pixels, coefficients are where
+they say."""
 
 from __future__ import annotations
 
@@ -45,10 +46,17 @@ def test_frequencies_are_those_of_the_coefficients() -> None:
     pixel = torch.arange(32) - 16
     sx, sy = band.frequencies()
     for i in (0, 5, len(band) - 1):
-        phase = 2 * torch.pi * GRID.pixel_size_angstrom * (sx[i] * pixel[None, :] + sy[i] * pixel[:, None])
+        phase = (
+            2
+            * torch.pi
+            * GRID.pixel_size_angstrom
+            * (sx[i] * pixel[None, :] + sy[i] * pixel[:, None])
+        )
         coefficients = band.select(centred_rfft2(torch.cos(phase)))
         others = torch.arange(len(band)) != i
-        mirrored = (band.row == -band.row[i]) & (band.column == -band.column[i])  # a cosine is both ±k on column 0
+        mirrored = (band.row == -band.row[i]) & (
+            band.column == -band.column[i]
+        )  # a cosine is both ±k on column 0
         assert abs(coefficients[i]) > 0.4 * 32**2
         assert coefficients[others & ~mirrored].abs().max() < 1e-3 * 32**2
 
@@ -61,7 +69,9 @@ def test_sums_over_the_band_are_sums_over_pixels() -> None:
     filtered = image * inside.reshape(32, 17)
     pixels = torch.fft.irfft2(filtered, s=(32, 32))
     coefficients = band.select(image)
-    torch.testing.assert_close((band.multiplicity * coefficients.abs() ** 2).sum(-1) / 32**2, (pixels**2).sum((-2, -1)))
+    torch.testing.assert_close(
+        (band.multiplicity * coefficients.abs() ** 2).sum(-1) / 32**2, (pixels**2).sum((-2, -1))
+    )
 
 
 def test_shell_sums_are_radial_averages_times_counts() -> None:
@@ -71,7 +81,10 @@ def test_shell_sums_are_radial_averages_times_counts() -> None:
     found = band.sum_by_shell(band.select(power))
     torch.testing.assert_close(found[:, 1:] / counts[1:], radial_average(power, 32)[:, 1:16])
     assert bool((found[:, 0] == 0).all())
-    assert float(counts.sum()) == float((half_plane_weights(32) * (radial_shell_index(32) < 16)).sum()) - 1.0
+    assert (
+        float(counts.sum())
+        == float((half_plane_weights(32) * (radial_shell_index(32) < 16)).sum()) - 1.0
+    )
 
 
 @pytest.mark.parametrize("n_shells", [4, 9, 15])

@@ -1,4 +1,5 @@
-"""Images compared with structures by compiled loops, against the same in torch and against finite differences."""
+"""Images compared with structures by compiled loops, against the same in torch and against finite
+differences."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ N_IMAGES, N_STATES = 5, 3
 
 @dataclass
 class Case:
-    """Structures, images, and the pairs to compare: some structures several times, one not at all."""
+    """Structures, images, and the pairs to compare: some structures several times, one not at
+    all."""
 
     states: Tensor
     rotation: Tensor
@@ -33,9 +35,14 @@ class Case:
 
 
 def make_case(dtype: torch.dtype, radius_angstrom: float, n_points: int = 70) -> Case:
-    states = radius_angstrom * torch.nn.functional.normalize(torch.randn(N_STATES, n_points, 3, dtype=dtype), dim=2)
+    states = radius_angstrom * torch.nn.functional.normalize(
+        torch.randn(N_STATES, n_points, 3, dtype=dtype), dim=2
+    )
     rotation = torch.linalg.qr(torch.randn(N_IMAGES, 3, 3, dtype=dtype)).Q
-    gain, data = torch.rand(N_IMAGES, len(BAND), dtype=dtype) + 0.5, torch.randn(N_IMAGES, len(BAND), 2, dtype=dtype)
+    gain, data = (
+        torch.rand(N_IMAGES, len(BAND), dtype=dtype) + 0.5,
+        torch.randn(N_IMAGES, len(BAND), 2, dtype=dtype),
+    )
     image, state = torch.tensor([0, 0, 1, 3, 4, 4, 4]), torch.tensor([1, 0, 0, 0, 1, 0, 1])
     return Case(states, rotation, gain, torch.view_as_complex(data), image, state)
 
@@ -61,16 +68,23 @@ def test_pairs_and_their_gradients_equal_the_reference(
         forward.amplitude = forward.amplitude.detach().requires_grad_()
         cross, power, factor = compare(*case.all)
         (weight[0] * cross + 0.01 * weight[1] * power).sum().backward()
-        found.append((cross, power, torch.view_as_real(factor), case.states.grad, forward.amplitude.grad))
+        found.append(
+            (cross, power, torch.view_as_real(factor), case.states.grad, forward.amplitude.grad)
+        )
     for ours, theirs in zip(*found, strict=True):
         assert theirs is not None
-        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.detach().abs().max()))
+        torch.testing.assert_close(
+            ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.detach().abs().max())
+        )
     assert case.states.grad is not None
     assert float(case.states.grad[2].abs().max()) == 0  # of no pair
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
-    case, forward = make_case(torch.float64, 12.0, n_points=4), make_forward(torch.float64, n_points=4)
+    case, forward = (
+        make_case(torch.float64, 12.0, n_points=4),
+        make_forward(torch.float64, n_points=4),
+    )
     case.states.requires_grad_()
     plain, weight = forward.amplitude, torch.ones(4, dtype=torch.float64, requires_grad=True)
 
@@ -92,13 +106,22 @@ def test_every_image_is_compared_with_every_structure(radius_angstrom: float) ->
 
 
 def test_threads_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    case, forward = make_case(torch.float32, 12.0, n_points=3000), make_forward(torch.float32, n_points=3000)
+    case, forward = (
+        make_case(torch.float32, 12.0, n_points=3000),
+        make_forward(torch.float32, n_points=3000),
+    )
     case.states.requires_grad_()
 
     def results() -> tuple[Tensor, ...]:
         cross, power, factor = forward.compare(*case.all)
         (gradient,) = torch.autograd.grad((cross - 0.5 * power).sum(), case.states)
-        return cross.detach(), power.detach(), factor, gradient, *forward.inner_products(*case.all[:4])
+        return (
+            cross.detach(),
+            power.detach(),
+            factor,
+            gradient,
+            *forward.inner_products(*case.all[:4]),
+        )
 
     alone = results()
     torch.set_num_threads(2)

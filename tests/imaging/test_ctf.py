@@ -1,4 +1,5 @@
-"""The CTF against torch-ctf, against values worked out by hand, and against what each parameter is defined to do."""
+"""The CTF against torch-ctf, against values worked out by hand, and against what each parameter is
+defined to do."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ import torch
 import torch_ctf
 
 from kinesphere.fourier import fourier_grid, radial_average
-from kinesphere.imaging.ctf import CtfParameters, electron_wavelength_angstrom, evaluate_ctf, evaluate_ctf_at
+from kinesphere.imaging.ctf import (
+    CtfParameters,
+    electron_wavelength_angstrom,
+    evaluate_ctf,
+    evaluate_ctf_at,
+)
 
 PIXEL_ANGSTROM = 1.3
 BOX = 96
@@ -30,15 +36,21 @@ def parameters(n: int = 1, **values: float | list[float]) -> CtfParameters:
         "b_factor_angstrom2": 0.0,
         "scale": 1.0,
     }
-    return CtfParameters(**{k: torch.as_tensor(v).float().expand(n).clone() for k, v in (typical | values).items()})
+    return CtfParameters(
+        **{k: torch.as_tensor(v).float().expand(n).clone() for k, v in (typical | values).items()}
+    )
 
 
 @pytest.mark.parametrize(
-    ("voltage", "wavelength"), [(100.0, 0.037014), (200.0, 0.025079), (300.0, 0.019687)], ids=["100", "200", "300"]
+    ("voltage", "wavelength"),
+    [(100.0, 0.037014), (200.0, 0.025079), (300.0, 0.019687)],
+    ids=["100", "200", "300"],
 )
 def test_wavelength_is_the_textbook_one(voltage: float, wavelength: float) -> None:
     # Williams & Carter, Transmission Electron Microscopy, table 1.2
-    assert float(electron_wavelength_angstrom(torch.tensor(voltage))) == pytest.approx(wavelength, rel=1e-4)
+    assert float(electron_wavelength_angstrom(torch.tensor(voltage))) == pytest.approx(
+        wavelength, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -46,7 +58,11 @@ def test_agrees_with_torch_ctf(seed: int) -> None:
     draw = np.random.default_rng(seed)
     v, u = sorted(draw.uniform(5000, 30000, 2))  # torch-ctf gives NaN for a negative astigmatism
     angle, shift = draw.uniform(-180, 180), draw.uniform(0, 90)
-    voltage, aberration, contrast = draw.choice([80.0, 200.0, 300.0]), draw.uniform(0.01, 2.7), draw.uniform(0.04, 0.2)
+    voltage, aberration, contrast = (
+        draw.choice([80.0, 200.0, 300.0]),
+        draw.uniform(0.01, 2.7),
+        draw.uniform(0.04, 0.2),
+    )
     ours = evaluate_ctf(
         parameters(
             defocus_u_angstrom=u,
@@ -73,7 +89,8 @@ def test_agrees_with_torch_ctf(seed: int) -> None:
         rfft=True,
         fftshift=False,
     )
-    # RELION's wavelength differs from that of today's constants by 5 parts in a million, of phases up to 500 radians
+    # RELION's wavelength differs from that of today's constants by 5 parts in a million, of phases
+    # up to 500 radians
     inside = torch.hypot(*fourier_grid(BOX)) < 0.5
     assert (ours[0] - theirs.reshape(ours[0].shape))[inside].abs().max() < 5e-3
 
@@ -81,10 +98,16 @@ def test_agrees_with_torch_ctf(seed: int) -> None:
 def test_agrees_with_the_formula_worked_out_by_hand() -> None:
     # 10,000 Å underfocus, s = 1/5 Å⁻¹: πλΔf s² = 24.7394, ½πC_sλ³s⁴ = 0.5178, asin 0.1 = 0.1002
     value = evaluate_ctf_at(
-        parameters(defocus_u_angstrom=1e4, defocus_v_angstrom=1e4), torch.tensor([0.2]), torch.tensor([0.0])
+        parameters(defocus_u_angstrom=1e4, defocus_v_angstrom=1e4),
+        torch.tensor([0.2]),
+        torch.tensor([0.0]),
     )
     wavelength = 0.0196875
-    phase = math.pi * wavelength * 1e4 * 0.04 - 0.5 * math.pi * 2.7e7 * wavelength**3 * 0.2**4 + math.asin(0.1)
+    phase = (
+        math.pi * wavelength * 1e4 * 0.04
+        - 0.5 * math.pi * 2.7e7 * wavelength**3 * 0.2**4
+        + math.asin(0.1)
+    )
     assert phase == pytest.approx(24.7394 - 0.5178 + 0.1002, abs=1e-3)
     assert float(value) == pytest.approx(math.sin(phase), abs=1e-3)
 
@@ -106,26 +129,38 @@ def test_underfocus_first_rises() -> None:
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0, -50.0])
 def test_defocus_u_holds_along_the_astigmatism_angle(angle: float) -> None:
     """Along θ₀ the CTF is that of U, across it that of V; θ₀ is counted from x towards y."""
-    astigmatic = parameters(defocus_u_angstrom=2e4, defocus_v_angstrom=1e4, defocus_angle_radians=math.radians(angle))
+    astigmatic = parameters(
+        defocus_u_angstrom=2e4, defocus_v_angstrom=1e4, defocus_angle_radians=math.radians(angle)
+    )
     frequency = torch.linspace(0.0, 0.25, 50)
     for turn, defocus in ((0.0, 2e4), (90.0, 1e4)):
         direction = math.radians(angle + turn)
-        found = evaluate_ctf_at(astigmatic, frequency * math.cos(direction), frequency * math.sin(direction))
+        found = evaluate_ctf_at(
+            astigmatic, frequency * math.cos(direction), frequency * math.sin(direction)
+        )
         round_one = parameters(defocus_u_angstrom=defocus, defocus_v_angstrom=defocus)
-        torch.testing.assert_close(found, evaluate_ctf_at(round_one, frequency, torch.zeros(50)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            found, evaluate_ctf_at(round_one, frequency, torch.zeros(50)), atol=1e-4, rtol=0
+        )
 
 
 def test_swapping_u_and_v_turns_the_axis_by_90_degrees() -> None:
     one = parameters(defocus_u_angstrom=1e4, defocus_v_angstrom=2e4, defocus_angle_radians=0.4)
-    other = parameters(defocus_u_angstrom=2e4, defocus_v_angstrom=1e4, defocus_angle_radians=0.4 + math.pi / 2)
-    torch.testing.assert_close(evaluate_ctf(one, 64, 2.0), evaluate_ctf(other, 64, 2.0), atol=1e-4, rtol=0)
+    other = parameters(
+        defocus_u_angstrom=2e4, defocus_v_angstrom=1e4, defocus_angle_radians=0.4 + math.pi / 2
+    )
+    torch.testing.assert_close(
+        evaluate_ctf(one, 64, 2.0), evaluate_ctf(other, 64, 2.0), atol=1e-4, rtol=0
+    )
 
 
 def test_a_phase_plate_at_90_degrees_turns_sine_into_cosine() -> None:
     in_focus = {"defocus_u_angstrom": 0.0, "defocus_v_angstrom": 0.0, "amplitude_contrast": 0.0}
     frequency = torch.linspace(0.0, 0.3, 40)
     flat = torch.zeros(40)
-    shifted = evaluate_ctf_at(parameters(phase_shift_radians=math.pi / 2, **in_focus), frequency, flat)
+    shifted = evaluate_ctf_at(
+        parameters(phase_shift_radians=math.pi / 2, **in_focus), frequency, flat
+    )
     plain = evaluate_ctf_at(parameters(**in_focus), frequency, flat)
     torch.testing.assert_close(shifted**2 + plain**2, torch.ones(1, 40))
     assert float(shifted[0, 0]) == pytest.approx(1.0)
@@ -152,11 +187,14 @@ def test_each_image_has_its_own_parameters() -> None:
     assert not torch.allclose(together[0], together[1], atol=0.1)
     assert len(both) == 2
     picked = both[torch.tensor([1])]
-    assert {f.name: getattr(picked, f.name).item() for f in dataclasses.fields(picked)}["voltage_kv"] == 300.0
+    assert {f.name: getattr(picked, f.name).item() for f in dataclasses.fields(picked)}[
+        "voltage_kv"
+    ] == 300.0
 
 
 def test_rings_average_to_the_round_ctf_when_not_astigmatic() -> None:
-    """A CTF without astigmatism depends on |s| only, so that its shell's variance is that of the shell's width."""
+    """A CTF without astigmatism depends on |s| only, so that its shell's variance is that of the
+    shell's width."""
     ctf = evaluate_ctf(parameters(defocus_u_angstrom=3e3, defocus_v_angstrom=3e3), 64, 4.0)
     spread = radial_average(ctf**2, 64) - radial_average(ctf, 64) ** 2
     assert spread.max() < 5e-3

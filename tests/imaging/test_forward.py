@@ -1,4 +1,5 @@
-"""The forward model: the renderer on a band, shifts undone with the right sign, the CTF of each image."""
+"""The forward model: the renderer on a band, shifts undone with the right sign, the CTF of each
+image."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def blob(x_angstrom: float, y_angstrom: float, width_angstrom: float = 4.0) -> t
     return torch.exp(-squared / (2 * width_angstrom**2))
 
 
-def test_structure_factor_is_the_exact_rendering_of_the_whole_box(projected_chain: Projector) -> None:
+def test_structure_factor_is_the_exact_rendering_of_the_whole_box(
+    projected_chain: Projector,
+) -> None:
     points, amplitude = projected_chain(5, 300, 96.0), torch.rand(300) + 0.5
     exact = BAND.select(render_exact(points, amplitude, 2.5, GRID))
     found = ForwardModel(BAND, amplitude, 2.5).structure_factor(points)
@@ -34,10 +37,14 @@ def test_structure_factor_is_the_exact_rendering_of_the_whole_box(projected_chai
 
 
 def test_classes_of_width_add_up(projected_chain: Projector) -> None:
-    """Each point is a mixture of a sharp and a wide Gaussian, in shares of its own (DynaMight eq. 8)."""
+    """Each point is a mixture of a sharp and a wide Gaussian, in shares of its own (DynaMight eq.
+    8)."""
     points, share = projected_chain(3, 200, 96.0), torch.rand(200)
     amplitude = torch.stack([share, 1.0 - share])
-    exact = BAND.select(render_exact(points, amplitude[0], 1.5, GRID) + render_exact(points, amplitude[1], 6.0, GRID))
+    exact = BAND.select(
+        render_exact(points, amplitude[0], 1.5, GRID)
+        + render_exact(points, amplitude[1], 6.0, GRID)
+    )
     forward = ForwardModel(BAND, amplitude, (1.5, 6.0))
     found = forward.structure_factor(points)
     assert float((found - exact).norm() / exact.norm()) < 2e-3
@@ -45,7 +52,9 @@ def test_classes_of_width_add_up(projected_chain: Projector) -> None:
     states = torch.cat([points, 10.0 * torch.randn(3, 200, 1)], dim=2)
     cross, power = forward.inner_products(states, torch.eye(3).expand(3, 3, 3), gain, data)
     model = gain[:, None] * exact  # images × structures
-    torch.testing.assert_close(cross, (data.conj()[:, None] * model).real.sum(2), rtol=1e-2, atol=1.0)
+    torch.testing.assert_close(
+        cross, (data.conj()[:, None] * model).real.sum(2), rtol=1e-2, atol=1.0
+    )
     torch.testing.assert_close(power, model.abs().square().sum(2), rtol=1e-2, atol=0)
 
 
@@ -58,20 +67,31 @@ def test_all_images_at_once_give_what_one_after_the_other_gives() -> None:
     one_by_one = forward.inner_products(states, rotation, gain, data)
     at_once = forward.inner_products_at_once(states, rotation, gain, data)
     for found, expected in zip(at_once, one_by_one, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3 * float(expected.abs().max()))
+        torch.testing.assert_close(
+            found, expected, rtol=1e-4, atol=1e-3 * float(expected.abs().max())
+        )
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-def test_weights_multiply_amplitudes_and_carry_gradients(projected_chain: Projector, classes: int) -> None:
-    points, amplitude = projected_chain(2, 50, 96.0).double(), torch.rand(classes, 50).double() + 0.5
+def test_weights_multiply_amplitudes_and_carry_gradients(
+    projected_chain: Projector, classes: int
+) -> None:
+    points, amplitude = (
+        projected_chain(2, 50, 96.0).double(),
+        torch.rand(classes, 50).double() + 0.5,
+    )
     width = (2.5, 4.0)[:classes]
     weight = (torch.rand(50).double() + 0.5).requires_grad_()
     plain = ForwardModel(BAND, amplitude, width)
     found = plain.weighted(weight).structure_factor(points)
-    torch.testing.assert_close(found, ForwardModel(BAND, amplitude * weight.detach(), width).structure_factor(points))
+    torch.testing.assert_close(
+        found, ForwardModel(BAND, amplitude * weight.detach(), width).structure_factor(points)
+    )
     target = torch.randn(found.shape, dtype=found.dtype)
     assert torch.autograd.gradcheck(
-        lambda w: (plain.weighted(w).structure_factor(points) * target.conj()).real.sum(), (weight,), atol=1e-4
+        lambda w: (plain.weighted(w).structure_factor(points) * target.conj()).real.sum(),
+        (weight,),
+        atol=1e-4,
     )
     assert plain.weighted(None) is plain
 
@@ -105,7 +125,9 @@ def test_recentring_undoes_shifting_the_image() -> None:
     image = centred_rfft2(torch.randn(4, 64, 64))
     shift = 6.0 * torch.randn(4, 2)
     moved = shift_fourier(image, shift / GRID.pixel_size_angstrom)
-    torch.testing.assert_close(recentre(BAND.select(moved), shift, BAND), BAND.select(image), atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(
+        recentre(BAND.select(moved), shift, BAND), BAND.select(image), atol=1e-2, rtol=1e-3
+    )
 
 
 def test_transfer_is_the_ctf_of_the_box_on_the_band() -> None:

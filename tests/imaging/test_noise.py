@@ -1,4 +1,5 @@
-"""Signal scale and noise power per shell and optics group, recovered from images that were made with known ones."""
+"""Signal scale and noise power per shell and optics group, recovered from images that were made
+with known ones."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ BAND = FourierBand.of_grid(RenderGrid(32, 2.0), 12)
 
 
 def truth() -> tuple[torch.Tensor, torch.Tensor]:
-    """(2, 13) scale and noise power of two optics groups, both falling and rising with resolution."""
+    """(2, 13) scale and noise power of two optics groups, both falling and rising with
+    resolution."""
     shell = torch.arange(13.0)
     scale = torch.stack([1.5 * torch.exp(-shell / 12), 0.4 + 0 * shell])
     variance = torch.stack([2.0 + shell / 6, 5.0 - shell / 4])
@@ -21,7 +23,8 @@ def truth() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def simulate(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Models and images: X = scale · M + noise, complex normal of the given power per coefficient."""
+    """Models and images: X = scale · M + noise, complex normal of the given power per
+    coefficient."""
     group = torch.arange(n) % 2
     scale, variance = truth()
     model = torch.randn(n, len(BAND), dtype=torch.complex64) * torch.exp(-BAND.shell / 10)
@@ -41,7 +44,8 @@ def test_known_scale_and_power_of_two_groups_are_recovered() -> None:
     found = estimate(*simulate(1200))
     scale, variance = truth()
     counts = BAND.sum_by_shell(torch.ones(len(BAND)))[1:] * 600
-    # one coefficient's |noise|² is exponential, so that a mean over n has a relative error of √(2/n), twice counted
+    # one coefficient's |noise|² is exponential, so that a mean over n has a relative error of
+    # √(2/n), twice counted
     assert bool(((found.variance / variance - 1)[:, 1:].abs() < 5 * (2 / counts).sqrt()).all())
     model_power = torch.exp(-torch.arange(1.0, 13) / 5)
     error = (variance[:, 1:] / (2 * counts * model_power)).sqrt()
@@ -74,7 +78,9 @@ def test_images_and_their_pairs_in_one_go_add_up_to_the_same_sums() -> None:
     expected.add_model(group[image], data[image][:, :keep], transfer[image] * factor, weight)
     found.add_batch(group, data[:, :keep], transfer, factor, image, weight)
     for name in ("data", "cross", "model", "count"):
-        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(
+            getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3
+        )
     assert float(found.model[:, 8].min()) > 0
     assert float(found.count[:, 9:].max()) == 0
 
@@ -83,7 +89,9 @@ def test_residual_power_is_that_of_the_difference() -> None:
     group, model, data = simulate(60)
     found = estimate(group, model, data)
     residual = data - found.scale[group][:, BAND.shell] * model
-    by_hand = torch.stack([BAND.sum_by_shell(residual[group == g].abs() ** 2).sum(0) for g in range(2)])
+    by_hand = torch.stack(
+        [BAND.sum_by_shell(residual[group == g].abs() ** 2).sum(0) for g in range(2)]
+    )
     counts = BAND.sum_by_shell(torch.ones(len(BAND))) * 30
     torch.testing.assert_close(found.variance[:, 1:], (by_hand / counts)[:, 1:], rtol=1e-4, atol=0)
 

@@ -1,4 +1,5 @@
-"""Latents: nodes are the prior's, draws are unbiased, the posterior of a Gaussian toy is the Gaussian it should be."""
+"""Latents: nodes are the prior's, draws are unbiased, the posterior of a Gaussian toy is the
+Gaussian it should be."""
 
 from __future__ import annotations
 
@@ -8,12 +9,18 @@ import pytest
 import torch
 
 from kinesphere.inference.draws import Draws
-from kinesphere.inference.latents import MarginalLatents, default_n_nodes, prior_nodes, systematic_resample
+from kinesphere.inference.latents import (
+    MarginalLatents,
+    default_n_nodes,
+    prior_nodes,
+    systematic_resample,
+)
 from kinesphere.inference.likelihood import Scorer
 
 
 class GaussianScorer(Scorer):
-    """Images that each saw its own latent through Gaussian noise: log p(x | z) = −½ |z − m|² / w²."""
+    """Images that each saw its own latent through Gaussian noise: log p(x | z) = −½ |z − m|² /
+    w²."""
 
     def __init__(self, measured: torch.Tensor, noise: float) -> None:
         self.measured, self.noise = measured, noise
@@ -50,11 +57,14 @@ def test_nodes_have_the_moments_of_the_prior(latent_dim: int) -> None:
     covariance = nodes.T @ nodes / len(nodes)
     assert nodes.shape == (default_n_nodes(latent_dim), latent_dim)
     assert float(nodes.mean(0).abs().max()) < 1e-6
-    # few nodes in one dimension end at 1.9 standard deviations, which the missing tail costs 8% of the variance
+    # few nodes in one dimension end at 1.9 standard deviations, which the missing tail costs 8% of
+    # the variance
     torch.testing.assert_close(covariance, torch.eye(latent_dim), atol=0.1, rtol=0)
     many = prior_nodes(latent_dim, 4096)
     torch.testing.assert_close(many.T @ many / 4096, torch.eye(latent_dim), atol=0.02, rtol=0)
-    torch.testing.assert_close(many.pow(4).mean(0), torch.full((latent_dim,), 3.0), atol=0.2, rtol=0)
+    torch.testing.assert_close(
+        many.pow(4).mean(0), torch.full((latent_dim,), 3.0), atol=0.2, rtol=0
+    )
 
 
 def test_nodes_are_the_same_in_every_run_and_distinct() -> None:
@@ -67,7 +77,9 @@ def test_nodes_are_the_same_in_every_run_and_distinct() -> None:
 @pytest.mark.parametrize("n_draws", [1, 4, 7])
 def test_systematic_resampling_is_unbiased(n_draws: int) -> None:
     probability = torch.softmax(torch.randn(1, 9), 1)
-    mean = systematic_resample(probability.expand(20_000, -1), n_draws, torch.rand(20_000, 1)).mean(0)
+    mean = systematic_resample(probability.expand(20_000, -1), n_draws, torch.rand(20_000, 1)).mean(
+        0
+    )
     # one draw's standard error is at most √(p (1 − p) / 20,000) < 0.0036
     torch.testing.assert_close(mean, probability[0], atol=5 * 0.0036, rtol=0)
 
@@ -84,11 +96,16 @@ def test_no_node_with_its_share_is_missed() -> None:
 
 @pytest.mark.parametrize("noise", [0.1, 0.3, 1.0])
 @pytest.mark.parametrize("latent_dim", [1, 2])
-def test_posterior_of_a_gaussian_measurement_is_the_textbook_one(latent_dim: int, noise: float) -> None:
-    """N(m / (1 + w²), w² / (1 + w²)): narrower than the nodes' spacing at w = 0.1, as broad as the prior at w = 1."""
+def test_posterior_of_a_gaussian_measurement_is_the_textbook_one(
+    latent_dim: int, noise: float
+) -> None:
+    """N(m / (1 + w²), w² / (1 + w²)): narrower than the nodes' spacing at w = 0.1, as broad as the
+    prior at w = 1."""
     measured = torch.randn(1000, latent_dim)
     measured = measured[measured.norm(dim=1) < 1.5]
-    posterior = MarginalLatents(latent_dim, default_n_nodes(latent_dim)).posterior(GaussianScorer(measured, noise))
+    posterior = MarginalLatents(latent_dim, default_n_nodes(latent_dim)).posterior(
+        GaussianScorer(measured, noise)
+    )
     std = noise / (1 + noise**2) ** 0.5
     error = (posterior.mean - measured / (1 + noise**2)) / std
     assert float(error.square().mean().sqrt()) < 0.05
@@ -98,11 +115,14 @@ def test_posterior_of_a_gaussian_measurement_is_the_textbook_one(latent_dim: int
 
 @pytest.mark.parametrize("noise", [0.1, 0.3])
 def test_posterior_of_one_measured_direction_is_a_ridge(noise: float) -> None:
-    """Known to w / √(1 + w²) in the direction that was measured, as broad as the prior across it."""
+    """Known to w / √(1 + w²) in the direction that was measured, as broad as the prior across
+    it."""
     direction = torch.tensor([0.6, 0.8])
     measured = torch.randn(1000)
     measured = measured[measured.abs() < 1.2]
-    posterior = MarginalLatents(2, default_n_nodes(2)).posterior(RidgeScorer(measured, noise, direction))
+    posterior = MarginalLatents(2, default_n_nodes(2)).posterior(
+        RidgeScorer(measured, noise, direction)
+    )
     across = torch.tensor([0.8, -0.6])
     std = noise / (1 + noise**2) ** 0.5
     along_variance = torch.einsum("i,bij,j->b", direction, posterior.covariance, direction)
@@ -138,7 +158,9 @@ def test_proposal_pairs_carry_the_posterior() -> None:
     torch.testing.assert_close(weight, posterior, atol=1 / 4000, rtol=0)
     evidence = torch.logsumexp(scorer.shared(latents.nodes), 1) - torch.log(torch.tensor(16.0))
     weighed = proposal.weighed(scorer.shared(latents.nodes)[proposal.image, proposal.state])
-    torch.testing.assert_close(weighed.weight, proposal.weight)  # what is drawn from the posterior counts alike
+    torch.testing.assert_close(
+        weighed.weight, proposal.weight
+    )  # what is drawn from the posterior counts alike
     torch.testing.assert_close(cast("Any", weighed.log_evidence), evidence)
     # ∫ N(m; z, w²) N(z; 0, 1) dz, against which 16 nodes are a quadrature
     measured, variance = scorer.measured[:, 0], torch.tensor(1.25)

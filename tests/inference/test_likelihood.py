@@ -1,4 +1,5 @@
-"""The likelihood against brute force: every image against every structure with the exact renderer."""
+"""The likelihood against brute force: every image against every structure with the exact
+renderer."""
 
 from __future__ import annotations
 
@@ -15,15 +16,16 @@ from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.inference.objective import ObjectiveName, make_objective
-from kinesphere.inference.trainer import Trainer
 from kinesphere.motion.segments import SegmentsMotion
+from kinesphere.training.trainer import Trainer
 
 N_IMAGES = 12
 
 
 @pytest.fixture
 def trainer(make_toy: Callable[..., Any]) -> Trainer:
-    """A model part of the way through training, so that nothing is at rest, with two optics groups."""
+    """A model part of the way through training, so that nothing is at rest, with two optics
+    groups."""
     trainer: Trainer = make_toy(n_images=64, n_groups=2).trainer(n_nodes=7)
     assert isinstance(trainer.motion, SegmentsMotion)
     with torch.no_grad():
@@ -33,10 +35,16 @@ def trainer(make_toy: Callable[..., Any]) -> Trainer:
     return trainer
 
 
-def scorer_of(trainer: Trainer, objective: ObjectiveName = "gaussian") -> tuple[Likelihood, PreparedBatch, Scorer]:
+def scorer_of(
+    trainer: Trainer, objective: ObjectiveName = "gaussian"
+) -> tuple[Likelihood, PreparedBatch, Scorer]:
     likelihood = Likelihood(trainer.forward, make_objective(objective), trainer.signal)
     prepared = likelihood.prepare(trainer.observations.batch(torch.arange(N_IMAGES)))
-    return likelihood, prepared, Scorer(likelihood, prepared, trainer.motion, trainer.beads, trainer.bead_owner)
+    return (
+        likelihood,
+        prepared,
+        Scorer(likelihood, prepared, trainer.motion, trainer.beads, trainer.bead_owner),
+    )
 
 
 @torch.no_grad()
@@ -46,12 +54,17 @@ def scores(trainer: Trainer, z: torch.Tensor) -> torch.Tensor:
     return cross - 0.5 * power
 
 
-def brute_force(trainer: Trainer, z: torch.Tensor, *, whitened: bool = True) -> tuple[torch.Tensor, ...]:
-    """cross, power (b, k) and norm (b, 1) of images and structures, each image rendered by the exact sum."""
+def brute_force(
+    trainer: Trainer, z: torch.Tensor, *, whitened: bool = True
+) -> tuple[torch.Tensor, ...]:
+    """cross, power (b, k) and norm (b, 1) of images and structures, each image rendered by the
+    exact sum."""
     band, forward = trainer.observations.band, trainer.forward
     batch = trainer.observations.batch(torch.arange(N_IMAGES))
     positions = trainer.motion.move(z, trainer.beads, trainer.bead_owner).double()
-    projected = torch.einsum("kpi,bij->bkpj", positions, batch.rotation.double()[..., :2]).flatten(0, 1)
+    projected = torch.einsum("kpi,bij->bkpj", positions, batch.rotation.double()[..., :2]).flatten(
+        0, 1
+    )
     rendered = render_exact(projected, forward.amplitude, forward.width_angstrom, forward.grid)
     factor = band.select(rendered).reshape(N_IMAGES, len(z), -1)
     model = factor * forward.transfer(batch.ctf)[:, None]
@@ -70,11 +83,15 @@ def test_every_image_is_compared_with_every_structure(trainer: Trainer) -> None:
     z = torch.linspace(-2, 2, 7)[:, None]
     exact, found = scores(trainer, z), scorer.shared(z)
     assert float((found - exact).abs().max()) < 0.02 * float(exact.std())
-    assert float(exact.std(1).mean()) > 1.0  # the structures differ by nats, or nothing would be tested
+    assert (
+        float(exact.std(1).mean()) > 1.0
+    )  # the structures differ by nats, or nothing would be tested
 
 
 @pytest.mark.parametrize("objective", ["profiled", "correlation"])
-def test_other_data_terms_are_fed_the_same_products(trainer: Trainer, objective: ObjectiveName) -> None:
+def test_other_data_terms_are_fed_the_same_products(
+    trainer: Trainer, objective: ObjectiveName
+) -> None:
     likelihood, _, scorer = scorer_of(trainer, objective)
     z = torch.linspace(-2, 2, 5)[:, None]
     with torch.no_grad():
@@ -82,7 +99,9 @@ def test_other_data_terms_are_fed_the_same_products(trainer: Trainer, objective:
     correlation = cross / (power * norm).sqrt()
     n_values = float(trainer.observations.band.multiplicity.sum())
     exact = (
-        correlation if objective == "correlation" else -0.5 * n_values * torch.log1p(-(correlation.clamp_min(0) ** 2))
+        correlation
+        if objective == "correlation"
+        else -0.5 * n_values * torch.log1p(-(correlation.clamp_min(0) ** 2))
     )
     assert float((scorer.shared(z) - exact).abs().max()) < 0.02 * float(exact.std())
 
@@ -100,7 +119,8 @@ def test_pairs_states_and_own_latents_agree(trainer: Trainer) -> None:
 
 
 def test_log_density_of_the_images_is_complete(trainer: Trainer) -> None:
-    """Score, norm and constant together are the density of complex normal noise, up to powers of 2π."""
+    """Score, norm and constant together are the density of complex normal noise, up to powers of
+    2π."""
     likelihood, prepared, _ = scorer_of(trainer)
     batch, band = prepared.batch, trainer.observations.band
     positions = trainer.motion.move(torch.zeros(1, 1), trainer.beads, trainer.bead_owner)
@@ -128,15 +148,20 @@ def test_marginal_likelihood_is_the_log_mean_over_nodes(trainer: Trainer) -> Non
 
 
 def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer: Trainer) -> None:
-    """With as many draws as it takes, the step's gradient is autograd's of −log (1/K) Σ_k p(x | z_k)."""
+    """With as many draws as it takes, the step's gradient is autograd's of −log (1/K) Σ_k p(x |
+    z_k)."""
     likelihood, prepared, scorer = scorer_of(trainer)
     latents = MarginalLatents(1, 7, n_draws=20_000)
     parameters = [p for p in trainer.motion.parameters() if p.requires_grad]
     cross, power, _ = brute_force(trainer, latents.nodes)
-    exact = torch.autograd.grad(-torch.logsumexp(cross - 0.5 * power, 1).mean(), parameters, allow_unused=True)
+    exact = torch.autograd.grad(
+        -torch.logsumexp(cross - 0.5 * power, 1).mean(), parameters, allow_unused=True
+    )
 
     proposal = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), N_IMAGES))
-    positions = scorer.decode(proposal.z)  # the nodes' structures that were scored, with their gradient
+    positions = scorer.decode(
+        proposal.z
+    )  # the nodes' structures that were scored, with their gradient
     score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
     loss = -(proposal.weight * score).sum() / N_IMAGES
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -170,7 +195,9 @@ def test_few_draws_give_the_same_gradient_on_average(trainer: Trainer) -> None:
     last = trainer.motion.decoder[-1].bias
 
     def gradient(n_draws: int) -> torch.Tensor:
-        proposal = MarginalLatents(1, 7, n_draws=n_draws).propose(scorer, Draws(generator, N_IMAGES))
+        proposal = MarginalLatents(1, 7, n_draws=n_draws).propose(
+            scorer, Draws(generator, N_IMAGES)
+        )
         positions = trainer.motion.move(proposal.z, trainer.beads, trainer.bead_owner)
         score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
         (found,) = torch.autograd.grad((proposal.weight * score).sum(), last)
@@ -180,7 +207,9 @@ def test_few_draws_give_the_same_gradient_on_average(trainer: Trainer) -> None:
     drawn = torch.stack([gradient(2) for _ in range(150)])
     standard_error = drawn.std(0) / 150**0.5
     assert float(drawn.std(0).max()) > 0
-    assert bool(((drawn.mean(0) - exact).abs() <= 4.5 * standard_error + 1e-3 * exact.abs().max()).all())
+    assert bool(
+        ((drawn.mean(0) - exact).abs() <= 4.5 * standard_error + 1e-3 * exact.abs().max()).all()
+    )
 
 
 def test_two_optics_groups_are_whitened_by_their_own_noise(trainer: Trainer) -> None:
@@ -188,7 +217,9 @@ def test_two_optics_groups_are_whitened_by_their_own_noise(trainer: Trainer) -> 
     variance = trainer.signal.variance.clone()
     variance[1] *= 4.0
     louder = Likelihood(
-        trainer.forward, make_objective("gaussian"), type(trainer.signal)(trainer.signal.scale, variance)
+        trainer.forward,
+        make_objective("gaussian"),
+        type(trainer.signal)(trainer.signal.scale, variance),
     )
     changed = louder.prepare(prepared.batch)
     first, second = prepared.batch.group == 0, prepared.batch.group == 1

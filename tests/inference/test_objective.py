@@ -1,4 +1,5 @@
-"""Data terms against their closed forms: the Gaussian density, its maximum over nuisance parameters, eq. 7."""
+"""Data terms against their closed forms: the Gaussian density, its maximum over nuisance
+parameters, eq. 7."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.inference.objective import ObjectiveName, make_objective
 
 
-def products(data: torch.Tensor, model: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def products(
+    data: torch.Tensor, model: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """cross, power, norm of real vectors along the last axis."""
     return (data * model).sum(-1), (model**2).sum(-1), (data**2).sum(-1)
 
@@ -28,16 +31,21 @@ def test_gaussian_is_the_density_of_white_noise_up_to_a_constant_of_the_image() 
 
 
 def test_profiled_is_the_maximum_over_amplitude_and_noise() -> None:
-    """Maximised by hand on a fine grid of amplitudes, each with its best noise level; relative to amplitude 0."""
+    """Maximised by hand on a fine grid of amplitudes, each with its best noise level; relative to
+    amplitude 0."""
     n = 40
     model = torch.randn(5, n).double()
     data = 0.7 * model + torch.randn(5, n).double()
     found = make_objective("profiled").log_likelihood(*products(data, model), float(n))
     amplitude = torch.linspace(0.0, 3.0, 30_001).double()
-    residual = (data[:, None] - amplitude[:, None] * model[:, None]).square().sum(-1)  # (5, amplitudes)
+    residual = (
+        (data[:, None] - amplitude[:, None] * model[:, None]).square().sum(-1)
+    )  # (5, amplitudes)
     std = (residual / n).sqrt()
     log_density = -n * std.log() - 0.5 * n - 0.5 * n * math.log(2 * math.pi)
-    torch.testing.assert_close(found, log_density.max(1).values - log_density[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        found, log_density.max(1).values - log_density[:, 0], atol=1e-5, rtol=1e-5
+    )
 
 
 def test_profiled_does_not_reward_the_wrong_contrast() -> None:
@@ -64,10 +72,14 @@ def test_correlation_is_that_of_the_pixels() -> None:
     coefficients = torch.randn(2, len(band), dtype=torch.complex64)
     on_axis = band.column == 0
     half_plane = torch.zeros(2, 24 * 13, dtype=torch.complex64)
-    half_plane[:, band.flat_index(24)] = torch.where(on_axis, coefficients.real.to(torch.complex64), coefficients)
+    half_plane[:, band.flat_index(24)] = torch.where(
+        on_axis, coefficients.real.to(torch.complex64), coefficients
+    )
     half_plane = half_plane.reshape(2, 24, 13)
     mirrored = torch.roll(half_plane[:, :, :1].flip(1), 1, 1).conj()
-    half_plane[:, :, :1] = 0.5 * (half_plane[:, :, :1] + mirrored)  # the axis of a real image is Hermitian
+    half_plane[:, :, :1] = 0.5 * (
+        half_plane[:, :, :1] + mirrored
+    )  # the axis of a real image is Hermitian
     pixels = centred_irfft2(half_plane, 24).flatten(1)
     data, model = torch.view_as_real(band.select(half_plane) * band.multiplicity.sqrt()).flatten(1)
     found = make_objective("correlation").log_likelihood(*products(data, model), 1.0)

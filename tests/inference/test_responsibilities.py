@@ -1,4 +1,5 @@
-"""Posteriors of an earlier pass: kept, exchanged, and corrected by weights for what has changed since."""
+"""Posteriors of an earlier pass: kept, exchanged, and corrected by weights for what has changed
+since."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Scorer
 from kinesphere.inference.responsibilities import Responsibilities
-from kinesphere.inference.schedule import ScheduleConfig
 from kinesphere.ranks import Ranks
+from kinesphere.training.schedule import ScheduleConfig
 
 N_IMAGES, N_NODES = 12, 16
 
@@ -66,7 +67,9 @@ def latents() -> MarginalLatents:
     return found
 
 
-def test_every_image_is_looked_at_first_and_then_a_quarter_in_every_pass(latents: MarginalLatents) -> None:
+def test_every_image_is_looked_at_first_and_then_a_quarter_in_every_pass(
+    latents: MarginalLatents,
+) -> None:
     scorer = GaussianScorer(torch.randn(N_IMAGES, 1), 0.5)
     counts = []
     for epoch in range(5):
@@ -90,8 +93,11 @@ def test_without_passes_between_looks_nothing_is_kept() -> None:
     assert latents.memory() == {}
 
 
-def test_weights_turn_draws_from_an_older_posterior_into_the_present_one(latents: MarginalLatents) -> None:
-    """The model has moved by one standard deviation since; with many draws, importance sampling is exact."""
+def test_weights_turn_draws_from_an_older_posterior_into_the_present_one(
+    latents: MarginalLatents,
+) -> None:
+    """The model has moved by one standard deviation since; with many draws, importance sampling is
+    exact."""
     measured = torch.randn(N_IMAGES, 1)
     latents.propose(GaussianScorer(measured, 0.5), draws())
     latents.begin_epoch(1, N_IMAGES, anew=False)
@@ -100,11 +106,17 @@ def test_weights_turn_draws_from_an_older_posterior_into_the_present_one(latents
     proposal = latents.propose(present, draws())
     each = present.score(latents.nodes)
     weighed = proposal.weighed(each[proposal.image, proposal.state])
-    found = torch.zeros(N_IMAGES, N_NODES).index_put_((weighed.image, weighed.state), weighed.weight)
+    found = torch.zeros(N_IMAGES, N_NODES).index_put_(
+        (weighed.image, weighed.state), weighed.weight
+    )
     torch.testing.assert_close(found, torch.softmax(each, 1), atol=5e-3, rtol=0)
     evidence = torch.logsumexp(each, 1) - torch.log(torch.tensor(float(N_NODES)))
-    torch.testing.assert_close(cast("torch.Tensor", weighed.log_evidence), evidence, atol=5e-3, rtol=0)
-    drawn = torch.zeros(N_IMAGES, N_NODES).index_put_((proposal.image, proposal.state), proposal.weight)
+    torch.testing.assert_close(
+        cast("torch.Tensor", weighed.log_evidence), evidence, atol=5e-3, rtol=0
+    )
+    drawn = torch.zeros(N_IMAGES, N_NODES).index_put_(
+        (proposal.image, proposal.state), proposal.weight
+    )
     assert float((drawn - torch.softmax(each, 1)).abs().max()) > 0.1
 
 

@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 from kinesphere.errors import InputError
 from kinesphere.io.cryosparc import join_passthrough, read_cs, star_columns, write_cs
 
-TYPE = [("uid", "<u8"), ("blob/path", "S12"), ("blob/shape", "<u4", (2,)), ("alignments3D/pose", "<f4", (3,))]
-OTHER_TYPE = [("uid", "<u8"), ("ctf/df1_A", "<f4"), ("ctf/tilt_A", "<f4", (2,)), ("blob/shape", "<u4", (2,))]
+TYPE = [
+    ("uid", "<u8"),
+    ("blob/path", "S12"),
+    ("blob/shape", "<u4", (2,)),
+    ("alignments3D/pose", "<f4", (3,)),
+]
+OTHER_TYPE = [
+    ("uid", "<u8"),
+    ("ctf/df1_A", "<f4"),
+    ("ctf/tilt_A", "<f4", (2,)),
+    ("blob/shape", "<u4", (2,)),
+]
 
 
 def _rows(n: int, kind: list[tuple], seed: int = 0) -> NDArray[np.void]:
@@ -40,7 +50,14 @@ def test_passthrough_in_another_order_with_others_in_it(tmp_path: Path) -> None:
     rows, other = _rows(20, TYPE), _rows(30, OTHER_TYPE, seed=1)
     shuffled = _save(tmp_path / "p.cs", other[np.random.default_rng(2).permutation(30)])
     joined = join_passthrough(rows, tmp_path / "a.cs", shuffled)
-    assert joined.dtype.names == ("uid", "blob/path", "blob/shape", "alignments3D/pose", "ctf/df1_A", "ctf/tilt_A")
+    assert joined.dtype.names == (
+        "uid",
+        "blob/path",
+        "blob/shape",
+        "alignments3D/pose",
+        "ctf/df1_A",
+        "ctf/tilt_A",
+    )
     np.testing.assert_array_equal(joined["blob/shape"], rows["blob/shape"])
     np.testing.assert_array_equal(joined["ctf/df1_A"], other["ctf/df1_A"][:20])
     np.testing.assert_array_equal(joined["ctf/tilt_A"], other["ctf/tilt_A"][:20])
@@ -63,7 +80,12 @@ def test_every_column_gets_a_name_for_star() -> None:
     columns = star_columns(rows)
     assert list(columns) == [
         *("csUid", "csBlobPath", "csBlobShape1", "csBlobShape2"),
-        *("csAlignments3DPose1", "csAlignments3DPose2", "csAlignments3DPose3", "csAlignments3DCrossCor"),
+        *(
+            "csAlignments3DPose1",
+            "csAlignments3DPose2",
+            "csAlignments3DPose3",
+            "csAlignments3DCrossCor",
+        ),
     ]
     np.testing.assert_array_equal(columns["csUid"], rows["uid"])
     np.testing.assert_array_equal(columns["csAlignments3DPose3"], rows["alignments3D/pose"][:, 2])

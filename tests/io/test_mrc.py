@@ -16,7 +16,9 @@ from kinesphere.io.mrc import DensityMap, ImageStack, read_map, stack_writer, wr
 VOLUME = np.random.default_rng(0).normal(size=(6, 6, 6)).astype(np.float32)
 
 
-def _new(path: Path, data: np.ndarray, pixel_size: float | tuple[float, ...] = 1.5, **header: object) -> Path:
+def _new(
+    path: Path, data: np.ndarray, pixel_size: float | tuple[float, ...] = 1.5, **header: object
+) -> Path:
     with mrcfile.new(path, data) as mrc:
         mrc.voxel_size = pixel_size
         for name, value in header.items():
@@ -65,7 +67,9 @@ def test_map_resampled_over_the_same_field_keeps_its_centre(tmp_path: Path, box:
 def test_axis_order_of_crystallographic_maps(tmp_path: Path) -> None:
     # Columns run along z, rows along x, sections along y: data[s, r, c] = value[z=c, y=s, x=r].
     stored = VOLUME.transpose(1, 2, 0)
-    source = _new(tmp_path / "a.mrc", stored, mapc=3, mapr=1, maps=2, nxstart=1, nystart=2, nzstart=3)
+    source = _new(
+        tmp_path / "a.mrc", stored, mapc=3, mapr=1, maps=2, nxstart=1, nystart=2, nzstart=3
+    )
     found = read_map(source)
     assert np.array_equal(found.data, VOLUME)
     assert found.start_px == (2, 3, 1)
@@ -126,7 +130,10 @@ def test_image_that_is_not_there(tmp_path: Path, index: int | list[int]) -> None
 
 
 def test_unfinished_stack_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="1 of 3"), stack_writer(tmp_path / "s.mrcs", (3, 4, 4), 1.0) as writer:
+    with (
+        pytest.raises(RuntimeError, match="1 of 3"),
+        stack_writer(tmp_path / "s.mrcs", (3, 4, 4), 1.0) as writer,
+    ):
         writer.write(np.ones((4, 4)))
     with pytest.raises(KeyError), stack_writer(tmp_path / "s.mrcs", (3, 4, 4), 1.0):
         raise KeyError

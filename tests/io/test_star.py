@@ -1,4 +1,5 @@
-"""STAR files as programs and people write them: read like starfile does, copied word for word, refused in one line."""
+"""STAR files as programs and people write them: read like starfile does, copied word for word,
+refused in one line."""
 
 from __future__ import annotations
 
@@ -74,7 +75,9 @@ def test_copy_keeps_the_text_of_every_value(star: Callable[[str], Path], tmp_pat
 
 def test_copy_chooses_replaces_and_adds(star: Callable[[str], Path]) -> None:
     source = star(TWO_TABLES)
-    edit = TableEdit(np.array([1, 0, 1]), {"rlnDefocusU": ["1", "2", "3"], "rlnNew": ["x", "y", "z"]})
+    edit = TableEdit(
+        np.array([1, 0, 1]), {"rlnDefocusU": ["1", "2", "3"], "rlnNew": ["x", "y", "z"]}
+    )
     copy_star(source, source, {"particles": edit})
     general, particles = read_star(source).tables
     assert general.text("rlnKey") == ["two words"]
@@ -88,7 +91,10 @@ def test_written_file_is_what_starfile_reads(tmp_path: Path) -> None:
     path = tmp_path / "out.star"
     numbers = np.random.default_rng(1).normal(size=5) * 1e4
     names = [f"00000{n}@a b.mrcs" for n in range(5)]
-    write_star(path, {"optics": {"rlnOpticsGroup": [1, 2]}, "particles": {"rlnX": numbers, "rlnName": names}})
+    write_star(
+        path,
+        {"optics": {"rlnOpticsGroup": [1, 2]}, "particles": {"rlnX": numbers, "rlnName": names}},
+    )
     tables = starfile.read(path, always_dict=True)
     np.testing.assert_allclose(tables["particles"]["rlnX"], numbers, rtol=1e-8)
     assert list(tables["particles"]["rlnName"]) == names
@@ -104,7 +110,9 @@ def test_floats_are_written_so_that_they_come_back() -> None:
         format_column([1.0, np.nan])
 
 
-def test_folder_of_the_images_is_noted_and_found_again(tmp_path: Path, star: Callable[[str], Path]) -> None:
+def test_folder_of_the_images_is_noted_and_found_again(
+    tmp_path: Path, star: Callable[[str], Path]
+) -> None:
     copy_star(star(TWO_TABLES), tmp_path / "out.star", {}, image_folder=Path("/data/my project"))
     assert read_star(tmp_path / "out.star").image_folder == Path("/data/my project")
 
@@ -112,14 +120,22 @@ def test_folder_of_the_images_is_noted_and_found_again(tmp_path: Path, star: Cal
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs pointer.*git lfs pull"),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "git-lfs pointer.*git lfs pull",
+        ),
         (" \n", "is empty"),
         ("hello\n", "not a STAR file"),
-        ("data_\nloop_\n_rlnA\n_rlnB\n1 2\n3\n5 6\n", r"row 2 of data_ \(line 6\) has 1 values for 2 columns"),
+        (
+            "data_\nloop_\n_rlnA\n_rlnB\n1 2\n3\n5 6\n",
+            r"row 2 of data_ \(line 6\) has 1 values for 2 columns",
+        ),
         ("data_\nloop_\n_rlnA\n_rlnB\n1 'a b'\n3 a b\n", "row 2 .* has 3 values for 2 columns"),
     ],
 )
-def test_unusable_files_are_refused_in_one_line(star: Callable[[str], Path], text: str, words: str) -> None:
+def test_unusable_files_are_refused_in_one_line(
+    star: Callable[[str], Path], text: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words) as refusal:
         read_star(star(text))
     assert "in.star" in str(refusal.value)
@@ -137,14 +153,18 @@ def test_missing_folder_and_binary_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "none", "<NA>", "1.0.0"])
-def test_values_that_are_no_numbers_are_named_with_their_row(star: Callable[[str], Path], value: str) -> None:
+def test_values_that_are_no_numbers_are_named_with_their_row(
+    star: Callable[[str], Path], value: str
+) -> None:
     table = read_star(star(f"data_\nloop_\n_rlnA #1\n_rlnB #2\n1 2\n3 {value}\n5 6\n")).tables[0]
     np.testing.assert_array_equal(table.numbers("rlnA"), [1, 3, 5])
     with pytest.raises(InputError, match="rlnB of row 2"):
         table.numbers("rlnB")
 
 
-def test_file_changed_since_it_was_read_is_not_copied(star: Callable[[str], Path], tmp_path: Path) -> None:
+def test_file_changed_since_it_was_read_is_not_copied(
+    star: Callable[[str], Path], tmp_path: Path
+) -> None:
     path = star(TWO_TABLES)
     stamp = read_star(path).stamp
     path.write_text(TWO_TABLES + "\n")

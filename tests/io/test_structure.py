@@ -16,8 +16,9 @@ from kinesphere.io.structure import AtomicModel, match_atoms, read_model, read_m
 
 SUFFIXES = (".pdb", ".cif", ".ent.gz", ".cif.gz")
 
-# Two chains; a phosphoserine, nucleotides, an insertion code, two conformers, a point mutation, a hydrogen, a sugar, an
-# ion with the name of an alpha carbon, a water, and a residue without its alpha carbon.
+# Two chains; a phosphoserine, nucleotides, an insertion code, two conformers, a point mutation, a
+# hydrogen, a sugar, an ion with the name of an alpha carbon, a water, and a residue without its
+# alpha carbon.
 MIXED = """\
 ATOM      1  N   ALA A  51      -1.458   0.000   0.000  1.00 10.00           N
 ATOM      2  CA  ALA A  51       0.000   0.000   0.000  1.00 11.00           C
@@ -82,7 +83,9 @@ def _assert_same(found: AtomicModel, expected: AtomicModel) -> None:
     assert np.abs(found.positions_angstrom - expected.positions_angstrom).max() <= 0.00051
     for field in fields(AtomicModel):
         if field.name != "positions_angstrom":
-            assert np.array_equal(getattr(found, field.name), getattr(expected, field.name)), field.name
+            assert np.array_equal(getattr(found, field.name), getattr(expected, field.name)), (
+                field.name
+            )
 
 
 def test_residues_and_their_kinds(mixed: AtomicModel) -> None:
@@ -103,7 +106,10 @@ def test_residues_and_their_kinds(mixed: AtomicModel) -> None:
 
 
 def test_central_atoms(mixed: AtomicModel) -> None:
-    by_label = {mixed.residue_label(row): mixed.atom_name[mixed.centre_atom[row]] for row in range(mixed.n_residues)}
+    by_label = {
+        mixed.residue_label(row): mixed.atom_name[mixed.centre_atom[row]]
+        for row in range(mixed.n_residues)
+    }
     assert by_label["A/SEP 52"] == "CA"
     assert by_label["B/G 1"] == "C4'"
     assert by_label["B/C 2"] == "P"
@@ -131,17 +137,23 @@ def test_round_trip(mixed: AtomicModel, tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adk", "igg", "null"])
-def test_round_trip_of_real_models(shared_data: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+def test_round_trip_of_real_models(
+    shared_data: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
     model = read_model(shared_data(name) / "model.pdb")
     for suffix in (".pdb", ".cif.gz"):
         write_model(tmp_path / f"out{suffix}", model)
         _assert_same(read_model(tmp_path / f"out{suffix}"), model)
 
 
-def test_gemmi_reads_the_same_atoms_from_what_is_written(mixed: AtomicModel, tmp_path: Path) -> None:
+def test_gemmi_reads_the_same_atoms_from_what_is_written(
+    mixed: AtomicModel, tmp_path: Path
+) -> None:
     write_model(tmp_path / "out.cif", mixed)
     structure = gemmi.read_structure(str(tmp_path / "out.cif"))
-    sites = [(a.chain.name, str(a.residue.seqid), a.atom.name, a.atom.pos.x) for a in structure[0].all()]
+    sites = [
+        (a.chain.name, str(a.residue.seqid), a.atom.name, a.atom.pos.x) for a in structure[0].all()
+    ]
     assert ("A", "51A", "CA", 2.5) in sites
     assert len(sites) == mixed.n_atoms
 
@@ -163,7 +175,9 @@ def test_more_atoms_than_pdb_serials(tmp_path: Path, suffix: str) -> None:
 
 
 def test_coordinates_too_large_for_pdb(tmp_path: Path) -> None:
-    model = _random_walk(3).with_positions(np.array([[0.0, 0, -1000], [12345.678, 0, 0], [1, 1, 1]]))
+    model = _random_walk(3).with_positions(
+        np.array([[0.0, 0, -1000], [12345.678, 0, 0], [1, 1, 1]])
+    )
     with pytest.raises(InputError, match="too large"):
         write_model(tmp_path / "out.pdb", model)
     write_model(tmp_path / "out.cif", model)
@@ -213,12 +227,17 @@ def test_suffix_need_not_tell_the_format(tmp_path: Path) -> None:
 
 
 def test_unusable_models_are_refused_by_name(tmp_path: Path) -> None:
-    ligand_only = "\n".join(line for line in MIXED.splitlines() if "NAG" in line or " CA A 302" in line)
+    ligand_only = "\n".join(
+        line for line in MIXED.splitlines() if "NAG" in line or " CA A 302" in line
+    )
     cases = {
         "empty.pdb": ("", "is empty"),
         "no_atoms.pdb": ("HEADER    NOTHING\nEND\n", "no atoms"),
         "ligand.pdb": (ligand_only, "no protein or nucleic residue"),
-        "nan.pdb": (MIXED.replace("   6.000   3.000", "     nan   3.000"), "atom CA of A/SEP 52 has no finite"),
+        "nan.pdb": (
+            MIXED.replace("   6.000   3.000", "     nan   3.000"),
+            "atom CA of A/SEP 52 has no finite",
+        ),
         "broken.cif": ("data_x\nloop_\n_atom_site.id\n'unterminated", "cannot be read"),
     }
     for name, (content, words) in cases.items():

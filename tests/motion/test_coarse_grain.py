@@ -31,7 +31,8 @@ def chain(tmp_path: Path, *names: str) -> AtomicModel:
             x, y, z = draw.normal(0, 0.8, 3) + np.array([3.8 * number, 0, 0])
             label = f" {atom:<3}" if len(atom) < 4 else atom
             lines.append(
-                f"ATOM  {len(lines) + 1:5d} {label} {name:>3} A{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"
+                f"ATOM  {len(lines) + 1:5d} {label} {name:>3} A{number:4d}    "
+                f"{x:8.3f}{y:8.3f}{z:8.3f}"
                 f"  1.00  0.00          {atom[0]:>2}\n"
             )
     (tmp_path / "chain.pdb").write_text("".join(lines) + "END\n")
@@ -42,7 +43,9 @@ def chain(tmp_path: Path, *names: str) -> AtomicModel:
     ("name", "groups"),
     [("GLY", 1), ("ALA", 2), ("PRO", 2), ("LYS", 3), ("TYR", 4), ("TRP", 4), ("A", 4)],
 )
-def test_number_of_groups_and_their_bonds_within_a_residue(tmp_path: Path, name: str, groups: int) -> None:
+def test_number_of_groups_and_their_bonds_within_a_residue(
+    tmp_path: Path, name: str, groups: int
+) -> None:
     atoms = coarse_grain(chain(tmp_path, name), ORIGIN, "chain.pdb")
     assert len(atoms.positions) == groups
     assert atoms.edges.tolist() == [[k, k + 1] for k in range(groups - 1)]
@@ -57,7 +60,9 @@ def test_main_chain_is_at_the_barycentre_of_n_c_and_o(tmp_path: Path) -> None:
             for row in range(model.n_atoms)
             if model.residue_index[row] == residue and model.atom_name[row] in {"N", "C", "O"}
         ]
-        assert atoms.positions[first].numpy() == pytest.approx(model.positions_angstrom[rows].mean(0), abs=1e-4)
+        assert atoms.positions[first].numpy() == pytest.approx(
+            model.positions_angstrom[rows].mean(0), abs=1e-4
+        )
 
 
 def test_amplitudes_are_electrons_and_none_is_lost(tmp_path: Path) -> None:
@@ -83,4 +88,6 @@ def test_main_chain_goes_on_and_stops_at_a_gap(tmp_path: Path) -> None:
 def test_positions_are_relative_to_the_centre_of_the_box(tmp_path: Path) -> None:
     model, centre = chain(tmp_path, "ALA"), np.array([10.0, 20.0, 30.0])
     moved = coarse_grain(model, centre, "chain.pdb").positions.numpy() + centre
-    assert moved == pytest.approx(coarse_grain(model, ORIGIN, "chain.pdb").positions.numpy(), abs=1e-4)
+    assert moved == pytest.approx(
+        coarse_grain(model, ORIGIN, "chain.pdb").positions.numpy(), abs=1e-4
+    )

@@ -1,4 +1,5 @@
-"""The displacement field: smooth, defined everywhere, rigid where it should be, and nothing at the anchor."""
+"""The displacement field: smooth, defined everywhere, rigid where it should be, and nothing at the
+anchor."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from kinesphere.motion.field import CoordinateField, FieldConfig, FieldMotion, SeparableField, make_field
+from kinesphere.motion.field import (
+    CoordinateField,
+    FieldConfig,
+    FieldMotion,
+    SeparableField,
+    make_field,
+)
 from kinesphere.motion.inverse import jacobian
 
 LATENT_DIM = 2
@@ -62,7 +69,9 @@ def test_weights_are_a_partition_of_unity_far_away_too() -> None:
     assert isinstance(field, SeparableField)
     weights = field.weights(torch.cat([field.reference, 500.0 * torch.randn(20, 3)])).detach()
     torch.testing.assert_close(weights.sum(1), torch.ones(len(weights)))
-    assert float(weights[-20:].max(1).values.median()) > 0.99  # what is outside moves with one part, not an average
+    assert (
+        float(weights[-20:].max(1).values.median()) > 0.99
+    )  # what is outside moves with one part, not an average
 
 
 def test_weights_of_far_parts_are_zero_rather_than_subnormal() -> None:
@@ -71,7 +80,9 @@ def test_weights_of_far_parts_are_zero_rather_than_subnormal() -> None:
     points = torch.linspace(-200.0, 200.0, 4001)[:, None] * torch.tensor([1.0, 0.3, -0.2])
     weights = field.weights(points)
     smallest = torch.finfo(torch.float32).tiny
-    assert not ((weights > 0) & (weights < 1e6 * smallest)).any()  # nor are products with coordinates and gradients
+    assert not (
+        (weights > 0) & (weights < 1e6 * smallest)
+    ).any()  # nor are products with coordinates and gradients
     assert (weights == 0).any()
     assert torch.allclose(weights.sum(1), torch.ones(len(points)), atol=1e-6)
 
@@ -82,7 +93,9 @@ def test_one_part_keeps_all_distances_however_far_it_turns() -> None:
     z = torch.randn(2, LATENT_DIM)
     assert float(field.transforms(z)[0].detach().norm(dim=2).min()) > 0.3
     for moved in field(z).detach():
-        torch.testing.assert_close(torch.pdist(moved), torch.pdist(field.reference.detach()), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            torch.pdist(moved), torch.pdist(field.reference.detach()), atol=1e-3, rtol=0
+        )
 
 
 @pytest.mark.parametrize("decoder", ["separable", "network"])
@@ -105,30 +118,49 @@ def test_derivative_agrees_with_finite_differences(decoder: str) -> None:
     for axis in range(3):
         shift = step * torch.eye(3, dtype=torch.float64)[axis]
         difference = field.move(z[None], points + shift)[0] - field.move(z[None], points - shift)[0]
-        torch.testing.assert_close(found[:, :, axis], difference.detach() / (2 * step), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            found[:, :, axis], difference.detach() / (2 * step), atol=1e-5, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("decoder", ["separable", "network"])
 def test_gradient_with_respect_to_z_agrees_with_finite_differences(decoder: str) -> None:
-    field, z = moving(decoder).double(), torch.randn(2, LATENT_DIM, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda z: field.move(z, field.reference[:7]).sum(1), z, atol=1e-5)
+    field, z = (
+        moving(decoder).double(),
+        torch.randn(2, LATENT_DIM, dtype=torch.float64, requires_grad=True),
+    )
+    assert torch.autograd.gradcheck(
+        lambda z: field.move(z, field.reference[:7]).sum(1), z, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("decoder", ["separable", "network"])
 def test_a_predicted_state_can_become_the_reference(decoder: str) -> None:
-    field, chosen, others = moving(decoder, by_angstrom=1.0), torch.randn(LATENT_DIM), torch.randn(9, LATENT_DIM)
+    field, chosen, others = (
+        moving(decoder, by_angstrom=1.0),
+        torch.randn(LATENT_DIM),
+        torch.randn(9, LATENT_DIM),
+    )
     before, expected = field(chosen[None]).detach()[0], field(others).detach()
     field.replace_reference(chosen)
     torch.testing.assert_close(field.reference.detach(), before)
     torch.testing.assert_close(field(chosen[None]).detach()[0], before, atol=1e-3, rtol=0)
-    moved, wrong = (expected - before).norm(dim=2).mean(), (field(others).detach() - expected).norm(dim=2).mean()
+    moved, wrong = (
+        (expected - before).norm(dim=2).mean(),
+        (field(others).detach() - expected).norm(dim=2).mean(),
+    )
     assert float(moved) > 0.5
-    assert float(wrong) < 0.4 * float(moved)  # the field was defined in another reference: right to first order
+    assert float(wrong) < 0.4 * float(
+        moved
+    )  # the field was defined in another reference: right to first order
 
 
 def test_reference_positions_and_weights_are_learnt_at_their_own_rate() -> None:
     field = moving("separable")
-    assert {id(p) for p in field.structural_parameters()} == {id(field.reference), id(field.log_weight)}
+    assert {id(p) for p in field.structural_parameters()} == {
+        id(field.reference),
+        id(field.log_weight),
+    }
     field(torch.randn(2, LATENT_DIM)).square().sum().backward()
     assert field.reference.grad is not None
 
@@ -164,7 +196,11 @@ def test_folds_are_charged_and_gentle_motion_is_not(decoder: str) -> None:
 def test_a_mirrored_part_is_charged_by_its_volume() -> None:
     """A field that mirrors space has volume −1 everywhere: 3 · (0.2 + 1)² for each Gaussian."""
     field = moving("separable")
-    field.move = lambda z, points, owner=None: points.expand(len(z), -1, -1) * torch.tensor([1.0, 1.0, -1.0])  # type: ignore[method-assign]  # noqa: ARG005
+    field.move = lambda z, points, owner=None: (  # noqa: ARG005
+        points.expand(len(z), -1, -1) * torch.tensor([1.0, 1.0, -1.0])
+    )  # type: ignore[method-assign]
     strain = field.strain(torch.zeros(2, LATENT_DIM), torch.Generator().manual_seed(0))
     assert strain is not None
-    torch.testing.assert_close(strain, torch.full((2,), 3.0 * len(field.reference) * 1.2**2), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        strain, torch.full((2,), 3.0 * len(field.reference) * 1.2**2), rtol=1e-3, atol=0
+    )

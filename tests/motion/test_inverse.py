@@ -13,12 +13,15 @@ Z = torch.tensor([1.0])
 
 
 class Turn(Motion):
-    """A rotation about z by z radians: |R − 1| > 1 beyond 60°, where x ← y − δ(x) moves away from the solution."""
+    """A rotation about z by z radians: |R − 1| > 1 beyond 60°, where x ← y − δ(x) moves away from
+    the solution."""
 
     def move(self, z: torch.Tensor, points: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         cosine, sine = torch.cos(z[:, :1]), torch.sin(z[:, :1])
         x, y, rest = points.unbind(-1)
-        return torch.stack([cosine * x - sine * y, sine * x + cosine * y, rest.expand(len(z), -1)], -1)
+        return torch.stack(
+            [cosine * x - sine * y, sine * x + cosine * y, rest.expand(len(z), -1)], -1
+        )
 
 
 class Fold(Motion):
@@ -57,6 +60,8 @@ def test_a_field_with_bent_parts_comes_back() -> None:
 def test_where_nothing_comes_from_anywhere_the_residual_says_so() -> None:
     points = torch.tensor([[5.0, 0.0, 0.0], [7.0, 1.0, 2.0]])
     found = invert(Fold(points, 1), Z, torch.tensor([[3.6, 0.0, 0.0], [-4.0, 1.0, 2.0]]))
-    torch.testing.assert_close(found.points[0].abs(), torch.tensor([6.0, 0.0, 0.0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        found.points[0].abs(), torch.tensor([6.0, 0.0, 0.0]), atol=1e-3, rtol=0
+    )
     assert float(found.residual[0]) < 1e-3
     assert float(found.residual[1]) == pytest.approx(4.0, abs=0.1)

@@ -26,7 +26,9 @@ SOURCE = Path("consensus.mrc")
 def blobs() -> np.ndarray:
     """Centres of 40 Gaussians in two lobes, off the centre of the box."""
     draw = np.random.default_rng(2)
-    return np.concatenate([draw.uniform(-9, 9, (20, 3)) + offset for offset in ([12.0, 4.0, -3.0], [-8.0, 2.0, 6.0])])
+    return np.concatenate(
+        [draw.uniform(-9, 9, (20, 3)) + offset for offset in ([12.0, 4.0, -3.0], [-8.0, 2.0, 6.0])]
+    )
 
 
 def density_of(centres: np.ndarray, amplitude: np.ndarray, width: float, box: int) -> np.ndarray:
@@ -50,7 +52,9 @@ def test_gaussians_of_the_fit_are_the_map(box: int) -> None:
     solid = find_solid(noisy_map(box), STEP, RESOLUTION, SOURCE)
     atoms = pseudo_atoms_of(solid, 80, RESOLUTION, 1, seed=0)
     clean = density_of(blobs(), np.ones(40), WIDTH, box)
-    found = density_of(atoms.positions.numpy(), atoms.amplitude[0].numpy(), float(atoms.width_angstrom[0]), box)
+    found = density_of(
+        atoms.positions.numpy(), atoms.amplitude[0].numpy(), float(atoms.width_angstrom[0]), box
+    )
     target, _ = low_pass(clean, STEP, RESOLUTION)
     rendered, _ = low_pass(found, STEP, RESOLUTION)
     difference = np.linalg.norm(rendered - target) / np.linalg.norm(target)
@@ -88,7 +92,10 @@ def test_filter_leaves_a_map_of_lower_resolution_where_it_is() -> None:
         filtered, step = low_pass(density_of(centres, np.ones(1), 6.0, box), STEP, 10.0)
         assert step > STEP
         axis = (np.arange(len(filtered)) - len(filtered) // 2) * step
-        centre = [float((filtered.sum(others) * axis).sum() / filtered.sum()) for others in ((0, 1), (0, 2), (1, 2))]
+        centre = [
+            float((filtered.sum(others) * axis).sum() / filtered.sum())
+            for others in ((0, 1), (0, 2), (1, 2))
+        ]
         assert centre == pytest.approx(centres[0], abs=0.05)
         assert filtered.sum() * step**3 == pytest.approx(1.0, rel=1e-3)
 
@@ -102,7 +109,11 @@ def test_automatic_threshold_keeps_a_weak_domain_and_no_solvent() -> None:
     voxels, _ = solid.voxels()
     distance, nearest = cKDTree(centres).query(voxels)
     assert distance.max() < 10.0
-    assert 0.5 < np.isin(nearest, np.arange(20, 40)).sum() / np.isin(nearest, np.arange(20)).sum() < 2.0
+    assert (
+        0.5
+        < np.isin(nearest, np.arange(20, 40)).sum() / np.isin(nearest, np.arange(20)).sum()
+        < 2.0
+    )
 
 
 def test_default_count_follows_volume_and_resolution() -> None:
@@ -124,7 +135,9 @@ def test_what_cannot_be_filled_is_refused() -> None:
 
 
 def test_files_hold_them_whole(tmp_path: Path) -> None:
-    atoms = pseudo_atoms_of(find_solid(noisy_map(), STEP, RESOLUTION, SOURCE), 20, RESOLUTION, 2, seed=0)
+    atoms = pseudo_atoms_of(
+        find_solid(noisy_map(), STEP, RESOLUTION, SOURCE), 20, RESOLUTION, 2, seed=0
+    )
     atoms.save(tmp_path / "atoms.npz")
     again = PseudoAtoms.load(tmp_path / "atoms.npz")
     for name in ("positions", "amplitude", "width_angstrom", "edges"):

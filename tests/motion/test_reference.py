@@ -1,4 +1,5 @@
-"""From an atomic model to what moves and what is rendered: electrons, owners, insertion codes, chains."""
+"""From an atomic model to what moves and what is rendered: electrons, owners, insertion codes,
+chains."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel, read_model
 from kinesphere.motion.reference import build_reference
 
-# alanine 1, glycine 52 and 52A (insertion code), then chain B with one serine; heme iron near residue 52A, zinc near B
+# alanine 1, glycine 52 and 52A (insertion code), then chain B with one serine; heme iron near
+# residue 52A, zinc near B
 ATOMS = (
     ("ATOM", "N", "ALA", "A", "1 ", (0.0, 0.0, 0.0), "N"),
     ("ATOM", "CA", "ALA", "A", "1 ", (1.5, 0.0, 0.0), "C"),
@@ -30,17 +32,25 @@ ATOMS = (
 CENTRE = np.array([10.0, 0.0, 0.0])
 
 
-def pdb_line(serial: int, atom: tuple[str, str, str, str, str, tuple[float, float, float], str]) -> str:
+def pdb_line(
+    serial: int, atom: tuple[str, str, str, str, str, tuple[float, float, float], str]
+) -> str:
     record, name, residue, chain, number, (x, y, z), element = atom
     padded = f" {name:<3}" if len(element) == 1 else f"{name:<4}"
-    place = f"{residue:>3} {chain}{number.rstrip('ABC '):>4}{number[-1] if number[-1].isalpha() else ' '}"
-    return f"{record:<6}{serial:>5} {padded} {place}   {x:8.3f}{y:8.3f}{z:8.3f}  1.00 20.00          {element:>2}\n"
+    insertion = number[-1] if number[-1].isalpha() else " "
+    place = f"{residue:>3} {chain}{number.rstrip('ABC '):>4}{insertion}"
+    return (
+        f"{record:<6}{serial:>5} {padded} {place}   {x:8.3f}{y:8.3f}{z:8.3f}  1.00 20.00    "
+        f"      {element:>2}\n"
+    )
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> AtomicModel:
     path = tmp_path / "model.pdb"
-    path.write_text("".join(pdb_line(i + 1, atom) for i, atom in enumerate(ATOMS)) + "END\n", encoding="utf-8")
+    path.write_text(
+        "".join(pdb_line(i + 1, atom) for i, atom in enumerate(ATOMS)) + "END\n", encoding="utf-8"
+    )
     return read_model(path)
 
 
@@ -64,11 +74,16 @@ def test_ranges_of_the_user_are_domains(model: AtomicModel) -> None:
 
 def test_ligands_and_ions_ride_with_the_nearest_residue(model: AtomicModel) -> None:
     reference = build_reference(model, CENTRE, source="model.pdb")
-    owner = {str(name): int(o) for name, o in zip(model.atom_name, reference.atom_owner, strict=True)}
+    owner = {
+        str(name): int(o) for name, o in zip(model.atom_name, reference.atom_owner, strict=True)
+    }
     assert (owner["FE"], owner["ZN"]) == (2, 3)
     assert owner["CB"] == 0
     torch.testing.assert_close(
-        reference.atoms.double(), torch.from_numpy(model.positions_angstrom - CENTRE), atol=1e-5, rtol=0
+        reference.atoms.double(),
+        torch.from_numpy(model.positions_angstrom - CENTRE),
+        atol=1e-5,
+        rtol=0,
     )
 
 
@@ -83,7 +98,9 @@ def test_beads_hold_the_electrons_of_their_atoms(model: AtomicModel, placement: 
 
 def test_a_bead_lies_at_the_centroid_of_its_electrons(model: AtomicModel) -> None:
     reference = build_reference(model, CENTRE, source="model.pdb")
-    alanine = (7 * np.array([0, 0, 0]) + 6 * np.array([1.5, 0, 0]) + 6 * np.array([2.0, 1.4, 0])) / 19 - CENTRE
+    alanine = (
+        7 * np.array([0, 0, 0]) + 6 * np.array([1.5, 0, 0]) + 6 * np.array([2.0, 1.4, 0])
+    ) / 19 - CENTRE
     np.testing.assert_allclose(reference.beads[0].numpy(), alanine, atol=1e-5)
 
 

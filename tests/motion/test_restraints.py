@@ -1,4 +1,5 @@
-"""Restraints: nothing on the nominal model, finite everywhere, a push in the right direction where there is a clash."""
+"""Restraints: nothing on the nominal model, finite everywhere, a push in the right direction where
+there is a clash."""
 
 from __future__ import annotations
 
@@ -70,11 +71,17 @@ def test_coincident_residues_have_a_finite_gradient() -> None:
 
 
 @pytest.mark.parametrize(("stretch", "expected"), [(0.2, 0.04), (1.5, 0.81), (-1.5, 0.81)])
-def test_a_stretched_bond_costs_its_square_and_then_its_length(stretch: float, expected: float) -> None:
-    restraints, points = make()  # Huber's function with its corner at 0.3 Å: 0.3 · (2 · 1.5 − 0.3) = 0.81
+def test_a_stretched_bond_costs_its_square_and_then_its_length(
+    stretch: float, expected: float
+) -> None:
+    restraints, points = (
+        make()
+    )  # Huber's function with its corner at 0.3 Å: 0.3 · (2 · 1.5 − 0.3) = 0.81
     stretched = points.clone()
     stretched[5:10, 0] += stretch
-    torch.testing.assert_close(restraints.continuity_energy(stretched[None]), torch.tensor([expected]))
+    torch.testing.assert_close(
+        restraints.continuity_energy(stretched[None]), torch.tensor([expected])
+    )
 
 
 def test_a_gap_in_the_model_is_no_bond() -> None:
@@ -83,14 +90,18 @@ def test_a_gap_in_the_model_is_no_bond() -> None:
     closed = points.clone()
     closed[5:10, 0] -= 12.0
     restraints = Restraints(points, domains, continuity=1.0)
-    torch.testing.assert_close(restraints.continuity_energy(closed[None]), torch.zeros(1), atol=1e-9, rtol=0.0)
+    torch.testing.assert_close(
+        restraints.continuity_energy(closed[None]), torch.zeros(1), atol=1e-9, rtol=0.0
+    )
 
 
 def test_chains_are_not_bonded_to_one_another() -> None:
     restraints, points = make()
     apart = points.clone()
     apart[10:] += 100.0
-    torch.testing.assert_close(restraints.continuity_energy(apart[None]), torch.zeros(1), atol=1e-9, rtol=0.0)
+    torch.testing.assert_close(
+        restraints.continuity_energy(apart[None]), torch.zeros(1), atol=1e-9, rtol=0.0
+    )
 
 
 def test_rigid_motion_costs_nothing() -> None:
@@ -126,14 +137,19 @@ def test_neighbour_graph_connects_what_is_nearer_than_one_and_a_half_spacings() 
     edges, mean = neighbour_graph(grid(4.0))
     assert mean == pytest.approx(4.0)
     distance = torch.cdist(grid(4.0), grid(4.0))
-    expected = torch.nonzero(torch.triu(distance < 6.0, diagonal=1))  # along the axes and across the faces
+    expected = torch.nonzero(
+        torch.triu(distance < 6.0, diagonal=1)
+    )  # along the axes and across the faces
     assert sorted(edges.tolist()) == expected.tolist()
 
 
 def test_neighbour_energy_is_hubers_function_of_the_changes_times_the_number_of_points() -> None:
     points = grid()
     restraints = NeighbourRestraints(points, weight=0.5, repulsion=False)
-    small, large = 0.01 * restraints.length, 0.25 * restraints.length  # all below the corner at 0.3 Å, all above
+    small, large = (
+        0.01 * restraints.length,
+        0.25 * restraints.length,
+    )  # all below the corner at 0.3 Å, all above
     expected = [0.5 * 64 * small.square().mean(), 0.5 * 64 * (0.3 * (2 * large - 0.3)).mean()]
     found = restraints.energy(torch.stack([1.01 * points, 1.25 * points]))
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-3, atol=0)
@@ -174,7 +190,10 @@ def test_graph_follows_the_reference_unless_bonds_are_given() -> None:
 
 
 def test_state_of_the_neighbours_can_be_restored() -> None:
-    first, second = NeighbourRestraints(grid(), weight=1.0), NeighbourRestraints(2.0 * grid(), weight=1.0)
+    first, second = (
+        NeighbourRestraints(grid(), weight=1.0),
+        NeighbourRestraints(2.0 * grid(), weight=1.0),
+    )
     first.rescale(0.25)
     second.restore(first.state())
     structures = 1.2 * grid()[None]

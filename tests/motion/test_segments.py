@@ -1,4 +1,5 @@
-"""cryoSPHERE's motion: memberships, rigid bodies, the fast composition against the paper's, and what is random."""
+"""cryoSPHERE's motion: memberships, rigid bodies, the fast composition against the paper's, and
+what is random."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from kinesphere.motion.composition import compose_all, compose_two
+from kinesphere.kernels.composition import compose_all, compose_two
 from kinesphere.motion.segments import Segmentation, SegmentsConfig, SegmentsMotion
 
 N_RESIDUES = 200
@@ -25,7 +26,9 @@ def one_chain(n: int = N_RESIDUES) -> torch.Tensor:
     return torch.zeros(n, dtype=torch.int64)
 
 
-def make_motion(n_segments: int = 5, latent_dim: int = 2, domains: torch.Tensor | None = None) -> SegmentsMotion:
+def make_motion(
+    n_segments: int = 5, latent_dim: int = 2, domains: torch.Tensor | None = None
+) -> SegmentsMotion:
     labels = one_chain() if domains is None else domains
     return SegmentsMotion(chain(), labels, latent_dim, SegmentsConfig(n_segments=n_segments)).eval()
 
@@ -40,7 +43,8 @@ def prescribe(motion: SegmentsMotion, rotation: torch.Tensor, translation: torch
 
 
 def scrambled(n_segments: int = 8) -> Segmentation:
-    """A segmentation as training leaves it: boundaries, widths and weights away from where they began."""
+    """A segmentation as training leaves it: boundaries, widths and weights away from where they
+    began."""
     segmentation = Segmentation(one_chain(), n_segments, 20.0)
     with torch.no_grad():
         segmentation.mean.copy_(0.3 * torch.randn(3, n_segments))
@@ -58,7 +62,9 @@ def test_memberships_are_those_of_equation_6() -> None:
     """Softmax of τ times the log density of each weighted Gaussian, −log σ included."""
     segmentation = Segmentation(one_chain(12), 3, 2.0).eval()
     with torch.no_grad():
-        segmentation.mean.copy_(torch.tensor([[0.2, 0.0, -0.3], [0.1, -0.2, 0.3], [0.5, 0.0, -0.5]]))
+        segmentation.mean.copy_(
+            torch.tensor([[0.2, 0.0, -0.3], [0.1, -0.2, 0.3], [0.5, 0.0, -0.5]])
+        )
     centre = 4.0 * (torch.arange(3) + 0.5 + segmentation.mean[0]) - 0.5
     width = 2.0 * (torch.exp(6.0 * torch.tanh(segmentation.mean[1] / 6.0)) + 0.05)
     weight = torch.softmax(segmentation.mean[2], 0)
@@ -95,7 +101,9 @@ def test_fast_composition_is_the_papers_at_the_papers_temperature() -> None:
             if fast
             else compose_all(points, membership, *leaves, pivots)
         )
-        weight = torch.randn(moved.shape, generator=torch.Generator().manual_seed(1), dtype=moved.dtype)
+        weight = torch.randn(
+            moved.shape, generator=torch.Generator().manual_seed(1), dtype=moved.dtype
+        )
         return [moved, *torch.autograd.grad((weight * moved).sum(), leaves)]
 
     for found, exact in zip(result(fast=True), result(fast=False), strict=True):
@@ -116,11 +124,14 @@ def test_motion_is_the_papers_composition_of_all_memberships() -> None:
 
 
 def test_composition_of_two_shares_follows_the_order_of_the_chain() -> None:
-    """Rotations do not commute: segment 1 turns first, then segment 2, as in the sequential form."""
+    """Rotations do not commute: segment 1 turns first, then segment 2, as in the sequential
+    form."""
     points = torch.tensor([[1.0, 2.0, 3.0]])
     rotation = torch.tensor([[[math.pi, 0.0, 0.0], [0.0, 0.0, math.pi]]])
     half = torch.tensor([[0.5, 0.5]])
-    moved = compose_two(points, half, torch.tensor([[0, 1]]), rotation, torch.zeros(1, 2, 3), torch.zeros(2, 3))
+    moved = compose_two(
+        points, half, torch.tensor([[0, 1]]), rotation, torch.zeros(1, 2, 3), torch.zeros(2, 3)
+    )
     # by 90° about x: (1, −3, 2); then by 90° about z: (3, 1, 2)
     torch.testing.assert_close(moved[0, 0], torch.tensor([3.0, 1.0, 2.0]), atol=1e-5, rtol=0)
 
@@ -135,7 +146,11 @@ def test_a_segment_turned_by_90_degrees_is_turned_by_90_degrees() -> None:
     inside, outside = membership[:, 1] > 1 - 1e-6, membership[:, 1] < 1e-6
     assert int(inside.sum()) >= 25
     offset = motion.reference[inside] - motion.pivots[1]
-    turned = torch.stack([-offset[:, 1], offset[:, 0], offset[:, 2]], 1) + motion.pivots[1] + translation[1]
+    turned = (
+        torch.stack([-offset[:, 1], offset[:, 0], offset[:, 2]], 1)
+        + motion.pivots[1]
+        + translation[1]
+    )
     torch.testing.assert_close(moved[0, inside], turned, atol=1e-3, rtol=0)
     torch.testing.assert_close(moved[0, outside], motion.reference[outside], atol=1e-3, rtol=0)
     torch.testing.assert_close(moved[1], moved[0])
@@ -172,7 +187,9 @@ def test_both_pivots_leave_the_molecule_alone_without_motion(pivot: str) -> None
     config = SegmentsConfig(n_segments=4, pivot=pivot)  # type: ignore[arg-type]
     motion = SegmentsMotion(chain(), one_chain(), 1, config).eval()
     prescribe(motion, torch.zeros(4, 3), torch.zeros(4, 3))
-    torch.testing.assert_close(motion(torch.randn(3, 1)), motion.reference.expand(3, -1, -1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        motion(torch.randn(3, 1)), motion.reference.expand(3, -1, -1), atol=1e-4, rtol=0
+    )
     if pivot == "origin":
         assert not motion.pivots.any()
     else:
@@ -181,7 +198,8 @@ def test_both_pivots_leave_the_molecule_alone_without_motion(pivot: str) -> None
 
 
 def test_same_latent_gives_the_same_structure_after_training() -> None:
-    """Evaluation decodes at the posterior mean of the segmentation; only training draws from the posterior."""
+    """Evaluation decodes at the posterior mean of the segmentation; only training draws from the
+    posterior."""
     motion, z = make_motion(), torch.randn(3, 2)
     generator = torch.Generator().manual_seed(3)
     prescribe(motion, torch.randn(5, 3), torch.randn(5, 3))
@@ -212,7 +230,8 @@ def test_draws_follow_the_posterior() -> None:
 @pytest.mark.parametrize("row", [0, 1, 2, 3])
 @pytest.mark.parametrize("which", ["one", "all"])
 def test_no_value_of_a_parameter_overflows(extreme: float, row: int, which: str) -> None:
-    """μ, σ and α of the mixture, and the width of their posterior (row 3), as far out as a run could go wrong."""
+    """μ, σ and α of the mixture, and the width of their posterior (row 3), as far out as a run
+    could go wrong."""
     domains = torch.arange(N_RESIDUES) // 100
     segmentation = Segmentation(domains, 6, 20.0).train()
     target = segmentation.log_std if row == 3 else segmentation.mean
@@ -268,7 +287,10 @@ def test_motion_is_differentiable_in_all_it_learns() -> None:
         assert parameter.grad is not None, name
         assert bool(torch.isfinite(parameter.grad).all()), name
         assert float(parameter.grad.abs().max()) > 0, name
-    assert set(motion.structural_parameters()) == {motion.segmentation.mean, motion.segmentation.log_std}
+    assert set(motion.structural_parameters()) == {
+        motion.segmentation.mean,
+        motion.segmentation.log_std,
+    }
 
 
 def test_gradient_at_rest_is_finite_and_that_of_a_small_rotation() -> None:

@@ -1,8 +1,10 @@
-"""The forward model, and the reading of poses, shifts and CTF, against images that RELION projects from a map.
+"""The forward model, and the reading of poses, shifts and CTF, against images that RELION projects
+from a map.
 
-The map is a sum of Gaussians two pixels wide, so smooth that RELION's interpolation is not what is compared. Its
-images come back through `ParticleSet` and `observe`, as a user's would, and are compared coefficient by coefficient
-with what the forward model renders from the Gaussians' positions.
+The map is a sum of Gaussians two pixels wide, so smooth that RELION's interpolation is not what is
+compared. Its images come back through `ParticleSet` and `observe`, as a user's would, and are
+compared coefficient by coefficient with what the forward model renders from the Gaussians'
+positions.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from numpy.typing import ArrayLike
 
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.pose import project_points
-from kinesphere.inference.observe import ImagesConfig, observe
 from kinesphere.io.mrc import write_map
 from kinesphere.io.star import write_star
+from kinesphere.observations.prepare import ImagesConfig, observe
 from kinesphere.particles.particle_set import ParticleSet
 
 BOX, PIXEL_ANGSTROM, WIDTH_ANGSTROM = 80, 1.6, 3.2
@@ -40,15 +42,22 @@ class Blobs:
 def blobs() -> Blobs:
     """Forty Gaussians in a flattened ball, no symmetry."""
     draw = np.random.default_rng(5)
-    return Blobs(draw.normal(size=(40, 3)) * [14.0, 9.0, 6.0] + [4.0, -3.0, 2.0], draw.uniform(0.5, 2.0, 40))
+    return Blobs(
+        draw.normal(size=(40, 3)) * [14.0, 9.0, 6.0] + [4.0, -3.0, 2.0], draw.uniform(0.5, 2.0, 40)
+    )
 
 
 def density(blobs: Blobs) -> np.ndarray:
-    """The Gaussians sampled on voxels [z, y, x], the box centre n // 2 at zero; each integrates to its amplitude."""
+    """The Gaussians sampled on voxels [z, y, x], the box centre n // 2 at zero; each integrates to
+    its amplitude."""
     axis = (np.arange(BOX) - BOX // 2) * PIXEL_ANGSTROM
-    waves = np.exp(-((axis[None, None] - blobs.positions[..., None]) ** 2) / (2 * WIDTH_ANGSTROM**2))
+    waves = np.exp(
+        -((axis[None, None] - blobs.positions[..., None]) ** 2) / (2 * WIDTH_ANGSTROM**2)
+    )
     waves *= PIXEL_ANGSTROM / np.sqrt(2 * np.pi) / WIDTH_ANGSTROM
-    total: np.ndarray = np.einsum("g,gx,gy,gz->zyx", blobs.amplitude, waves[:, 0], waves[:, 1], waves[:, 2])
+    total: np.ndarray = np.einsum(
+        "g,gx,gy,gz->zyx", blobs.amplitude, waves[:, 0], waves[:, 1], waves[:, 2]
+    )
     return total.astype(np.float32)
 
 
@@ -85,18 +94,36 @@ def particle_table(extra: Mapping[str, ArrayLike] | None = None) -> dict[str, Ar
 
 
 def project_with_relion(
-    relion: Callable[[str], Path], folder: Path, blobs: Blobs, particles: Mapping[str, ArrayLike], *options: str
+    relion: Callable[[str], Path],
+    folder: Path,
+    blobs: Blobs,
+    particles: Mapping[str, ArrayLike],
+    *options: str,
 ) -> ParticleSet:
     """Let RELION make the images; read what it wrote."""
     write_map(folder / "map.mrc", density(blobs), PIXEL_ANGSTROM)
     write_star(folder / "in.star", {"optics": optics_table(), "particles": particles})
-    command = [str(relion("relion_project")), "--i", "map.mrc", "--ang", "in.star", "--o", "out", *options]
-    subprocess.run([*command, "--angpix", str(PIXEL_ANGSTROM)], cwd=folder, check=True, capture_output=True)
+    command = [
+        str(relion("relion_project")),
+        "--i",
+        "map.mrc",
+        "--ang",
+        "in.star",
+        "--o",
+        "out",
+        *options,
+    ]
+    subprocess.run(
+        [*command, "--angpix", str(PIXEL_ANGSTROM)], cwd=folder, check=True, capture_output=True
+    )
     return ParticleSet.read(folder / "out.star")
 
 
-def compare(particles: ParticleSet, blobs: Blobs, folder: Path, *, with_ctf: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation and scale of each image with the forward model, over all Fourier coefficients below Nyquist."""
+def compare(
+    particles: ParticleSet, blobs: Blobs, folder: Path, *, with_ctf: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation and scale of each image with the forward model, over all Fourier coefficients
+    below Nyquist."""
     config = ImagesConfig(resolution_angstrom=2.01 * PIXEL_ANGSTROM, normalise=False)
     observations = observe(particles, config, folder / "cache")
     amplitude = torch.from_numpy(blobs.amplitude).float()
@@ -118,7 +145,9 @@ def compare(particles: ParticleSet, blobs: Blobs, folder: Path, *, with_ctf: boo
 
 def assert_agreement(correlation: np.ndarray, scale: np.ndarray) -> None:
     """Every image, not their mean."""
-    figures = f"worst correlation {correlation.min():.6f}, scale {scale.min():.4f} to {scale.max():.4f}"
+    figures = (
+        f"worst correlation {correlation.min():.6f}, scale {scale.min():.4f} to {scale.max():.4f}"
+    )
     print(figures)  # noqa: T201 - the measured figures, shown by `pytest -s`
     assert correlation.min() >= 0.9999, figures
     assert np.abs(scale - 1.0).max() <= 0.01, figures
@@ -130,7 +159,10 @@ def assert_agreement(correlation: np.ndarray, scale: np.ndarray) -> None:
     [
         {},
         {"rlnPhaseShift": np.linspace(10.0, 120.0, N_IMAGES)},
-        {"rlnCtfBfactor": np.linspace(0.0, 60.0, N_IMAGES), "rlnCtfScalefactor": np.linspace(0.5, 1.0, N_IMAGES)},
+        {
+            "rlnCtfBfactor": np.linspace(0.0, 60.0, N_IMAGES),
+            "rlnCtfScalefactor": np.linspace(0.5, 1.0, N_IMAGES),
+        },
     ],
     ids=["astigmatism", "phase-plate", "envelope"],
 )
@@ -150,16 +182,21 @@ def test_projections_without_ctf_agree_with_relion_project(
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("wrong", ["rlnAngleRot", "rlnAnglePsi", "rlnOriginXAngst", "rlnDefocusAngle"])
+@pytest.mark.parametrize(
+    "wrong", ["rlnAngleRot", "rlnAnglePsi", "rlnOriginXAngst", "rlnDefocusAngle"]
+)
 def test_comparison_would_notice_a_wrong_sign(
     wrong: str, relion: Callable[[str], Path], blobs: Blobs, tmp_path: Path
 ) -> None:
-    """The agreement means something: with one column's sign changed after projection, it is gone."""
+    """The agreement means something: with one column's sign changed after projection, it is
+    gone."""
     table = particle_table()
     particles = project_with_relion(relion, tmp_path, blobs, table, "--ctf")
     names = [f"{row:06d}@out.mrcs" for row in range(1, N_IMAGES + 1)]
     changed = table | {wrong: -np.asarray(table[wrong]), "rlnImageName": names}
     write_star(tmp_path / "changed.star", {"optics": optics_table(), "particles": changed})
-    correlation, _ = compare(ParticleSet.read(tmp_path / "changed.star"), blobs, tmp_path, with_ctf=True)
+    correlation, _ = compare(
+        ParticleSet.read(tmp_path / "changed.star"), blobs, tmp_path, with_ctf=True
+    )
     assert np.median(correlation) < 0.999
     assert len(particles) == N_IMAGES

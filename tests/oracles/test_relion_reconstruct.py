@@ -1,4 +1,5 @@
-"""Homogeneous backprojection against `relion_reconstruct`, and our half maps through `relion_postprocess`."""
+"""Homogeneous backprojection against `relion_reconstruct`, and our half maps through
+`relion_postprocess`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.io.mrc import read_map, write_map
 from kinesphere.particles import ParticleSet
 from kinesphere.particles.streaming import ImageLoader, LoaderOptions
-from kinesphere.reconstruction.backprojection import HalfSums, Sweep, accumulate, deformed_map, homogeneous_map
+from kinesphere.reconstruction.backprojection import (
+    HalfSums,
+    Sweep,
+    accumulate,
+    deformed_map,
+    homogeneous_map,
+)
 from kinesphere.reconstruction.displacement import NoMotion
 from kinesphere.reconstruction.fsc import fourier_shell_correlation, half_map_fsc
 from kinesphere.reconstruction.images import WeightedImages, noise_power
@@ -31,7 +38,8 @@ BOX, PIXEL_ANGSTROM, N_IMAGES = 64, 1.6, 1200
 
 @dataclass(frozen=True)
 class Still:
-    """Images of a molecule that does not move, its map and a soft mask around it; our maps of both half sets."""
+    """Images of a molecule that does not move, its map and a soft mask around it; our maps of both
+    half sets."""
 
     folder: Path
     true_map: np.ndarray
@@ -46,21 +54,29 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Still:
     """Two optics groups, shifts, astigmatism; signal-to-noise ratio 0.1."""
     folder = tmp_path_factory.mktemp("still")
     ensemble = adenylate_kinase(1).centred()
-    recipe = Recipe(n=N_IMAGES, box=BOX, pixel_size=PIXEL_ANGSTROM, snr=0.1, optics_groups=2, seed=8)
+    recipe = Recipe(
+        n=N_IMAGES, box=BOX, pixel_size=PIXEL_ANGSTROM, snr=0.1, optics_groups=2, seed=8
+    )
     write_dataset(folder, ensemble, recipe, "A test.")
     atoms = ensemble.positions[0]
     grid = RenderGrid(BOX, PIXEL_ANGSTROM)
-    true_map = potential_map(atoms, ensemble.model.atomic_number, BOX, PIXEL_ANGSTROM, recipe.b_factor)
+    true_map = potential_map(
+        atoms, ensemble.model.atomic_number, BOX, PIXEL_ANGSTROM, recipe.b_factor
+    )
     mask = soft_edge(near_points(atoms, grid, 4.0), 0.0, 5.0)
     particles = ParticleSet.read(folder / "particles.star")
     everything = np.arange(N_IMAGES)
     whole = _sum_up(particles, everything, near_points(atoms, grid, 14.0))
-    halves = [_sum_up(particles, np.flatnonzero(particles.half == half), mask > 0)[0] for half in (1, 2)]
+    halves = [
+        _sum_up(particles, np.flatnonzero(particles.half == half), mask > 0)[0] for half in (1, 2)
+    ]
     inserted, pulled = whole
     return Still(folder, true_map, mask, inserted, pulled, (halves[0], halves[1]))
 
 
-def _sum_up(particles: ParticleSet, rows: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sum_up(
+    particles: ParticleSet, rows: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Map by slice insertion alone, and with the support pulled (along no motion)."""
     loader = ImageLoader(particles, LoaderOptions(shuffle=False, normalise=False))
     support = Support.of_voxels(inside, PIXEL_ANGSTROM)
@@ -80,7 +96,9 @@ def theirs(still: Still, relion: Callable[[str], Path]) -> np.ndarray:
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("way", ["inserted", "pulled"])
-def test_homogeneous_map_agrees_with_relion_reconstruct(still: Still, theirs: np.ndarray, way: str) -> None:
+def test_homogeneous_map_agrees_with_relion_reconstruct(
+    still: Still, theirs: np.ndarray, way: str
+) -> None:
     ours = getattr(still, way)
     masked = fourier_shell_correlation(ours * still.mask, theirs * still.mask)
     assert masked[1 : BOX // 4 + 1].min() >= 0.99, masked
@@ -92,9 +110,13 @@ def test_homogeneous_map_agrees_with_relion_reconstruct(still: Still, theirs: np
 
 
 @pytest.mark.oracle
-def test_homogeneous_map_is_as_good_as_relions_up_to_nyquist(still: Still, theirs: np.ndarray) -> None:
+def test_homogeneous_map_is_as_good_as_relions_up_to_nyquist(
+    still: Still, theirs: np.ndarray
+) -> None:
     ours, reference = (
-        fourier_shell_correlation(density * still.mask, still.true_map * still.mask)[1 : BOX // 2 - 2]
+        fourier_shell_correlation(density * still.mask, still.true_map * still.mask)[
+            1 : BOX // 2 - 2
+        ]
         for density in (still.pulled, theirs)
     )
     assert np.all(ours > reference - 0.02), ours - reference
@@ -102,18 +124,36 @@ def test_homogeneous_map_is_as_good_as_relions_up_to_nyquist(still: Still, their
 
 
 @pytest.mark.oracle
-def test_fsc_agrees_with_relion_postprocess(still: Still, relion: Callable[[str], Path], tmp_path: Path) -> None:
+def test_fsc_agrees_with_relion_postprocess(
+    still: Still, relion: Callable[[str], Path], tmp_path: Path
+) -> None:
     for number, half in enumerate(still.halves, start=1):
         write_map(tmp_path / f"half{number}.mrc", half, PIXEL_ANGSTROM)
     write_map(tmp_path / "mask.mrc", still.mask, PIXEL_ANGSTROM)
     (tmp_path / "post").mkdir()
-    command = [relion("relion_postprocess"), "--i", "half1.mrc", "--mask", "mask.mrc", "--o", "post/process"]
+    command = [
+        relion("relion_postprocess"),
+        "--i",
+        "half1.mrc",
+        "--mask",
+        "mask.mrc",
+        "--o",
+        "post/process",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     theirs = _fsc_table(tmp_path / "post" / "process.star")
     ours = half_map_fsc(still.halves[0], still.halves[1], still.mask, PIXEL_ANGSTROM)
     shells = slice(1, BOX // 2 - 1)
-    assert np.abs(ours.unmasked[shells] - theirs["rlnFourierShellCorrelationUnmaskedMaps"][shells]).max() < 0.01
-    assert np.abs(ours.masked[shells] - theirs["rlnFourierShellCorrelationMaskedMaps"][shells]).max() < 0.01
+    assert (
+        np.abs(
+            ours.unmasked[shells] - theirs["rlnFourierShellCorrelationUnmaskedMaps"][shells]
+        ).max()
+        < 0.01
+    )
+    assert (
+        np.abs(ours.masked[shells] - theirs["rlnFourierShellCorrelationMaskedMaps"][shells]).max()
+        < 0.01
+    )
     # phases are random in both
     corrected = theirs["rlnFourierShellCorrelationCorrected"][shells]
     assert np.abs(ours.corrected[shells] - corrected).mean() < 0.05
@@ -124,7 +164,9 @@ def _fsc_table(path: Path) -> dict[str, np.ndarray]:
     lines = path.read_text().split("data_fsc")[1].split("data_")[0].splitlines()
     names = [line.split()[0][1:] for line in lines if line.startswith("_")]
     rows = [line.split() for line in lines if line.strip() and line.split()[0].isdigit()]
-    return {name: np.array([float(row[number]) for row in rows]) for number, name in enumerate(names)}
+    return {
+        name: np.array([float(row[number]) for row in rows]) for number, name in enumerate(names)
+    }
 
 
 @pytest.mark.oracle

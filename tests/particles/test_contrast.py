@@ -20,8 +20,11 @@ MakeParticles = Callable[..., ParticleSet]
 SHIFT_PX = (4.0, -3.0)
 
 
-def _images(count: int, box: int, pixel_size: float, amplitude: float, seed: int = 0) -> NDArray[np.float32]:
-    """A blob of 25 Å off the centre, seen through the CTF of the test STAR file, under noise of unit variance."""
+def _images(
+    count: int, box: int, pixel_size: float, amplitude: float, seed: int = 0
+) -> NDArray[np.float32]:
+    """A blob of 25 Å off the centre, seen through the CTF of the test STAR file, under noise of
+    unit variance."""
     axis = (torch.arange(box) - box // 2) * pixel_size
     blob = torch.exp(-(axis**2 + axis[:, None] ** 2) / (2 * 25.0**2))
     values = (15000.0, 14500.0, np.deg2rad(30.0), 0.0, 300.0, 2.7, 0.1, 0.0, 1.0)

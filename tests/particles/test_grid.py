@@ -16,9 +16,13 @@ def _group(name: str, box_px: int, pixel_size_angstrom: float) -> OpticsGroup:
     return OpticsGroup(name=name, pixel_size_angstrom=pixel_size_angstrom, box_px=box_px)
 
 
-def _blob(grid: ImageGrid, x_angstrom: float, y_angstrom: float, sigma_angstrom: float) -> torch.Tensor:
+def _blob(
+    grid: ImageGrid, x_angstrom: float, y_angstrom: float, sigma_angstrom: float
+) -> torch.Tensor:
     axis = (torch.arange(grid.box_px) - grid.box_px // 2) * grid.pixel_size_angstrom
-    return torch.exp(-((axis - x_angstrom) ** 2 + (axis[:, None] - y_angstrom) ** 2) / (2 * sigma_angstrom**2))
+    return torch.exp(
+        -((axis - x_angstrom) ** 2 + (axis[:, None] - y_angstrom) ** 2) / (2 * sigma_angstrom**2)
+    )
 
 
 @pytest.mark.parametrize(("n", "m"), [(32, 20), (32, 21), (33, 20), (33, 21), (24, 24)])
@@ -31,14 +35,18 @@ def test_resampling_over_the_same_field_of_view_is_fourier_cropping(n: int, m: i
 
 @pytest.mark.parametrize("source", [ImageGrid(80, 1.06), ImageGrid(81, 1.06), ImageGrid(64, 1.4)])
 @pytest.mark.parametrize("target", [ImageGrid(50, 1.4), ImageGrid(41, 1.9)])
-def test_blob_keeps_its_place_in_angstrom_for_any_pixel_ratio(source: ImageGrid, target: ImageGrid) -> None:
+def test_blob_keeps_its_place_in_angstrom_for_any_pixel_ratio(
+    source: ImageGrid, target: ImageGrid
+) -> None:
     moved = resample(_blob(source, 7.0, -12.5, 5.0)[None], resampling_matrix(source, target))[0]
     torch.testing.assert_close(moved, _blob(target, 7.0, -12.5, 5.0), atol=1e-3, rtol=0)
 
 
 def test_what_the_target_cannot_hold_is_left_out_rather_than_aliased() -> None:
     wave = torch.cos(2 * torch.pi * 25 * torch.arange(64.0) / 64).expand(1, 64, 64)
-    assert resample(wave, resampling_matrix(ImageGrid(64, 1.0), ImageGrid(30, 1.7))).abs().max() < 1e-5
+    assert (
+        resample(wave, resampling_matrix(ImageGrid(64, 1.0), ImageGrid(30, 1.7))).abs().max() < 1e-5
+    )
 
 
 def test_common_grid_is_the_coarsest_pixel_and_the_smallest_field_of_view() -> None:
@@ -59,7 +67,9 @@ def test_impossible_boxes_are_refused(box: int) -> None:
         common_grid([_group("a", 256, 1.0)], box)
 
 
-@pytest.mark.parametrize(("other", "words"), [((256, 2.5), "pixel size"), ((120, 1.0), "field of view")])
+@pytest.mark.parametrize(
+    ("other", "words"), [((256, 2.5), "pixel size"), ((120, 1.0), "field of view")]
+)
 def test_groups_too_different_are_refused_by_name(other: tuple[int, float], words: str) -> None:
     with pytest.raises(InputError, match=rf"Krios.*Glacios.*{words}|Glacios.*Krios.*{words}"):
         common_grid([_group("Krios", 256, 1.0), _group("Glacios", *other)])

@@ -42,11 +42,15 @@ def test_copies_of_an_image_share_their_half(particles: ParticleSet) -> None:
     half = assign_halves(repeated, 3).half
     np.testing.assert_array_equal(half[:101], half[101:202])
     np.testing.assert_array_equal(half[:50], half[202:])
-    first_known = replace(repeated, half=np.concatenate([np.full(101, 2), np.zeros(151, dtype=np.int64)]))
+    first_known = replace(
+        repeated, half=np.concatenate([np.full(101, 2), np.zeros(151, dtype=np.int64)])
+    )
     np.testing.assert_array_equal(assign_halves(first_known, 3).half, 2)
 
 
 def test_halves_are_recorded(particles: ParticleSet, tmp_path: Path) -> None:
     halved = assign_halves(particles, 5)
     halved[10:60].write_star(tmp_path / "halves.star")
-    np.testing.assert_array_equal(ParticleSet.read(tmp_path / "halves.star").half, halved.half[10:60])
+    np.testing.assert_array_equal(
+        ParticleSet.read(tmp_path / "halves.star").half, halved.half[10:60]
+    )

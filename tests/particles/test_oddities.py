@@ -16,7 +16,8 @@ from kinesphere.particles import ParticleSet
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file holds: particles, Å/px and box of the first group, groups, poses, CTF, and sizes of the halves."""
+    """What a file holds: particles, Å/px and box of the first group, groups, poses, CTF, and sizes
+    of the halves."""
 
     n: int
     pixel: float
@@ -41,7 +42,9 @@ READ = {
     "relion31_magmat_beamtilt_zernike.star": Expected(1, 1.1, 300, halves=(1, 0)),
     "relion31_particles_before_optics.star": Expected(5, 2.806, 256, halves=(5, 0)),
     "relion31_six_optics_groups.star": Expected(139, 1.25, 196, groups=6, halves=(74, 65)),
-    "relion31_two_groups_300_200kv_no_image_size.star": Expected(17, 1.4, 0, groups=2, halves=(10, 7)),
+    "relion31_two_groups_300_200kv_no_image_size.star": Expected(
+        17, 1.4, 0, groups=2, halves=(10, 7)
+    ),
     "relion5_100kv.star": Expected(17, 0.89, 448, halves=(11, 6)),
     "starfile_written_relion31.star": Expected(262, 1.40625, 256),
     "warp_m_tilt_wrong_pixel_size.star": Expected(219, 1.96, 0, halves=(39, 180)),
@@ -68,7 +71,9 @@ REFUSED = {
     "quotes_loop_single.star": "no particle images",
     "relion30_subtomo.star": "sub-tomograms .column rlnCtfImage",
     "relion31_subtomo_3d.star": "sub-tomograms .rlnImageDimensionality is 3",
-    "relion31_subtomo_comment_between_block_and_loop.star": "sub-tomograms .rlnImageDimensionality is 3",
+    "relion31_subtomo_comment_between_block_and_loop.star": (
+        "sub-tomograms .rlnImageDimensionality is 3"
+    ),
     "relion40_subtomo.star": "sub-tomograms .rlnImageDimensionality is 3",
     "relion50_run_data_first200.star": "sub-tomograms .rlnImageDimensionality is 3",
     "relion5_tomo_general_block_first200.star": "sub-tomograms .rlnTomoSubTomosAre2DStacks",
@@ -89,7 +94,9 @@ def oddity(shared_data: Callable[[str], Path]) -> Callable[[str], Path]:
 
 
 def test_every_file_has_an_expectation(shared_data: Callable[[str], Path]) -> None:
-    files = {path.name for path in shared_data("oddities").iterdir() if path.suffix in {".star", ".cs"}}
+    files = {
+        path.name for path in shared_data("oddities").iterdir() if path.suffix in {".star", ".cs"}
+    }
     assert files == set(READ) | set(REFUSED)
 
 
@@ -117,18 +124,26 @@ def test_is_refused_in_one_line(oddity: Callable[[str], Path], name: str) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(name for name in READ if name.endswith(".star")))
-def test_a_subset_keeps_every_value(oddity: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+def test_a_subset_keeps_every_value(
+    oddity: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
     """Compared with starfile's reading of both files, value by value."""
     particles = ParticleSet.read(oddity(name))
     rows = np.arange(len(particles))[::-2]
     particles[rows].write_star(tmp_path / "out.star")
     before, after = (
-        starfile.read(p, always_dict=True, parse_as_string=[]) for p in (oddity(name), tmp_path / "out.star")
+        starfile.read(p, always_dict=True, parse_as_string=[])
+        for p in (oddity(name), tmp_path / "out.star")
     )
     assert list(before) == list(after)
     for block in before:
         keep = rows if "rlnImageName" in before[block] else slice(None)
-        assert before[block].iloc[keep].reset_index(drop=True).equals(after[block].reset_index(drop=True))
+        assert (
+            before[block]
+            .iloc[keep]
+            .reset_index(drop=True)
+            .equals(after[block].reset_index(drop=True))
+        )
 
 
 def test_the_two_origins_of_a_file_agree(oddity: Callable[[str], Path]) -> None:
@@ -138,10 +153,21 @@ def test_the_two_origins_of_a_file_agree(oddity: Callable[[str], Path]) -> None:
     np.testing.assert_allclose(particles.shift_angstrom, -3.54 * pixels, atol=1e-4)
 
 
-def test_groups_of_six_are_matched_by_number_not_by_name_or_place(oddity: Callable[[str], Path]) -> None:
+def test_groups_of_six_are_matched_by_number_not_by_name_or_place(
+    oddity: Callable[[str], Path],
+) -> None:
     particles = ParticleSet.read(oddity("relion31_six_optics_groups.star"))
     number = particles.column("rlnOpticsGroup").astype(int)
-    names = np.array(["opticsGroup5", "opticsGroup3", "opticsGroup2", "opticsGroup1", "opticsGroup4", "opticsGroup6"])
+    names = np.array(
+        [
+            "opticsGroup5",
+            "opticsGroup3",
+            "opticsGroup2",
+            "opticsGroup1",
+            "opticsGroup4",
+            "opticsGroup6",
+        ]
+    )
     assert [particles.optics[i].name for i in particles.optics_group] == names[number - 1].tolist()
     by_name = {group.name: group for group in particles.optics}
     assert by_name["opticsGroup1"].spherical_aberration_mm == 2.6

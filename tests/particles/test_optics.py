@@ -1,4 +1,5 @@
-"""Aberrations that the image model lacks: how large their phases are, and from where on they are refused."""
+"""Aberrations that the image model lacks: how large their phases are, and from where on they are
+refused."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def test_ideal_optics_have_no_effects() -> None:
 
 @pytest.mark.parametrize("resolution", [2.0, 3.0, 4.5])
 def test_beam_tilt_is_refused_from_the_phase_that_relion_computes(resolution: float) -> None:
-    """RELION's `selfApplyBeamTilt`: phase in degrees = 0.360 · C_s · 10⁷ · λ² · s³ · tilt, C_s in mm, tilt in mrad."""
+    """RELION's `selfApplyBeamTilt`: phase in degrees = 0.360 · C_s · 10⁷ · λ² · s³ · tilt, C_s in
+    mm, tilt in mrad."""
     per_mrad_degrees = 0.360 * 2.7e7 * 0.019687**2 / resolution**3
     limit_mrad = np.rad2deg(LARGEST_PHASE_ERROR_RADIANS) / per_mrad_degrees
     below = replace(GROUP, beam_tilt_mrad=(0.6 * 0.995 * limit_mrad, 0.8 * 0.995 * limit_mrad))
@@ -35,7 +37,8 @@ def test_resolution_beyond_nyquist_counts_as_nyquist() -> None:
 
 
 def test_zernike_terms_by_hand() -> None:
-    """Order n, m: even (0,0) (2,-2) (2,0) (2,2) …; odd (1,-1) (1,1) (3,-3) …, with Z₂⁰ = 2r² - 1 and Z₁ = r."""
+    """Order n, m: even (0,0) (2,-2) (2,0) (2,2) …; odd (1,-1) (1,1) (3,-3) …, with Z₂⁰ = 2r² - 1
+    and Z₁ = r."""
     even, odd, r = (0, 2, 4, 6), (1, 3, 5), 0.4
     assert zernike_phase((0.3,), even, r) == pytest.approx(0.3)
     assert zernike_phase((0.0, 2.0), even, r) == pytest.approx(2 * r**2)

@@ -1,4 +1,5 @@
-"""Particle sets: what RELION's columns mean, slices, images read lazily, copies with every column."""
+"""Particle sets: what RELION's columns mean, slices, images read lazily, copies with every
+column."""
 
 from __future__ import annotations
 
@@ -53,8 +54,12 @@ def read(tmp_path: Path) -> Callable[..., ParticleSet]:
 
 
 def _relion_matrix(rot: float, tilt: float, psi: float) -> NDArray[np.float64]:
-    """A of Heymann et al. 2005, which turns coordinates of the volume into those of the image, element by element."""
-    (ca, cb, cg), (sa, sb, sg) = np.cos(np.deg2rad([rot, tilt, psi])), np.sin(np.deg2rad([rot, tilt, psi]))
+    """A of Heymann et al. 2005, which turns coordinates of the volume into those of the image,
+    element by element."""
+    (ca, cb, cg), (sa, sb, sg) = (
+        np.cos(np.deg2rad([rot, tilt, psi])),
+        np.sin(np.deg2rad([rot, tilt, psi])),
+    )
     return np.array(
         [
             [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
@@ -66,7 +71,9 @@ def _relion_matrix(rot: float, tilt: float, psi: float) -> NDArray[np.float64]:
 
 def test_poses_of_relion_31(read: Callable[..., ParticleSet]) -> None:
     columns = f"ImageName {ANGLES} OriginXAngst OriginYAngst OpticsGroup"
-    particles = read(GROUPS, _table(columns, "1@a.mrcs 30 40 50 3.0 -1.5 2", "2@a.mrcs -100 170 300 0 0 1"))
+    particles = read(
+        GROUPS, _table(columns, "1@a.mrcs 30 40 50 3.0 -1.5 2", "2@a.mrcs -100 170 300 0 0 1")
+    )
     assert particles.has_poses
     for rotation, angles in zip(particles.rotation, [(30, 40, 50), (-100, 170, 300)], strict=True):
         np.testing.assert_allclose(rotation.T, _relion_matrix(*angles), atol=1e-12)
@@ -82,18 +89,24 @@ def test_relion_30_counts_origins_in_pixels_of_the_detector_over_the_magnificati
     columns = f"ImageName {ANGLES} OriginX OriginY Magnification DetectorPixelSize {CTF}"
     row = "1@a.mrcs 0 0 0 2.0 -4.0 37369.207 5.0 {} 2.7 0.1 12000 11000 30"
     particles = read(_table(columns, row.format(300), row.format(200), block="images"))
-    np.testing.assert_allclose([group.pixel_size_angstrom for group in particles.optics], 1.338, atol=1e-4)
+    np.testing.assert_allclose(
+        [group.pixel_size_angstrom for group in particles.optics], 1.338, atol=1e-4
+    )
     np.testing.assert_allclose(particles.shift_angstrom, [[-2.676, 5.352]] * 2, atol=1e-3)
     assert [particles.optics[i].voltage_kv for i in particles.optics_group] == [300, 200]
     assert len({group.name for group in particles.optics}) == 2
 
 
-def test_origins_in_angstrom_go_before_pixels_and_a_contradiction_is_told(read: Callable[..., ParticleSet]) -> None:
+def test_origins_in_angstrom_go_before_pixels_and_a_contradiction_is_told(
+    read: Callable[..., ParticleSet],
+) -> None:
     columns = f"ImageName {ANGLES} OriginX OriginY OriginXAngst OriginYAngst OpticsGroup"
     agreeing = read(GROUPS, _table(columns, "1@a.mrcs 0 0 0 2 -4 4.00 -8.01 2"))
     assert not agreeing.warnings
     np.testing.assert_allclose(agreeing.shift_angstrom, [[-4.0, 8.01]])
-    contradicting = read(GROUPS, _table(columns, "1@a.mrcs 0 0 0 2 -4 4 -8 2", "2@a.mrcs 0 0 0 2 -4 2 -4 2"))
+    contradicting = read(
+        GROUPS, _table(columns, "1@a.mrcs 0 0 0 2 -4 4 -8 2", "2@a.mrcs 0 0 0 2 -4 2 -4 2")
+    )
     np.testing.assert_allclose(contradicting.shift_angstrom, [[-4, 8], [-2, 4]])
     assert "differ by up to 4.00 Å (row 2)" in contradicting.warnings[0]
 
@@ -103,7 +116,12 @@ def test_optional_columns_of_the_ctf_have_defaults(read: Callable[..., ParticleS
     plain = read(GROUPS, _table(columns, "1@a.mrcs 1 12000 11000 30"))
     assert plain.has_ctf
     assert (plain.phase_shift_degrees[0], plain.ctf_b_factor[0], plain.ctf_scale[0]) == (0, 0, 1)
-    full = read(GROUPS, _table(f"{columns} PhaseShift CtfBfactor CtfScalefactor", "1@a.mrcs 1 12000 11000 30 90 -4 .5"))
+    full = read(
+        GROUPS,
+        _table(
+            f"{columns} PhaseShift CtfBfactor CtfScalefactor", "1@a.mrcs 1 12000 11000 30 90 -4 .5"
+        ),
+    )
     assert (full.phase_shift_degrees[0], full.ctf_b_factor[0], full.ctf_scale[0]) == (90, -4, 0.5)
     assert not full.has_poses
     assert "rlnAngleRot" in full.warnings[0]
@@ -111,7 +129,11 @@ def test_optional_columns_of_the_ctf_have_defaults(read: Callable[..., ParticleS
 
 def test_constants_in_the_row_go_before_the_optics_group(read: Callable[..., ParticleSet]) -> None:
     columns = "ImageName OpticsGroup DefocusU DefocusV DefocusAngle SphericalAberration"
-    rows = ["1@a.mrcs 1 9000 9000 0 2.7", "2@a.mrcs 1 9000 9000 0 0.01", "3@a.mrcs 2 9000 9000 0 2.7"]
+    rows = [
+        "1@a.mrcs 1 9000 9000 0 2.7",
+        "2@a.mrcs 1 9000 9000 0 0.01",
+        "3@a.mrcs 2 9000 9000 0 2.7",
+    ]
     particles = read(GROUPS, _table(columns, *rows))
     constants = [particles.optics[i].spherical_aberration_mm for i in particles.optics_group]
     assert constants == [2.7, 0.01, 2.7]
@@ -132,18 +154,36 @@ def test_pixel_size_comes_from_the_header_only_where_the_file_is_silent(
     (tmp_path / "a.mrcs").unlink()
     with pytest.raises(InputError, match="no pixel size.*--pixel-size"):
         read(_table("ImageName MicrographPixelSize", "1@a.mrcs 1.1"))
-    assert read(_table("ImageName", "1@a.mrcs"), pixel_size_angstrom=1.25).optics[0].pixel_size_angstrom == 1.25
+    assert (
+        read(_table("ImageName", "1@a.mrcs"), pixel_size_angstrom=1.25)
+        .optics[0]
+        .pixel_size_angstrom
+        == 1.25
+    )
 
 
 def test_a_corrected_pixel_size_scales_the_shifts(read: Callable[..., ParticleSet]) -> None:
-    text = GROUPS, _table(f"ImageName {ANGLES} OriginXAngst OriginYAngst OpticsGroup", "1@a.mrcs 0 0 0 3 -1.5 1")
+    text = (
+        GROUPS,
+        _table(
+            f"ImageName {ANGLES} OriginXAngst OriginYAngst OpticsGroup", "1@a.mrcs 0 0 0 3 -1.5 1"
+        ),
+    )
     np.testing.assert_allclose(read(*text, pixel_size_angstrom=6.0).shift_angstrom, [[-12.0, 6.0]])
 
 
-def test_a_corrected_pixel_size_is_written(read: Callable[..., ParticleSet], tmp_path: Path) -> None:
-    """What is read back without the correction is what was used with it; in RELION 3.1 and in 3.0."""
-    new = _table(f"ImageName {ANGLES} OriginXAngst OriginYAngst OpticsGroup", "1@a.mrcs 0 0 0 3 -1.5 1")
-    old = _table(f"ImageName {ANGLES} OriginX OriginY Magnification DetectorPixelSize", "1@a.mrcs 0 0 0 2 -1 1e4 1.5")
+def test_a_corrected_pixel_size_is_written(
+    read: Callable[..., ParticleSet], tmp_path: Path
+) -> None:
+    """What is read back without the correction is what was used with it; in RELION 3.1 and in
+    3.0."""
+    new = _table(
+        f"ImageName {ANGLES} OriginXAngst OriginYAngst OpticsGroup", "1@a.mrcs 0 0 0 3 -1.5 1"
+    )
+    old = _table(
+        f"ImageName {ANGLES} OriginX OriginY Magnification DetectorPixelSize",
+        "1@a.mrcs 0 0 0 2 -1 1e4 1.5",
+    )
     for text in (GROUPS + new, old):
         corrected = read(text, pixel_size_angstrom=6.0)
         corrected.write_star(tmp_path / "out.star")
@@ -152,7 +192,9 @@ def test_a_corrected_pixel_size_is_written(read: Callable[..., ParticleSet], tmp
         np.testing.assert_allclose(again.shift_angstrom, [[-12.0, 6.0]])
 
 
-@pytest.mark.parametrize(("subsets", "expected"), [("1 2 2", [1, 2, 2]), ("0 2 1", [0, 2, 1]), ("1 2 3", [0, 0, 0])])
+@pytest.mark.parametrize(
+    ("subsets", "expected"), [("1 2 2", [1, 2, 2]), ("0 2 1", [0, 2, 1]), ("1 2 3", [0, 0, 0])]
+)
 def test_half_sets_are_read_where_they_are_two(
     read: Callable[..., ParticleSet], subsets: str, expected: list[int]
 ) -> None:
@@ -164,7 +206,9 @@ def test_half_sets_are_read_where_they_are_two(
 
 def test_angles_never_estimated_are_no_poses(read: Callable[..., ParticleSet]) -> None:
     columns = f"ImageName OpticsGroup {ANGLES}"
-    assert not read(GROUPS, _table(columns, "1@a.mrcs 1 0 0 -999", "2@a.mrcs 1 0 0 -999.0")).has_poses
+    assert not read(
+        GROUPS, _table(columns, "1@a.mrcs 1 0 0 -999", "2@a.mrcs 1 0 0 -999.0")
+    ).has_poses
     with pytest.raises(InputError, match="1 particles have an angle of -999.*row 2"):
         read(GROUPS, _table(columns, "1@a.mrcs 1 0 0 0", "2@a.mrcs 1 0 0 -999.0"))
     with pytest.raises(InputError, match="no poses"):
@@ -180,37 +224,68 @@ def test_angles_never_estimated_are_no_poses(read: Callable[..., ParticleSet]) -
         (_table("ImageName", "1@a.mrcs"), "2 optics groups.*no rlnOpticsGroup"),
         (_table("ImageName OpticsGroup", "0@a.mrcs 1"), "row 1.*does not count from 1"),
         (_table("ImageName OpticsGroup", "1@a.tif 1"), "a.tif, which is not MRC"),
-        (_table("ImageName OpticsGroup DefocusU", "1@a.mrcs 1 9000"), "incomplete CTF.*rlnDefocusV"),
+        (
+            _table("ImageName OpticsGroup DefocusU", "1@a.mrcs 1 9000"),
+            "incomplete CTF.*rlnDefocusV",
+        ),
         (_table(f"ImageName OpticsGroup {ANGLES}", "1@a.mrcs 1 0 nan 0"), "rlnAngleTilt of row 1"),
-        (_table("ImageName OpticsGroup TomoName", "1@a.mrcs 1 t"), "sub-tomograms .column rlnTomoName"),
-        (_table("ImageName OpticsGroup CtfImage", "a.mrc 1 c.mrc"), "sub-tomograms .column rlnCtfImage"),
-        (_table("ImageName", "1@a.mrcs", block="x") + _table("ImageName", "1@a.mrcs", block="y"), "data_x and data_y"),
+        (
+            _table("ImageName OpticsGroup TomoName", "1@a.mrcs 1 t"),
+            "sub-tomograms .column rlnTomoName",
+        ),
+        (
+            _table("ImageName OpticsGroup CtfImage", "a.mrc 1 c.mrc"),
+            "sub-tomograms .column rlnCtfImage",
+        ),
+        (
+            _table("ImageName", "1@a.mrcs", block="x") + _table("ImageName", "1@a.mrcs", block="y"),
+            "data_x and data_y",
+        ),
         (_table("MicrographName", "m.mrc", block="micrographs"), "list of micrographs"),
     ],
 )
-def test_files_that_cannot_be_used_say_why(read: Callable[..., ParticleSet], text: str, words: str) -> None:
+def test_files_that_cannot_be_used_say_why(
+    read: Callable[..., ParticleSet], text: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         read(GROUPS, text)
 
 
 def test_no_voltage_is_an_incomplete_ctf(read: Callable[..., ParticleSet]) -> None:
-    columns = "ImageName PixelSize DefocusU DefocusV DefocusAngle SphericalAberration AmplitudeContrast"
+    columns = (
+        "ImageName PixelSize DefocusU DefocusV DefocusAngle SphericalAberration AmplitudeContrast"
+    )
     with pytest.raises(InputError, match="rlnVoltage missing. Add rlnVoltage"):
         read(_table(columns, "1@a.mrcs 1.5 9000 9000 0 2.7 0.1"))
 
 
 @pytest.fixture
 def posed(read: Callable[..., ParticleSet], tmp_path: Path) -> ParticleSet:
-    """Six particles in two groups and stacks, each image filled with its own number; two columns nobody knows."""
+    """Six particles in two groups and stacks, each image filled with its own number; two columns
+    nobody knows."""
     (tmp_path / "stacks").mkdir()
-    write_stack(tmp_path / "stacks" / "a.mrcs", np.full((3, 8, 8), [[[1]], [[2]], [[3]]], np.float32), 1.5)
-    write_stack(tmp_path / "stacks" / "b.mrcs", np.full((3, 8, 8), [[[4]], [[5]], [[6]]], np.float32), 2.0)
-    names = ["2@stacks/a.mrcs", "3@stacks/b.mrcs", "1@stacks/a.mrcs", "1@stacks/b.mrcs", "3@stacks/a.mrcs"]
+    write_stack(
+        tmp_path / "stacks" / "a.mrcs", np.full((3, 8, 8), [[[1]], [[2]], [[3]]], np.float32), 1.5
+    )
+    write_stack(
+        tmp_path / "stacks" / "b.mrcs", np.full((3, 8, 8), [[[4]], [[5]], [[6]]], np.float32), 2.0
+    )
+    names = [
+        "2@stacks/a.mrcs",
+        "3@stacks/b.mrcs",
+        "1@stacks/a.mrcs",
+        "1@stacks/b.mrcs",
+        "3@stacks/a.mrcs",
+    ]
     rows = [
-        f"{name} {1 + ('b' in name)} {10 * i} {20 * i} {30 * i} {i} {-i} 12000.10 11000 30 {1 + i % 2} x{i} '{i} y'"
+        f"{name} {1 + ('b' in name)} {10 * i} {20 * i} {30 * i} {i} {-i} 12000.10 11000 30 "
+        f"{1 + i % 2} x{i} '{i} y'"
         for i, name in enumerate([*names, "2@stacks/b.mrcs"])
     ]
-    columns = f"ImageName OpticsGroup {ANGLES} OriginXAngst OriginYAngst DefocusU DefocusV DefocusAngle RandomSubset"
+    columns = (
+        f"ImageName OpticsGroup {ANGLES} OriginXAngst OriginYAngst DefocusU DefocusV "
+        "DefocusAngle RandomSubset"
+    )
     return read(GROUPS, _table(f"{columns} GroupName Remark", *rows))
 
 
@@ -223,7 +298,15 @@ def test_images_come_in_the_order_asked_for(posed: ParticleSet) -> None:
 def test_slices_keep_every_attribute_in_step(posed: ParticleSet) -> None:
     order = [4, 0, 3]
     chosen = posed[order]
-    for name in ("rotation", "shift_angstrom", "defocus_u_angstrom", "optics_group", "half", "row", "image_slot"):
+    for name in (
+        "rotation",
+        "shift_angstrom",
+        "defocus_u_angstrom",
+        "optics_group",
+        "half",
+        "row",
+        "image_slot",
+    ):
         np.testing.assert_array_equal(getattr(chosen, name), getattr(posed, name)[order])
     assert len(posed[posed.half == 1]) == 3
     assert len(posed[2]) == 1
@@ -263,9 +346,12 @@ def test_any_column_can_be_read(posed: ParticleSet) -> None:
 def test_images_are_found_from_a_copy_elsewhere(
     posed: ParticleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Below the project, from the project as the current folder, and from anywhere through the noted folder."""
+    """Below the project, from the project as the current folder, and from anywhere through the
+    noted folder."""
     posed.write_star(tmp_path / "Refine3D" / "job001" / "below.star")
-    assert ParticleSet.read(tmp_path / "Refine3D" / "job001" / "below.star").images([0])[0, 0, 0] == 2
+    assert (
+        ParticleSet.read(tmp_path / "Refine3D" / "job001" / "below.star").images([0])[0, 0, 0] == 2
+    )
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     posed.write_star(elsewhere / "noted.star")
     assert ParticleSet.read(elsewhere / "noted.star").images([0])[0, 0, 0] == 2
@@ -285,7 +371,9 @@ def test_another_stack_is_described_as_it_is(posed: ParticleSet, tmp_path: Path)
     np.testing.assert_array_equal(again.shift_angstrom, posed.shift_angstrom)
 
 
-def test_another_stack_of_a_relion_30_file(read: Callable[..., ParticleSet], tmp_path: Path) -> None:
+def test_another_stack_of_a_relion_30_file(
+    read: Callable[..., ParticleSet], tmp_path: Path
+) -> None:
     columns = f"ImageName {ANGLES} OriginX OriginY Magnification DetectorPixelSize"
     old = read(_table(columns, "1@a.mrcs 10 20 30 2 -4 40000 5", "2@a.mrcs 0 0 0 1 0 40000 5"))
     old.write_star(tmp_path / "new.star", images=StoredImages("new.mrcs", 2.5, 4))
@@ -301,12 +389,16 @@ def test_stack_shorter_than_the_file_asks_for(posed: ParticleSet, tmp_path: Path
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_pixels_that_are_no_numbers_are_named(posed: ParticleSet, tmp_path: Path, value: float) -> None:
+def test_pixels_that_are_no_numbers_are_named(
+    posed: ParticleSet, tmp_path: Path, value: float
+) -> None:
     images = np.ones((3, 8, 8), np.float32)
     images[2, 4, 4] = value
     write_stack(tmp_path / "stacks" / "a.mrcs", images, 1.5)
     posed.images([0, 1, 2, 3])
-    with pytest.raises(InputError, match=r"a.mrcs: image 3 \(row 5 of .*particles.star\) holds NaN or infinite"):
+    with pytest.raises(
+        InputError, match=r"a.mrcs: image 3 \(row 5 of .*particles.star\) holds NaN or infinite"
+    ):
         posed.images([0, 4])
 
 
@@ -325,10 +417,23 @@ def test_star_cannot_become_a_cs_file(posed: ParticleSet, tmp_path: Path) -> Non
 
 
 @pytest.mark.oracle
-def test_relion_reads_what_is_written(posed: ParticleSet, tmp_path: Path, relion: Callable[[str], Path]) -> None:
+def test_relion_reads_what_is_written(
+    posed: ParticleSet, tmp_path: Path, relion: Callable[[str], Path]
+) -> None:
     posed[1:].write_star(tmp_path / "out.star", {"rlnKinesphereLatent1": np.arange(5.0)})
-    arguments = ["--i", "out.star", "--o", "kept.star", "--select", "rlnOriginXAngst", "--minval", "2.5"]
-    subprocess.run([relion("relion_star_handler"), *arguments], cwd=tmp_path, check=True, capture_output=True)
+    arguments = [
+        "--i",
+        "out.star",
+        "--o",
+        "kept.star",
+        "--select",
+        "rlnOriginXAngst",
+        "--minval",
+        "2.5",
+    ]
+    subprocess.run(
+        [relion("relion_star_handler"), *arguments], cwd=tmp_path, check=True, capture_output=True
+    )
     kept = ParticleSet.read(tmp_path / "kept.star")
     np.testing.assert_allclose(kept.rotation, posed[3:].rotation, atol=1e-6)
     np.testing.assert_allclose(kept.shift_angstrom, posed[3:].shift_angstrom)

@@ -23,7 +23,8 @@ def _images(n: int = 32, count: int = 5) -> torch.Tensor:
     blob = 5 * torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * (n / 10) ** 2))
     scale = torch.linspace(0.5, 40, count)[:, None, None]
     return (
-        scale * (torch.randn(count, n, n, generator=generator) + blob) + torch.linspace(-9, 3000, count)[:, None, None]
+        scale * (torch.randn(count, n, n, generator=generator) + blob)
+        + torch.linspace(-9, 3000, count)[:, None, None]
     )
 
 
@@ -45,9 +46,13 @@ def test_normalisation_agrees_with_relion(
     remove_ramp: bool,  # noqa: FBT001 - a pytest parameter
 ) -> None:
     images = _images(32) + 0.4 * torch.arange(32)
-    theirs = _relion_preprocess(relion, tmp_path, images, "--norm", "--bg_radius", "11", *["--no_ramp"][remove_ramp:])
+    theirs = _relion_preprocess(
+        relion, tmp_path, images, "--norm", "--bg_radius", "11", *["--no_ramp"][remove_ramp:]
+    )
     ours = preprocess.subtract_ramp(images, 11.0) if remove_ramp else images
-    np.testing.assert_allclose(preprocess.normalise_background(ours, 11.0).numpy(), theirs, atol=1e-3)
+    np.testing.assert_allclose(
+        preprocess.normalise_background(ours, 11.0).numpy(), theirs, atol=1e-3
+    )
 
 
 def test_constant_background_is_refused_by_position() -> None:
@@ -66,7 +71,9 @@ def test_ramp_is_removed_and_the_molecule_stays() -> None:
     images = preprocess.normalise_background(_images(48))
     axis = torch.arange(48.0) - 24
     tilted = images + 0.3 * axis - 0.7 * axis[:, None] + 11
-    torch.testing.assert_close(preprocess.subtract_ramp(tilted), preprocess.subtract_ramp(images), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        preprocess.subtract_ramp(tilted), preprocess.subtract_ramp(images), atol=1e-3, rtol=0
+    )
     # Noise holds only a little ramp of its own.
     assert (preprocess.subtract_ramp(tilted) - images).abs().mean() < 0.2
 
@@ -84,7 +91,9 @@ def test_fourier_cropping_agrees_with_relion_below_nyquist(
     relion: Callable[[str], Path], tmp_path: Path, box: int
 ) -> None:
     images = _images(64)
-    theirs = fourier.centred_rfft2(torch.from_numpy(_relion_preprocess(relion, tmp_path, images, "--scale", str(box))))
+    theirs = fourier.centred_rfft2(
+        torch.from_numpy(_relion_preprocess(relion, tmp_path, images, "--scale", str(box)))
+    )
     ours = fourier.centred_rfft2(preprocess.fourier_crop_images(images, box))
     below = [row for row in range(box) if row != box // 2]
     torch.testing.assert_close(ours[:, below, :-1], theirs[:, below, :-1], atol=0.5, rtol=1e-4)
@@ -94,6 +103,13 @@ def _relion_preprocess(
     relion: Callable[[str], Path], folder: Path, images: torch.Tensor, *options: str
 ) -> NDArray[np.float32]:
     write_stack(folder / "raw.mrcs", images.numpy(), 2.0)
-    command = [str(relion("relion_preprocess")), "--operate_on", "raw.mrcs", "--operate_out", "out.mrcs", *options]
+    command = [
+        str(relion("relion_preprocess")),
+        "--operate_on",
+        "raw.mrcs",
+        "--operate_out",
+        "out.mrcs",
+        *options,
+    ]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return ImageStack(folder / "out.mrcs")[:]

@@ -32,12 +32,16 @@ def _blob(box: int, pixel_size: float, x: float, y: float, sigma: float) -> NDAr
 
 
 def _joined(batches: list[ImageBatch]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.cat([batch.rows for batch in batches]), torch.cat([batch.images for batch in batches])
+    return torch.cat([batch.rows for batch in batches]), torch.cat(
+        [batch.images for batch in batches]
+    )
 
 
 def test_an_epoch_serves_every_image_once_the_last_ones_too(make_particles: MakeParticles) -> None:
     images = _noise(23)
-    loader = ImageLoader(make_particles((images, 2.0)), LoaderOptions(batch_size=5, normalise=False))
+    loader = ImageLoader(
+        make_particles((images, 2.0)), LoaderOptions(batch_size=5, normalise=False)
+    )
     batches = list(loader.epoch(0))
     index, served = _joined(batches)
     assert len(batches) == len(loader) == 5
@@ -57,14 +61,18 @@ def test_the_order_follows_from_seed_and_epoch_alone(make_particles: MakeParticl
 
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_an_epoch_can_go_on_where_it_stopped(make_particles: MakeParticles, prefetch: int) -> None:
-    loader = ImageLoader(make_particles((_noise(23), 2.0)), LoaderOptions(batch_size=5, prefetch=prefetch))
+    loader = ImageLoader(
+        make_particles((_noise(23), 2.0)), LoaderOptions(batch_size=5, prefetch=prefetch)
+    )
     whole, rest = list(loader.epoch(3)), list(loader.epoch(3, first_batch=2))
     for expected, found in zip(whole[2:], rest, strict=True):
         torch.testing.assert_close(found.rows, expected.rows)
         torch.testing.assert_close(found.images, expected.images, atol=0, rtol=0)
 
 
-def test_preloading_within_the_budget_changes_nothing_but_the_reading(make_particles: MakeParticles) -> None:
+def test_preloading_within_the_budget_changes_nothing_but_the_reading(
+    make_particles: MakeParticles,
+) -> None:
     particles = make_particles((_noise(23), 2.0))
     needed = 23 * 16 * 16 * 4
     lazy = ImageLoader(particles, LoaderOptions(batch_size=5, preload_bytes=needed - 1))
@@ -77,7 +85,9 @@ def test_preloading_within_the_budget_changes_nothing_but_the_reading(make_parti
 
 def test_normalised_cropped_and_inverted(make_particles: MakeParticles) -> None:
     images = _noise(6, 32)
-    loader = ImageLoader(make_particles((images, 2.0)), LoaderOptions(box_px=20, invert_contrast=True))
+    loader = ImageLoader(
+        make_particles((images, 2.0)), LoaderOptions(box_px=20, invert_contrast=True)
+    )
     served = loader.load(np.arange(6))
     assert served.shape == (6, 20, 20)
     assert loader.grid.pixel_size_angstrom == pytest.approx(3.2)
@@ -101,7 +111,11 @@ def test_groups_of_different_pixels_show_the_same_molecule(make_particles: MakeP
     rng = np.random.default_rng(0)
     particles = make_particles(
         *(
-            (_blob(box, px, 9.0, -15.0, 6.0)[None] + rng.normal(0, 1e-3, (3, box, box)).astype(np.float32), px)
+            (
+                _blob(box, px, 9.0, -15.0, 6.0)[None]
+                + rng.normal(0, 1e-3, (3, box, box)).astype(np.float32),
+                px,
+            )
             for box, px in groups
         )
     )
@@ -115,7 +129,9 @@ def test_groups_of_different_pixels_show_the_same_molecule(make_particles: MakeP
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])
-def test_unusable_image_is_named_also_from_the_background_thread(make_particles: MakeParticles, value: float) -> None:
+def test_unusable_image_is_named_also_from_the_background_thread(
+    make_particles: MakeParticles, value: float
+) -> None:
     images = _noise(12)
     images[7] = value
     loader = ImageLoader(make_particles((images, 2.0)), LoaderOptions(batch_size=3, shuffle=False))
@@ -123,11 +139,15 @@ def test_unusable_image_is_named_also_from_the_background_thread(make_particles:
         list(loader.epoch(0))
 
 
-def test_masked_background_is_refused_only_when_it_is_to_be_normalised(make_particles: MakeParticles) -> None:
+def test_masked_background_is_refused_only_when_it_is_to_be_normalised(
+    make_particles: MakeParticles,
+) -> None:
     axis = np.arange(16) - 8
     images = _noise(4) * (axis**2 + axis[:, None] ** 2 < 30)
     particles = make_particles((images.astype(np.float32), 2.0))
-    with pytest.raises(InputError, match="image 1 of group1.mrcs (.row 1.) has a constant background, and 1 more"):
+    with pytest.raises(
+        InputError, match="image 1 of group1.mrcs (.row 1.) has a constant background, and 1 more"
+    ):
         ImageLoader(particles).load([0, 1])
     assert ImageLoader(particles, LoaderOptions(normalise=False)).load([0, 1]).shape == (2, 16, 16)
 
@@ -137,19 +157,28 @@ def test_leaving_an_epoch_early_ends_its_reader(make_particles: MakeParticles) -
     epoch = loader.epoch(0)
     next(epoch)
     epoch.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("image-reader")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("image-reader")
+    ]
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="resident memory is read from /proc"
+)
 def test_memory_does_not_follow_the_number_of_images(make_particles: MakeParticles) -> None:
-    """Of 200 MB of images no more may be resident than a few batches of 2 MB and what the allocator keeps.
+    """Of 200 MB of images no more may be resident than a few batches of 2 MB and what the allocator
+    keeps.
 
-    Measured in a process of its own: here, what other tests left to the allocator may come back at any time. Pages of
-    the file that are mapped while a batch is read belong to the system's cache: how many, the kernel decides.
+    Measured in a process of its own: here, what other tests left to the allocator may come back at
+    any time. Pages of the file that are mapped while a batch is read belong to the system's cache:
+    how many, the kernel decides.
     """
     particles = make_particles((np.tile(_noise(64, 64), (192, 1, 1)), 2.0))
     answer = subprocess.run(
-        [sys.executable, "-c", _GROWTH_OVER_AN_EPOCH], input=pickle.dumps(particles), capture_output=True, check=True
+        [sys.executable, "-c", _GROWTH_OVER_AN_EPOCH],
+        input=pickle.dumps(particles),
+        capture_output=True,
+        check=True,
     )
     assert int(answer.stdout) < 75e6
 

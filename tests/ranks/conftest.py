@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -15,17 +14,19 @@ from types import ModuleType
 
 import pytest
 
+from helpers import rank_jobs
 from kinesphere.cli.main import main
 from kinesphere.ranks import ALONE
 
-JOBS = Path(__file__).with_name("jobs.py")
+JOBS = Path(rank_jobs.__file__)
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 _SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How processes ended: their exit codes, and what they wrote to standard error, line by line."""
+    """How processes ended: their exit codes, and what they wrote to standard error, line by
+    line."""
 
     codes: list[int]
     lines: list[str]
@@ -51,10 +52,18 @@ def slurm_variables(rank: int, size: int) -> dict[str, str]:
     }
 
 
-def start(commands: Sequence[Sequence[str]], variables: Callable[[int, int], dict[str, str]]) -> Ended:
+def start(
+    commands: Sequence[Sequence[str]], variables: Callable[[int, int], dict[str, str]]
+) -> Ended:
     """Run one command a rank to the end."""
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    common = {**os.environ, **meeting, "PYTHONPATH": str(SOURCE), "COLUMNS": "500", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    common = {
+        **os.environ,
+        **meeting,
+        "PYTHONPATH": str(SOURCE),
+        "COLUMNS": "500",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, *command],
@@ -76,19 +85,15 @@ def start(commands: Sequence[Sequence[str]], variables: Callable[[int, int], dic
 
 @pytest.fixture(scope="session")
 def start_ranks() -> Callable[[Sequence[Sequence[str]]], Ended]:
-    """Run commands as the ranks of one job: `start_ranks([command of rank 0, command of rank 1])`."""
+    """Run commands as the ranks of one job: `start_ranks([command of rank 0, command of rank
+    1])`."""
     return lambda commands: start(commands, torchrun_variables)
 
 
 @pytest.fixture(scope="session")
 def jobs() -> ModuleType:
     """What the ranks do."""
-    spec = importlib.util.spec_from_file_location("kinesphere_tests_rank_jobs", JOBS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return rank_jobs
 
 
 @pytest.fixture(scope="session")
@@ -96,12 +101,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory, jobs: ModuleType) -> Iterat
     """What one, two and four ranks made of the same small set."""
     folder = tmp_path_factory.mktemp("ranks")
     options = ["--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "6"]
-    assert main(["simulate", "--out", str(folder / "set"), "--n", str(jobs.N_IMAGES), *options]) == 0
+    assert (
+        main(["simulate", "--out", str(folder / "set"), "--n", str(jobs.N_IMAGES), *options]) == 0
+    )
     jobs.work(folder, ALONE)
     shutil.copytree(folder / "1-ranks" / "stopped", folder / "for-2-ranks")
     for size, variables in ((2, slurm_variables), (4, torchrun_variables)):
         ended = start([[str(JOBS), str(folder)]] * size, variables)
         assert ended.codes == [0] * size, ended.lines
-    jobs.run_job(jobs.configs(folder / "set")["segments-marginal"], folder / "4-ranks" / "stopped", ALONE)
+    jobs.run_job(
+        jobs.configs(folder / "set")["segments-marginal"], folder / "4-ranks" / "stopped", ALONE
+    )
     yield folder
     shutil.rmtree(folder)

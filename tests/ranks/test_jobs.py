@@ -1,6 +1,7 @@
 """Two and four ranks find what one finds, write it once, and take over where others stopped.
 
-Tolerances are those of float32 sums in another order: 5e-4 of a latent's prior standard deviation, 2e-6 of a map.
+Tolerances are those of float32 sums in another order: 5e-4 of a latent's prior standard deviation,
+2e-6 of a map.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def latents(run: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", RUNS)
 def test_latents_are_those_of_one_rank(folder: Path, size: int, name: str) -> None:
     alone, shared = latents(folder / "1-ranks" / name), latents(folder / f"{size}-ranks" / name)
-    assert np.array_equal(shared["index"], np.arange(130))  # every particle once, in the order of the file
+    assert np.array_equal(
+        shared["index"], np.arange(130)
+    )  # every particle once, in the order of the file
     assert np.array_equal(shared["half"], alone["half"])
     assert (shared["std"] > 0).all()
     for key in ("mean", "covariance"):
@@ -51,7 +54,9 @@ def test_what_is_decoded_moves_alike(folder: Path, size: int, name: str) -> None
 
 @several
 @pytest.mark.parametrize("name", RUNS)
-def test_every_epoch_is_reported_once_with_the_sums_of_all_images(folder: Path, size: int, name: str) -> None:
+def test_every_epoch_is_reported_once_with_the_sums_of_all_images(
+    folder: Path, size: int, name: str
+) -> None:
     def rows(run: Path) -> list[dict[str, str]]:
         with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -67,11 +72,14 @@ def test_every_epoch_is_reported_once_with_the_sums_of_all_images(folder: Path, 
 
 @several
 @pytest.mark.parametrize("name", RUNS)
-def test_checkpoints_hold_the_same_and_not_how_many_wrote_them(folder: Path, size: int, name: str) -> None:
+def test_checkpoints_hold_the_same_and_not_how_many_wrote_them(
+    folder: Path, size: int, name: str
+) -> None:
     halves = ["half1", "half2"] if name.startswith("field") else [""]
     for half in halves:
         alone, shared = (
-            load_checkpoint(folder / which / name / "checkpoints" / half) for which in ("1-ranks", f"{size}-ranks")
+            load_checkpoint(folder / which / name / "checkpoints" / half)
+            for which in ("1-ranks", f"{size}-ranks")
         )
         assert alone[0].keys() == shared[0].keys()
         assert torch.equal(alone[0]["generator"], shared[0]["generator"])
@@ -85,11 +93,16 @@ def test_checkpoints_hold_the_same_and_not_how_many_wrote_them(folder: Path, siz
 def test_errors_of_half_set_models_are_compared_across_teams(folder: Path, size: int) -> None:
     found = []
     for which in ("1-ranks", f"{size}-ranks"):
-        with np.load(folder / which / "field-marginal" / "validation" / "displacement_errors.npz") as stored:
+        with np.load(
+            folder / which / "field-marginal" / "validation" / "displacement_errors.npz"
+        ) as stored:
             found.append(dict(stored))
     alone, shared = found
     assert np.array_equal(alone["index"], shared["index"])
-    assert np.abs(alone["error_angstrom"] - shared["error_angstrom"]).max() < DISPLACEMENT_TOLERANCE_ANGSTROM
+    assert (
+        np.abs(alone["error_angstrom"] - shared["error_angstrom"]).max()
+        < DISPLACEMENT_TOLERANCE_ANGSTROM
+    )
 
 
 @several
@@ -106,9 +119,13 @@ def test_maps_are_those_of_one_rank(folder: Path, size: int, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "step"), [("for-2-ranks", 7), ("4-ranks/stopped", 8)], ids=["from 1 to 2", "from 4 to 1"]
+    ("run", "step"),
+    [("for-2-ranks", 7), ("4-ranks/stopped", 8)],
+    ids=["from 1 to 2", "from 4 to 1"],
 )
-def test_a_run_stopped_within_an_epoch_goes_on_with_other_ranks(folder: Path, run: str, step: int) -> None:
+def test_a_run_stopped_within_an_epoch_goes_on_with_other_ranks(
+    folder: Path, run: str, step: int
+) -> None:
     whole, continued = latents(folder / "1-ranks" / "segments-marginal"), latents(folder / run)
     np.testing.assert_allclose(continued["mean"], whole["mean"], atol=LATENT_TOLERANCE, rtol=0)
     log = (folder / run / "log.txt").read_text(encoding="utf-8")

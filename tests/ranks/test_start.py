@@ -22,7 +22,13 @@ def segments(folder: Path, tmp_path: Path) -> Callable[[str], Sequence[str]]:
 
     def command(particles: str) -> Sequence[str]:
         options = ["--epochs", "1", "--latent-dim", "1", "--n-nodes", "8", "--threads", "1"]
-        inputs = [str(data / particles), "--model", str(data / "model.cif"), "--map", str(data / "consensus.mrc")]
+        inputs = [
+            str(data / particles),
+            "--model",
+            str(data / "model.cif"),
+            "--map",
+            str(data / "consensus.mrc"),
+        ]
         return [*PROGRAM, "segments", *inputs, "--out", str(tmp_path / "run"), *options]
 
     return command
@@ -31,7 +37,8 @@ def segments(folder: Path, tmp_path: Path) -> Callable[[str], Sequence[str]]:
 def test_an_input_error_of_one_rank_ends_all_with_its_line(
     segments: Callable[[str], Sequence[str]], start_ranks: Start
 ) -> None:
-    """The second rank cannot read the file that the first one can, as on a machine that lacks a disk."""
+    """The second rank cannot read the file that the first one can, as on a machine that lacks a
+    disk."""
     ended = start_ranks([segments("particles.star"), segments("nowhere.star")])
     assert ended.codes == [2, 2]
     (line,) = ended.lines
@@ -55,7 +62,10 @@ def test_a_usage_error_is_said_once(start_ranks: Start) -> None:
 
 
 def test_a_rank_that_dies_without_a_word_ends_the_others(start_ranks: Start) -> None:
-    script = "import os, time\nfrom kinesphere.ranks import joined\nwith joined() as ranks:\n    ranks.barrier()\n"
+    script = (
+        "import os, time\nfrom kinesphere.ranks import joined\nwith joined() as ranks:\n  "
+        "  ranks.barrier()\n"
+    )
     waits, dies = script + "    ranks.barrier()\n", script + "    os._exit(9)\n"
     ended = start_ranks([["-c", waits], ["-c", dies]])
     assert ended.codes == [1, 9]
@@ -63,9 +73,22 @@ def test_a_rank_that_dies_without_a_word_ends_the_others(start_ranks: Start) -> 
 
 
 def test_torchrun_starts_it_and_what_is_not_parallel_runs_once() -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *PROGRAM]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        *PROGRAM,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
     done = subprocess.run(
-        [*command, "--version"], capture_output=True, text=True, check=True, env=environment, timeout=120
+        [*command, "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        timeout=120,
     )
     assert done.stdout.count("kinesphere") == 1

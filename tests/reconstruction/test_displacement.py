@@ -31,7 +31,9 @@ def chain(n: int = 60) -> np.ndarray:
 def rigid(points: np.ndarray, degrees: float = 30.0) -> np.ndarray:
     """Displacements under a rotation about a point outside, and a shift."""
     rotation = Rotation.from_rotvec(np.radians(degrees) * np.array([0.6, 0.0, 0.8])).as_matrix()
-    moved: np.ndarray = (points - [20.0, 5.0, 0.0]) @ rotation.T + [20.0, 5.0, 0.0] + [1.0, -2.0, 0.5] - points
+    moved: np.ndarray = (
+        (points - [20.0, 5.0, 0.0]) @ rotation.T + [20.0, 5.0, 0.0] + [1.0, -2.0, 0.5] - points
+    )
     return moved
 
 
@@ -57,10 +59,13 @@ def test_a_shift_is_carried_exactly_everywhere() -> None:
 
 
 def test_field_is_smooth_between_bodies_and_bounded_far_away() -> None:
-    # two bodies that move apart: along the line between them the field changes over some Å, not at one point
+    # two bodies that move apart: along the line between them the field changes over some Å, not at
+    # one point
     x = np.arange(-30.0, 30.1, 3.8)
     anchors = np.stack([x, np.zeros_like(x), np.zeros_like(x)], axis=1)
-    anchors = np.concatenate([anchors + np.array([0.0, dy, dz]) for dy in (0.0, 3.8) for dz in (0.0, 3.8)])
+    anchors = np.concatenate(
+        [anchors + np.array([0.0, dy, dz]) for dy in (0.0, 3.8) for dz in (0.0, 3.8)]
+    )
     displacement = np.where(anchors[:, :1] < 0, -5.0, 5.0) * np.array([0.0, 0.0, 1.0])
     line = np.stack([np.arange(-12.0, 12.0, 0.25), np.full(96, 2.0), np.full(96, 2.0)], axis=1)
     along = Carrier.between(anchors, line).carry(displacement[None])[0][:, 2]
@@ -71,8 +76,12 @@ def test_field_is_smooth_between_bodies_and_bounded_far_away() -> None:
     assert np.abs(far).max() < 20.0
 
 
-@pytest.mark.parametrize(("n_images", "n_values", "n_anchors"), [(1, 3, 60), (25, 3, 60), (40, 2, 60), (7, 1, 3)])
-def test_compiled_sums_over_anchors_agree_with_the_sparse_product(n_images: int, n_values: int, n_anchors: int) -> None:
+@pytest.mark.parametrize(
+    ("n_images", "n_values", "n_anchors"), [(1, 3, 60), (25, 3, 60), (40, 2, 60), (7, 1, 3)]
+)
+def test_compiled_sums_over_anchors_agree_with_the_sparse_product(
+    n_images: int, n_values: int, n_anchors: int
+) -> None:
     rng = np.random.default_rng(5)
     carrier = Carrier.between(chain()[:n_anchors], rng.normal(0.0, 20.0, (50, 3)))
     displacement = rng.normal(0.0, 5.0, (n_images, n_anchors, n_values))
@@ -138,10 +147,15 @@ def test_what_images_show_of_a_motion_is_its_projection() -> None:
 
 
 class TwoReferences:
-    """Both half sets show the same states, a body that turns; each model starts from a state of its own."""
+    """Both half sets show the same states, a body that turns; each model starts from a state of its
+    own."""
 
-    def __init__(self, points: np.ndarray, angles: np.ndarray, state: np.ndarray, start: dict[int, int]) -> None:
-        self._turns = Rotation.from_rotvec(np.radians(angles)[:, None] * [0.0, 0.6, 0.8]).as_matrix()
+    def __init__(
+        self, points: np.ndarray, angles: np.ndarray, state: np.ndarray, start: dict[int, int]
+    ) -> None:
+        self._turns = Rotation.from_rotvec(
+            np.radians(angles)[:, None] * [0.0, 0.6, 0.8]
+        ).as_matrix()
         self.own = {half: points[half::2] @ self._turns[first].T for half, first in start.items()}
         self.half, self._state, self._start = np.arange(len(state)) % 2 + 1, state, start
 
@@ -154,7 +168,9 @@ class TwoReferences:
 
 def test_two_learnt_references_become_one() -> None:
     body = chain(80) + np.array([15.0, 0.0, 0.0])
-    state = np.repeat(np.random.default_rng(3).integers(0, 5, 200), 2)  # images in pairs: one of each half
+    state = np.repeat(
+        np.random.default_rng(3).integers(0, 5, 200), 2
+    )  # images in pairs: one of each half
     run = TwoReferences(body, np.linspace(-20.0, 20.0, 5), state, {1: 1, 2: 4})
     nodes = body[:40]
 
@@ -174,7 +190,9 @@ def test_references_that_agree_are_kept() -> None:
     same = {1: chain(), 2: chain()}
     for points in common_reference(run, same, run.half).values():
         assert np.array_equal(points.common_angstrom, chain())
-    assert np.array_equal(common_reference(run, {0: chain()}, np.zeros(2, int))[0].common_angstrom, chain())
+    assert np.array_equal(
+        common_reference(run, {0: chain()}, np.zeros(2, int))[0].common_angstrom, chain()
+    )
 
 
 def test_no_motion_is_none() -> None:

@@ -34,9 +34,13 @@ def test_compiled_insertion_agrees_with_the_reference(rotation: torch.Tensor) ->
     volume.insert(data, precision, rotation)
     expected, sampling = insert_reference(BOX, data, precision, rotation)
     found = symmetrise_plane((volume.sums[..., 0] + 1j * volume.sums[..., 1]).astype(np.complex64))
-    kept = BOX - 1  # at the volume's own Nyquist frequency, which no slice reaches, the half volume drops taps
+    kept = (
+        BOX - 1
+    )  # at the volume's own Nyquist frequency, which no slice reaches, the half volume drops taps
     assert np.allclose(found[..., :kept], expected[..., :kept].numpy(), atol=1e-4)
-    assert np.allclose(volume.sampling()[..., :kept] / volume.size**3, sampling[..., :kept].numpy(), atol=1e-4)
+    assert np.allclose(
+        volume.sampling()[..., :kept] / volume.size**3, sampling[..., :kept].numpy(), atol=1e-4
+    )
 
 
 def test_inserted_slices_are_the_transpose_of_projection(rotation: torch.Tensor) -> None:
@@ -45,7 +49,9 @@ def test_inserted_slices_are_the_transpose_of_projection(rotation: torch.Tensor)
     support = Support.of_voxels(inside, 2.0)
     projector = DeformedProjector(support)
     data = centred_rfft2(torch.randn(len(rotation), BOX, BOX))
-    pulled = projector.backproject(data, projector.views(rotation, torch.zeros(len(rotation), support.n_nodes, 3)))
+    pulled = projector.backproject(
+        data, projector.views(rotation, torch.zeros(len(rotation), support.n_nodes, 3))
+    )
     volume = FourierVolume(BOX)
     volume.insert(data, data.abs(), rotation)
     inserted = crop_centre(volume.backprojection(), BOX) / apodisation_of_box(BOX)
@@ -62,7 +68,9 @@ def test_map_comes_back_from_its_projections() -> None:
     density = torch.from_numpy(true[support.inside]).float()
     rotation = torch.from_numpy(Rotation.random(400, random_state=1).as_matrix()).float()
     projector = DeformedProjector(support)
-    images = projector.project(density, projector.views(rotation, torch.zeros(400, support.n_nodes, 3)))
+    images = projector.project(
+        density, projector.views(rotation, torch.zeros(400, support.n_nodes, 3))
+    )
     volume = FourierVolume(BOX)
     volume.insert(images, torch.ones_like(images.real), rotation)
     found = deconvolve(volume.backprojection(), homogeneous_filter(volume.sampling(), BOX), BOX)
@@ -82,7 +90,9 @@ def test_padding_and_cropping_are_transposes() -> None:
 def test_shell_mean_counts_friedel_mates() -> None:
     rng = np.random.default_rng(0)
     spectrum = np.abs(np.fft.fftn(rng.random((8, 8, 8)))) ** 2
-    radius = np.rint(np.linalg.norm(np.stack(np.meshgrid(*(np.fft.fftfreq(8, 1 / 8),) * 3)), axis=0)).astype(int)
+    radius = np.rint(
+        np.linalg.norm(np.stack(np.meshgrid(*(np.fft.fftfreq(8, 1 / 8),) * 3)), axis=0)
+    ).astype(int)
     expected = [spectrum[radius == shell].mean() for shell in range(4)]
     assert np.allclose(shell_mean(spectrum[..., :5], shell_of_volume(8, 8), 4), expected)
 

@@ -1,4 +1,5 @@
-"""FSC, its correction and its crossing: against a formula on the full transform, and maps of known correlation."""
+"""FSC, its correction and its crossing: against a formula on the full transform, and maps of known
+correlation."""
 
 from __future__ import annotations
 
@@ -25,19 +26,27 @@ def independent_fsc(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     curve = []
     for number in range(BOX // 2):
         a, b = one[shell == number], two[shell == number]
-        curve.append((a * b.conj()).sum().real / np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum()))
+        curve.append(
+            (a * b.conj()).sum().real / np.sqrt((np.abs(a) ** 2).sum() * (np.abs(b) ** 2).sum())
+        )
     return np.array(curve)
 
 
 def signal(rng: np.random.Generator, resolution_px: float) -> np.ndarray:
-    return 10.0 * low_pass(rng.standard_normal((BOX,) * 3), resolution_px) * sphere_mask(BOX, 0.7 * BOX / 2, 4.0)
+    return (
+        10.0
+        * low_pass(rng.standard_normal((BOX,) * 3), resolution_px)
+        * sphere_mask(BOX, 0.7 * BOX / 2, 4.0)
+    )
 
 
 def test_fsc_is_its_definition() -> None:
     rng = np.random.default_rng(1)
     common = rng.standard_normal((BOX,) * 3)
     first, second = (common + rng.standard_normal((BOX,) * 3) for _ in range(2))
-    assert np.allclose(fourier_shell_correlation(first, second), independent_fsc(first, second), atol=1e-9)
+    assert np.allclose(
+        fourier_shell_correlation(first, second), independent_fsc(first, second), atol=1e-9
+    )
 
 
 def test_fsc_of_signal_and_noise_is_the_signal_fraction() -> None:
@@ -52,14 +61,18 @@ def test_fsc_does_not_see_the_scale_of_a_shell() -> None:
     first, second = rng.standard_normal((2, BOX, BOX, BOX))
     filtered = low_pass(first, 3.0)
     assert np.allclose(
-        fourier_shell_correlation(first, second)[:4], fourier_shell_correlation(filtered, second)[:4], atol=0.02
+        fourier_shell_correlation(first, second)[:4],
+        fourier_shell_correlation(filtered, second)[:4],
+        atol=0.02,
     )
     assert np.allclose(fourier_shell_correlation(first, -7.0 * first)[1:], -1.0)
 
 
 def test_crossing_is_interpolated() -> None:
     curve = np.array([1.0, 1.0, 0.8, 0.243, 0.043, 0.9, 0.0, 0.0])
-    assert crossing_angstrom(curve, 64.0) == pytest.approx(64.0 / 3.5)  # halfway between shells 3 and 4
+    assert crossing_angstrom(curve, 64.0) == pytest.approx(
+        64.0 / 3.5
+    )  # halfway between shells 3 and 4
     assert crossing_angstrom(np.ones(8), 64.0) == 8.0
     assert crossing_angstrom(np.zeros(8), 64.0) == np.inf
 
@@ -77,7 +90,8 @@ def test_randomised_phases_keep_amplitudes_and_lose_correlation() -> None:
 
 
 def test_correction_takes_away_what_a_sharp_mask_adds() -> None:
-    # two maps that share nothing beyond shell 6, in one tight mask: the masked FSC is not zero there, the corrected is
+    # two maps that share nothing beyond shell 6, in one tight mask: the masked FSC is not zero
+    # there, the corrected is
     rng = np.random.default_rng(5)
     common = signal(rng, 6.0)
     noise = [rng.standard_normal((BOX,) * 3) * common.std() * 0.6 for _ in range(2)]
@@ -86,7 +100,9 @@ def test_correction_takes_away_what_a_sharp_mask_adds() -> None:
     beyond = slice(curves.randomised_from + 3, BOX // 2)
     assert curves.masked[beyond].mean() > 0.05
     assert abs(curves.corrected[beyond].mean()) < 0.6 * curves.masked[beyond].mean()
-    assert np.array_equal(curves.corrected[: curves.randomised_from + 2], curves.masked[: curves.randomised_from + 2])
+    assert np.array_equal(
+        curves.corrected[: curves.randomised_from + 2], curves.masked[: curves.randomised_from + 2]
+    )
 
 
 def test_correction_leaves_true_signal() -> None:

@@ -51,7 +51,10 @@ def test_coloured_noise_is_found_in_every_shell_and_group(tmp_path: Path) -> Non
 
 def test_half_sets_have_their_own_noise(tmp_path: Path) -> None:
     _, particles, loader = simulate(tmp_path)
-    first, second = (noise_power(particles, loader, np.flatnonzero(particles.half == half), 64) for half in (1, 2))
+    first, second = (
+        noise_power(particles, loader, np.flatnonzero(particles.half == half), 64)
+        for half in (1, 2)
+    )
     assert not torch.equal(first, second)
     assert (first / second)[:, 2:].numpy() == pytest.approx(np.ones((1, BOX // 2 - 1)), rel=0.1)
 
@@ -72,7 +75,9 @@ def test_batches_are_shifted_back_and_weighted(tmp_path: Path) -> None:
         centred = centred_rfft2(loader.load([row]))[0] * phase
         weight = ctf[number] / (7.0 * (1.0 + 2.0 * shell / (BOX // 2)))
         assert torch.allclose(batch.data[number][inside], (centred * weight)[inside], atol=1e-3)
-        assert torch.allclose(batch.precision[number][inside], (ctf[number] * weight)[inside], atol=1e-5)
+        assert torch.allclose(
+            batch.precision[number][inside], (ctf[number] * weight)[inside], atol=1e-5
+        )
     assert not batch.data[:, ~inside].any()
     precision, rotation = images.geometry(rows)
     assert torch.allclose(precision, batch.precision)

@@ -1,4 +1,5 @@
-"""A reconstruction from particles to files, with the true motion: better than without, and honest about it."""
+"""A reconstruction from particles to files, with the true motion: better than without, and honest
+about it."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import moving_run as helper
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from helpers import moving_run as helper
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import DensityMap, read_map, write_map
 from kinesphere.reconstruction import half as half_module
@@ -74,7 +75,8 @@ def test_the_motion_brings_back_what_moves(done: Path, data: Any) -> None:
 
 
 def test_a_few_views_give_what_they_give_without_motion(data: Any, tmp_path: Path) -> None:
-    """Most of Fourier space is not sampled then: what the support's edge puts there must not be made large."""
+    """Most of Fourier space is not sampled then: what the support's edge puts there must not be
+    made large."""
     run = helper.KnownRun(data, tmp_path)
     run.latents.half = np.where(np.arange(len(run.particles)) < 12, 1, 2)
     problem = pose_problem(run, ReconstructionSettings(homogeneous=True))
@@ -91,8 +93,8 @@ def test_half_map_fsc_claims_no_more_than_the_truth_gives(done: Path, data: Any)
     half = read_map(done / "moved" / "half1.mrc").data
     truth = fourier_shell_correlation(half * mask, data.true_map * mask)[1:]
     claimed = columns(done / "moved" / "fsc.csv")["corrected"]
-    # the box is too small for all that the CTF spreads, and CA traces do not tell where side chains go: both halves
-    # share what that does to the map
+    # the box is too small for all that the CTF spreads, and CA traces do not tell where side chains
+    # go: both halves share what that does to the map
     assert np.mean(np.sqrt(np.clip(claimed, 0.0, 1.0)) - np.clip(truth, 0.0, 1.0)) < 0.12
 
 
@@ -102,7 +104,9 @@ def test_summary_and_table_say_the_same(done: Path) -> None:
     assert summary["resolution_angstrom"] <= summary["resolution_without_motion_angstrom"]
     assert summary["mean_fsc"] > summary["mean_fsc_without_motion"] + 0.015
     assert table["corrected"].mean() > table["corrected_without_motion"].mean()
-    assert table["resolution_angstrom"] == pytest.approx(BOX * PIXEL_ANGSTROM / table["shell"], abs=1e-3)
+    assert table["resolution_angstrom"] == pytest.approx(
+        BOX * PIXEL_ANGSTROM / table["shell"], abs=1e-3
+    )
     assert not (done / "moved" / "checkpoints").exists()
 
 
@@ -125,7 +129,8 @@ def test_halves_do_not_see_each_other(done: Path, data: Any, tmp_path: Path) -> 
     run.data = changed
     reconstruct(run, ReconstructionSettings(iterations=4), tmp_path / "out")
     same, other = (
-        read_map(tmp_path / "out" / f"half{number}.mrc").data - read_map(done / "solved" / f"half{number}.mrc").data
+        read_map(tmp_path / "out" / f"half{number}.mrc").data
+        - read_map(done / "solved" / f"half{number}.mrc").data
         for number in (1, 2)
     )
     assert np.abs(same).max() == 0
@@ -173,7 +178,9 @@ def test_stopped_and_continued_equals_uninterrupted(
     stops = 0
     while True:
         try:
-            maps = half_module.reconstruct_half(problem, 1, checkpoints, StopAfter(looks + stops), silent)
+            maps = half_module.reconstruct_half(
+                problem, 1, checkpoints, StopAfter(looks + stops), silent
+            )
             break
         except InterruptedRunError:
             stops += 1
@@ -182,7 +189,9 @@ def test_stopped_and_continued_equals_uninterrupted(
     assert np.abs(maps.moved - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_a_finished_reconstruction_is_not_repeated(done: Path, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_reconstruction_is_not_repeated(
+    done: Path, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (done / "moved" / "map.mrc").stat().st_mtime_ns
 
     def fail(*arguments: object) -> None:
@@ -194,7 +203,9 @@ def test_a_finished_reconstruction_is_not_repeated(done: Path, data: Any, monkey
 
 
 def test_results_overlay_the_consensus(data: Any, tmp_path: Path) -> None:
-    frame = DensityMap(np.zeros((BOX,) * 3, np.float32), PIXEL_ANGSTROM, np.array([-8.0, 4.0, 12.0]), (-4, 2, 6))
+    frame = DensityMap(
+        np.zeros((BOX,) * 3, np.float32), PIXEL_ANGSTROM, np.array([-8.0, 4.0, 12.0]), (-4, 2, 6)
+    )
     write_map(tmp_path / "consensus.mrc", frame.data, frame)
     run = helper.KnownRun(data, tmp_path, config={"map": str(tmp_path / "consensus.mrc")})
     run.centre_angstrom = frame.centre_angstrom
@@ -206,7 +217,9 @@ def test_results_overlay_the_consensus(data: Any, tmp_path: Path) -> None:
         assert written.pixel_size_angstrom == pytest.approx(PIXEL_ANGSTROM)
 
 
-def test_support_hangs_together_where_voxels_are_large_or_points_are_few(data: Any, tmp_path: Path) -> None:
+def test_support_hangs_together_where_voxels_are_large_or_points_are_few(
+    data: Any, tmp_path: Path
+) -> None:
     run = helper.KnownRun(data, tmp_path)
     usual = pose_problem(run, ReconstructionSettings(support_angstrom=1.0)).support
     assert ndimage.label(usual.inside)[1] == 1
@@ -259,7 +272,11 @@ def _outside(run: Any) -> None:
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
-    data: Any, tmp_path: Path, spoil: Callable[[Any], None], settings: ReconstructionSettings, problem: str
+    data: Any,
+    tmp_path: Path,
+    spoil: Callable[[Any], None],
+    settings: ReconstructionSettings,
+    problem: str,
 ) -> None:
     run = helper.KnownRun(data, tmp_path)
     spoil(run)

@@ -1,4 +1,5 @@
-"""Masks: the automatic threshold finds the molecule, edges are soft, and what a user gives is checked."""
+"""Masks: the automatic threshold finds the molecule, edges are soft, and what a user gives is
+checked."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def test_voxels_near_points_are_those_within_the_distance() -> None:
     points = np.array([[10.0, -20.0, 6.0], [-15.0, 0.0, 0.0]])
     inside = near_points(points, RenderGrid(BOX, PIXEL_ANGSTROM), 7.5)
     z, y, x = (np.indices((BOX,) * 3) - BOX // 2) * PIXEL_ANGSTROM
-    distance = np.min([np.sqrt((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) for p in points], axis=0)
+    distance = np.min(
+        [np.sqrt((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) for p in points], axis=0
+    )
     assert np.array_equal(inside, distance <= 7.5)
     assert not near_points(points + 500.0, RenderGrid(BOX, PIXEL_ANGSTROM), 7.5).any()
     assert not near_points(points[:0], RenderGrid(BOX, PIXEL_ANGSTROM), 7.5).any()
@@ -85,7 +88,9 @@ def test_sphere_is_one_inside_and_zero_outside() -> None:
         (3.0 * np.ones((BOX,) * 3), PIXEL_ANGSTROM, "not from 0 to 1"),
     ],
 )
-def test_unusable_masks_are_refused(data: np.ndarray, pixel: float, problem: str, tmp_path: Path) -> None:
+def test_unusable_masks_are_refused(
+    data: np.ndarray, pixel: float, problem: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mask.mrc"
     write_map(path, data, pixel)
     with pytest.raises(InputError, match=problem):
@@ -95,4 +100,6 @@ def test_unusable_masks_are_refused(data: np.ndarray, pixel: float, problem: str
 def test_a_good_mask_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mask.mrc"
     write_map(path, sphere_mask(BOX, 15.0, 5.0), PIXEL_ANGSTROM)
-    assert np.array_equal(read_mask(path, RenderGrid(BOX, PIXEL_ANGSTROM)), sphere_mask(BOX, 15.0, 5.0))
+    assert np.array_equal(
+        read_mask(path, RenderGrid(BOX, PIXEL_ANGSTROM)), sphere_mask(BOX, 15.0, 5.0)
+    )

@@ -1,4 +1,5 @@
-"""Projection along a motion and its transpose: against finufft, the readable reference, and each other."""
+"""Projection along a motion and its transpose: against finufft, the readable reference, and each
+other."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ BOX, PIXEL_ANGSTROM = 24, 2.0
 def blob(box: int) -> Support:
     """Voxels off the centre of a box."""
     points = np.array([[4.0, -6.0, 2.0], [-8.0, 3.0, -1.0], [0.0, 9.0, 8.0]])
-    return Support.of_voxels(near_points(points, RenderGrid(box, PIXEL_ANGSTROM), 9.0), PIXEL_ANGSTROM, spacing_px=3)
+    return Support.of_voxels(
+        near_points(points, RenderGrid(box, PIXEL_ANGSTROM), 9.0), PIXEL_ANGSTROM, spacing_px=3
+    )
 
 
 def displacement(support: Support, n_images: int) -> torch.Tensor:
@@ -34,7 +37,8 @@ def displacement(support: Support, n_images: int) -> torch.Tensor:
 
 
 def interpolated(support: Support, nodes: np.ndarray) -> np.ndarray:
-    """Trilinear interpolation of node values (n_nodes, c) to the voxels, by a loop over lattice positions."""
+    """Trilinear interpolation of node values (n_nodes, c) to the voxels, by a loop over lattice
+    positions."""
     voxels = support.voxels_px / support.spacing_px
     lattice = np.argwhere(support.cells >= 0)
     values = np.zeros((len(voxels), nodes.shape[1]))
@@ -57,9 +61,12 @@ def test_projection_is_the_fourier_sum_over_moved_voxels(box: int, rotation: tor
         moved = at_rest + interpolated(support, moves[image].double().numpy())
         xy = moved @ rotation[image].double().numpy()[:, :2] * (2 * np.pi / (box * PIXEL_ANGSTROM))
         strengths = density.numpy().astype(np.complex128)
-        exact = finufft.nufft2d1(xy[:, 1].copy(), xy[:, 0].copy(), strengths, (box, box), isign=-1, eps=1e-9)
+        exact = finufft.nufft2d1(
+            xy[:, 1].copy(), xy[:, 0].copy(), strengths, (box, box), isign=-1, eps=1e-9
+        )
         exact = np.fft.ifftshift(exact)[:, : box // 2 + 1]
-        # the spline's aliasing error grows towards Nyquist; it is relative to the whole, which lies at low frequency
+        # the spline's aliasing error grows towards Nyquist; it is relative to the whole, which lies
+        # at low frequency
         error = np.abs(images[image] - exact)
         scale = np.sqrt(np.mean(np.abs(exact[(shell > 0) & (shell < box // 2)]) ** 2))
         assert error[shell < box // 4].max() < 5e-3 * scale
@@ -79,7 +86,9 @@ def test_backprojection_is_the_transpose_of_projection(box: int, rotation: torch
     assert back == pytest.approx(there, rel=1e-5)
 
 
-def test_compiled_loops_agree_with_their_references(support: Support, rotation: torch.Tensor) -> None:
+def test_compiled_loops_agree_with_their_references(
+    support: Support, rotation: torch.Tensor
+) -> None:
     projector = DeformedProjector(support)
     views = projector.views(rotation, displacement(support, len(rotation)))
     # some voxels leave the box, and wrap around: the slow branch of the loops
@@ -95,7 +104,9 @@ def test_compiled_loops_agree_with_their_references(support: Support, rotation: 
 
 
 @pytest.mark.parametrize("spacing", [1, 2, 4])
-def test_compiled_loops_agree_where_the_support_has_gaps(spacing: int, rotation: torch.Tensor) -> None:
+def test_compiled_loops_agree_where_the_support_has_gaps(
+    spacing: int, rotation: torch.Tensor
+) -> None:
     inside = np.zeros((BOX,) * 3, dtype=bool)
     inside[2:4, 3:20, 2:21] = True  # layers of the lattice between these have no voxel
     inside[14:23, 5:9, 1:23] = True
@@ -103,16 +114,26 @@ def test_compiled_loops_agree_where_the_support_has_gaps(spacing: int, rotation:
     projector = DeformedProjector(Support.of_voxels(inside, PIXEL_ANGSTROM, spacing_px=spacing))
     views = projector.views(rotation, displacement(projector.support, len(rotation)))
     fixed = projector._voxels, projector._corners
-    grids, density = torch.randn(len(rotation), projector.size, projector.size), torch.randn(len(projector._voxels))
-    assert torch.allclose(projector._pull(grids, views), pull_reference(grids, views, *fixed), atol=1e-4)
+    grids, density = (
+        torch.randn(len(rotation), projector.size, projector.size),
+        torch.randn(len(projector._voxels)),
+    )
+    assert torch.allclose(
+        projector._pull(grids, views), pull_reference(grids, views, *fixed), atol=1e-4
+    )
     expected = push_reference(density, views, projector.size, *fixed)
     assert torch.allclose(projector._push(density, views), expected, atol=1e-4)
 
 
-def test_threads_share_the_work_and_change_nothing(support: Support, rotation: torch.Tensor) -> None:
+def test_threads_share_the_work_and_change_nothing(
+    support: Support, rotation: torch.Tensor
+) -> None:
     projector = DeformedProjector(support)
     views = projector.views(rotation, displacement(support, len(rotation)))
-    density, images = torch.rand(support.n_voxels), centred_rfft2(torch.rand(len(rotation), BOX, BOX))
+    density, images = (
+        torch.rand(support.n_voxels),
+        centred_rfft2(torch.rand(len(rotation), BOX, BOX)),
+    )
     alone = projector.project(density, views), projector.backproject(images, views)
     torch.set_num_threads(2)
     try:
@@ -136,7 +157,9 @@ def test_without_motion_every_voxel_is_seen_where_it_projects(support: Support) 
     assert abs(complex(image[3, 2]) - expected) < 1e-3
 
 
-def test_normal_operator_is_symmetric_and_not_negative(support: Support, rotation: torch.Tensor) -> None:
+def test_normal_operator_is_symmetric_and_not_negative(
+    support: Support, rotation: torch.Tensor
+) -> None:
     projector = DeformedProjector(support)
     views = projector.views(rotation, displacement(support, len(rotation)))
     precision = centred_rfft2(torch.rand(len(rotation), BOX, BOX)).abs() ** 2

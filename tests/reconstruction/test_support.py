@@ -8,7 +8,11 @@ from kinesphere.reconstruction.support import Support
 
 
 def test_runs_list_each_voxel_once_in_the_order_of_the_map(support: Support) -> None:
-    listed = [(z, y, x, number + x - first) for z, y, first, stop, number in support.runs for x in range(first, stop)]
+    listed = [
+        (z, y, x, number + x - first)
+        for z, y, first, stop, number in support.runs
+        for x in range(first, stop)
+    ]
     places = np.array(listed)
     assert np.array_equal(places[:, :3], np.argwhere(support.inside))
     assert np.array_equal(places[:, 3], np.arange(support.n_voxels))
@@ -23,7 +27,9 @@ def test_each_voxel_lies_in_a_cell_with_eight_nodes(support: Support) -> None:
 
 def test_nodes_are_where_the_lattice_says(support: Support) -> None:
     z, y, x = np.argwhere(support.cells == 5)[0]
-    expected = (np.array([x, y, z]) * support.spacing_px - support.grid.box // 2) * support.grid.pixel_size_angstrom
+    expected = (
+        np.array([x, y, z]) * support.spacing_px - support.grid.box // 2
+    ) * support.grid.pixel_size_angstrom
     assert np.allclose(support.nodes_angstrom[5], expected)
 
 

@@ -1,4 +1,5 @@
-"""What the viewer is given: secondary structure, thinned atoms and a basis that reproduces rigid motion."""
+"""What the viewer is given: secondary structure, thinned atoms and a basis that reproduces rigid
+motion."""
 
 import base64
 from collections.abc import Callable
@@ -24,12 +25,22 @@ def test_helices_of_the_bundle_are_found(fake: ModuleType) -> None:
     assert not np.any(code == "s")
 
 
-def test_adenylate_kinase_agrees_with_its_crystal_structure(shared_data: Callable[[str], Path]) -> None:
+def test_adenylate_kinase_agrees_with_its_crystal_structure(
+    shared_data: Callable[[str], Path],
+) -> None:
     model = read_model(shared_data("adk") / "model.pdb")
-    code = dict(zip(model.residue_number.tolist(), secondary_structure(model).tolist(), strict=True))
+    code = dict(
+        zip(model.residue_number.tolist(), secondary_structure(model).tolist(), strict=True)
+    )
     # HELIX and SHEET records of PDB 1AKE.
     assert (
-        np.mean([code[r] == "h" for r in (*range(14, 24), *range(62, 73), *range(161, 187), *range(203, 212))]) > 0.85
+        np.mean(
+            [
+                code[r] == "h"
+                for r in (*range(14, 24), *range(62, 73), *range(161, 187), *range(203, 212))
+            ]
+        )
+        > 0.85
     )
     assert np.mean([code[r] == "s" for r in (*range(2, 7), *range(81, 85), *range(105, 109))]) > 0.6
     assert np.mean([c == "h" for c in code.values()]) < 0.6
@@ -43,7 +54,9 @@ def test_breaks_are_at_gaps_and_chain_ends(fake: ModuleType) -> None:
 
 def test_a_rotation_about_one_axis_needs_two_vectors() -> None:
     points = np.random.default_rng(0).normal(0, 15, (120, 3))
-    rotation = Rotation.from_rotvec(np.linspace(-0.6, 0.7, 80)[:, None] * np.array([0.0, 0.6, 0.8])).as_matrix()
+    rotation = Rotation.from_rotvec(
+        np.linspace(-0.6, 0.7, 80)[:, None] * np.array([0.0, 0.6, 0.8])
+    ).as_matrix()
     structures = points @ rotation.transpose(0, 2, 1)
     basis = fit_basis(structures)
     assert len(basis.vectors) == 2
@@ -51,7 +64,9 @@ def test_a_rotation_about_one_axis_needs_two_vectors() -> None:
 
 
 def test_coefficients_are_in_angstrom_rms() -> None:
-    structures = np.zeros((50, 10, 3)) + np.linspace(-3, 3, 50)[:, None, None] * np.array([0.0, 0.0, 1.0])
+    structures = np.zeros((50, 10, 3)) + np.linspace(-3, 3, 50)[:, None, None] * np.array(
+        [0.0, 0.0, 1.0]
+    )
     basis = fit_basis(structures)
     assert np.abs(basis.coefficients(structures)[[0, -1], 0]) == pytest.approx([3.0, 3.0])
 
@@ -64,9 +79,15 @@ def _large(model: AtomicModel, copies: int) -> AtomicModel:
     atoms = ("atomic_number", "atom_name", "alt_loc", "b_factor", "occupancy")
     residues = ("residue_name", "chain", "insertion_code", "residue_number", "residue_kind")
     repeated = {name: np.tile(getattr(one_each, name), copies) for name in (*atoms, *residues)}
-    places = np.tile(one_each.positions_angstrom, (copies, 1)) + offset[:, None] * np.array([1.0, 0.0, 0.0])
+    places = np.tile(one_each.positions_angstrom, (copies, 1)) + offset[:, None] * np.array(
+        [1.0, 0.0, 0.0]
+    )
     return replace(
-        one_each, positions_angstrom=places, residue_index=np.arange(n), centre_atom=np.arange(n), **repeated
+        one_each,
+        positions_angstrom=places,
+        residue_index=np.arange(n),
+        centre_atom=np.arange(n),
+        **repeated,
     )
 
 
@@ -88,7 +109,9 @@ def test_scaled_integers_keep_five_digits() -> None:
     values = np.random.default_rng(1).normal(0, 7, (40, 3))
     packed = encode_scaled(values)
     decoded = np.frombuffer(base64.b64decode(packed["data"]), "<i2").reshape(packed["shape"])
-    assert decoded * packed["scale"] == pytest.approx(values, abs=np.abs(values).max() / 65534 * 1.001)
+    assert decoded * packed["scale"] == pytest.approx(
+        values, abs=np.abs(values).max() / 65534 * 1.001
+    )
     assert encode_array(np.array([1, 2]), "u1")["data"] == "AQI="
 
 

@@ -1,4 +1,5 @@
-"""What speaks for the motion: drawn where a reconstruction or a second run is there, else not mentioned."""
+"""What speaks for the motion: drawn where a reconstruction or a second run is there, else not
+mentioned."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinesphere.analysis.second_opinion import compare_runs
+from kinesphere.analysis.run_agreement import compare_runs
 from kinesphere.analysis.summary import Analysis
 from kinesphere.report.page import write_report
 
@@ -19,7 +20,8 @@ HIDDEN = "document.getElementById('{}').hidden"
 
 
 def reconstruction(folder: Path, **changes: Any) -> None:
-    """Files of a reconstruction at 2 Å a pixel whose FSC falls at shell 10 without motion and at 14 with it."""
+    """Files of a reconstruction at 2 Å a pixel whose FSC falls at shell 10 without motion and at 14
+    with it."""
     folder.mkdir(parents=True)
     summary = {
         "resolution_angstrom": 9.1,
@@ -55,19 +57,27 @@ def test_the_page_says_what_map_and_second_run_show(supported: Path) -> None:
     assert "correlate with r = 1.000" in text
 
 
-def test_the_map_of_the_run_beside_stands_in_for_a_missing_one(run: Any, analysis: Analysis, tmp_path: Path) -> None:
+def test_the_map_of_the_run_beside_stands_in_for_a_missing_one(
+    run: Any, analysis: Analysis, tmp_path: Path
+) -> None:
     nyquist = {"resolution_angstrom": 4.0, "motion_is_shared": True, "iterations": 10}
     reconstruction(tmp_path / "beside" / "reconstruction", **nyquist)
-    beside = replace(run, path=tmp_path / "beside", provenance={**run.provenance, "method": "other"})
+    beside = replace(
+        run, path=tmp_path / "beside", provenance={**run.provenance, "method": "other"}
+    )
     bare = replace(run, path=tmp_path / "run")
     opinion = compare_runs(bare, analysis, beside, lambda _: beside)
-    text = write_report(bare, analysis, tmp_path / "report.html", opinion).read_text(encoding="utf-8")
+    text = write_report(bare, analysis, tmp_path / "report.html", opinion).read_text(
+        encoding="utf-8"
+    )
     assert "as other found it (least squares, 10 iterations)" in text
     assert "4.0 Å, the limit of the pixels with it" in text
     assert "One motion model saw both half sets" in text
 
 
-def test_without_either_nothing_is_claimed(page: Path, run: Any, analysis: Analysis, tmp_path: Path) -> None:
+def test_without_either_nothing_is_claimed(
+    page: Path, run: Any, analysis: Analysis, tmp_path: Path
+) -> None:
     reconstruction(tmp_path / "run" / "reconstruction", homogeneous=True)
     still = write_report(replace(run, path=tmp_path / "run"), analysis, tmp_path / "report.html")
     for path in (page, still):
@@ -84,7 +94,9 @@ def test_both_figures_are_drawn(supported: Path, browse: Callable[..., Any]) -> 
 
 
 @pytest.mark.oracle
-def test_the_section_is_hidden_where_there_is_nothing_to_show(page: Path, browse: Callable[..., Any]) -> None:
+def test_the_section_is_hidden_where_there_is_nothing_to_show(
+    page: Path, browse: Callable[..., Any]
+) -> None:
     with browse(page) as browser:
         assert browser.evaluate(HIDDEN.format("evidence-section"))
         assert browser.problems == []

@@ -60,7 +60,9 @@ def test_the_molecule_moves_with_the_slider_and_by_itself(browser: Any) -> None:
 
 
 @pytest.mark.oracle
-def test_the_viewer_draws_the_decoded_structures(browser: Any, run: Any, analysis: Analysis) -> None:
+def test_the_viewer_draws_the_decoded_structures(
+    browser: Any, run: Any, analysis: Analysis
+) -> None:
     basis = np.array(browser.evaluate("K.model.basis.map((v) => Array.from(v))"))
     mean = np.array(browser.evaluate("Array.from(K.model.mean)"))
 
@@ -75,23 +77,30 @@ def test_the_viewer_draws_the_decoded_structures(browser: Any, run: Any, analysi
     end = run.decode_atoms(analysis.components.traversals[0].latents[-1:])[0][rows]
     assert difference(drawn("K.stateOnPath(0, 1)"), end) < 0.1
     image = browser.evaluate("K.particles.index[7]")
-    assert difference(drawn("K.stateOfParticle(7)"), run.structures(np.array([image]))[0][rows]) < 0.15
+    assert (
+        difference(drawn("K.stateOfParticle(7)"), run.structures(np.array([image]))[0][rows]) < 0.15
+    )
     assert difference(drawn("K.stateOfParticle(7)"), end) > 0.3
 
 
 @pytest.mark.oracle
 def test_a_click_on_a_particle_shows_its_structure(browser: Any) -> None:
     click = (
-        "(() => { const c = document.getElementById('scatter'); const r = c.getBoundingClientRect();"
+        "(() => { const c = document.getElementById('scatter'); const r = "
+        "c.getBoundingClientRect();"
         " for (let x = 0.3; x < 0.9; x += 0.02) c.dispatchEvent(new MouseEvent('click',"
-        " { clientX: r.left + x * r.width, clientY: r.top + 0.55 * r.height, bubbles: true })); })()"
+        " { clientX: r.left + x * r.width, clientY: r.top + 0.55 * r.height, bubbles: true "
+        "})); })()"
     )
     before, _ = slide(browser, 500)
     browser.evaluate(click)
-    assert re.match(r"Particle image|Cluster", browser.evaluate("document.getElementById('shown').textContent"))
+    assert re.match(
+        r"Particle image|Cluster", browser.evaluate("document.getElementById('shown').textContent")
+    )
     assert browser.evaluate("document.getElementById('molecule').dataset.structure") != before
     browser.evaluate(
-        "document.getElementById('scatter').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }))"
+        "document.getElementById('scatter').dispatchEvent(new KeyboardEvent('keydown', { key: "
+        "'ArrowRight' }))"
     )
     assert browser.evaluate("document.getElementById('molecule').dataset.position") == "particle"
 
@@ -104,24 +113,37 @@ def test_no_error_is_logged_and_nothing_is_fetched(browser: Any) -> None:
             " c.dispatchEvent(new Event('change')); })()"
         )
     assert browser.problems == []
-    assert [url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [
+        url for url in browser.requests if not url.startswith(("file:", "data:", "blob:"))
+    ] == []
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("width", [1400, 390])
-def test_nothing_is_wider_than_the_window(page: Path, browse: Callable[..., Any], width: int) -> None:
+def test_nothing_is_wider_than_the_window(
+    page: Path, browse: Callable[..., Any], width: int
+) -> None:
     with browse(page, width=width, dark=width == 390) as browser:
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
         assert browser.problems == []
 
 
 @pytest.mark.oracle
-def test_a_model_of_central_atoms_only_is_drawn(run: Any, browse: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_model_of_central_atoms_only_is_drawn(
+    run: Any, browse: Callable[..., Any], tmp_path: Path
+) -> None:
     model = run.model.select(np.isin(np.arange(run.model.n_atoms), run.model.centre_atom))
-    latents = replace(run.latents, mean=run.latents.mean[:, :1], covariance=run.latents.covariance[:, :1, :1])
-    bare = replace(run, model=model, latents=latents, hinges=run.hinges[:1], metrics={}, path=tmp_path)
+    latents = replace(
+        run.latents, mean=run.latents.mean[:, :1], covariance=run.latents.covariance[:, :1, :1]
+    )
+    bare = replace(
+        run, model=model, latents=latents, hinges=run.hinges[:1], metrics={}, path=tmp_path
+    )
     page = write_report(bare, analyse(bare, AnalysisSettings(frames=3)), tmp_path / "report.html")
-    blank = "(() => { const c = document.createElement('canvas'); const m = document.querySelector('#molecule canvas');"
+    blank = (
+        "(() => { const c = document.createElement('canvas'); const m = "
+        "document.querySelector('#molecule canvas');"
+    )
     blank += " c.width = m.width; c.height = m.height; return c.toDataURL(); })()"
     with browse(page) as browser:
         _, picture = slide(browser, 300)
@@ -136,7 +158,7 @@ def test_a_still_molecule_and_one_body_make_a_page(run: Any, tmp_path: Path) -> 
 
 
 def test_two_half_sets_show_the_first(run: Any, fake: ModuleType, tmp_path: Path) -> None:
-    from kinesphere.analysis.half_view import one_latent_space
+    from kinesphere.runs.first_half import one_latent_space
 
     latents = replace(run.latents, half=1 + np.arange(len(run.latents.half)) % 2)
     shown = one_latent_space(replace(run, latents=latents))

@@ -35,4 +35,12 @@ def test_a_score_stands_beside_the_unmoved_model_and_the_limit() -> None:
 
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_what_is_not_defined_is_a_dash(value: float | None) -> None:
-    assert shown({"r_main_motion": value})[1].split() == ["main", "motion,", "Pearson", "–", "–", "–", "–"]
+    assert shown({"r_main_motion": value})[1].split() == [
+        "main",
+        "motion,",
+        "Pearson",
+        "–",
+        "–",
+        "–",
+        "–",
+    ]

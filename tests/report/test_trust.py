@@ -1,4 +1,5 @@
-"""The referee's part of the page: every number, null and verdict that was recorded, and nothing executable."""
+"""The referee's part of the page: every number, null and verdict that was recorded, and nothing
+executable."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ from kinesphere.report.trust import trust, trust_section
 from kinesphere.validation.record import RECORD_FILE, SUPPORTED, ControlResult, ValidationRecord
 
 CONTROLS = (
-    ControlResult("held-out", "Is <motion> there?", "gain", "nats", 12.34, (-0.5, 0.2, 0.1), "It is.", passed=True),
+    ControlResult(
+        "held-out",
+        "Is <motion> there?",
+        "gain",
+        "nats",
+        12.34,
+        (-0.5, 0.2, 0.1),
+        "It is.",
+        passed=True,
+    ),
     ControlResult("wrong-model", "Is it biased?", "FSC", "", -0.021, (), "Perhaps.", passed=False),
 )
 
@@ -23,9 +33,9 @@ CONTROLS = (
 def recorded(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_FILE
     path.parent.mkdir(parents=True)
-    ValidationRecord(SUPPORTED, "Because.", CONTROLS, (("poses", "kinesphere validate run --control poses"),)).save(
-        path
-    )
+    ValidationRecord(
+        SUPPORTED, "Because.", CONTROLS, (("poses", "kinesphere validate run --control poses"),)
+    ).save(path)
     found = trust(folder)
     assert found is not None
     return found
@@ -51,7 +61,9 @@ def test_volumes_made_without_the_structures_are_part_of_the_evidence(tmp_path: 
         "decoder": {"gain_nats": [4.5, -0.25], "gain_error_nats": [0.5, 0.125]},
     }
     (tmp_path / "some" / "volumes").mkdir(parents=True)
-    (tmp_path / "some" / "volumes" / "volumes.json").write_text(json.dumps(summary), encoding="utf-8")
+    (tmp_path / "some" / "volumes" / "volumes.json").write_text(
+        json.dumps(summary), encoding="utf-8"
+    )
     section = trust_section(recorded(tmp_path / "some"), "run")
     assert "kinesphere volumes" not in section
     assert "4.5 ± 0.5, −0.25 ± 0.12 nats" in section

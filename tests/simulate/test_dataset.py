@@ -1,4 +1,5 @@
-"""A simulated set says what it holds: signal to noise, spectra, populations, frames and files agree."""
+"""A simulated set says what it holds: signal to noise, spectra, populations, frames and files
+agree."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ from kinesphere.simulate.images import clean_images
 from kinesphere.simulate.noise import draw_noise, noise_power
 from kinesphere.simulate.recipe import Recipe
 
-SMALL = Recipe(n=60, box=32, pixel_size=3.5, snr=0.2, seed=3, pose_error_degrees=2.0, shift_error_px=0.5)
+SMALL = Recipe(
+    n=60, box=32, pixel_size=3.5, snr=0.2, seed=3, pose_error_degrees=2.0, shift_error_px=0.5
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,9 @@ def _clean(ensemble: Ensemble, recipe: Recipe) -> np.ndarray:
     return np.concatenate(list(clean_images(ensemble.centred(), draws, recipe)))
 
 
-def test_images_are_scaled_clean_images_plus_noise_of_variance_one(kinase: Ensemble, folder: Path) -> None:
+def test_images_are_scaled_clean_images_plus_noise_of_variance_one(
+    kinase: Ensemble, folder: Path
+) -> None:
     clean = _clean(kinase, SMALL)
     signal = clean * np.sqrt(SMALL.snr / clean.var(axis=(1, 2)).mean())
     assert signal.var(axis=(1, 2)).mean() == pytest.approx(SMALL.snr, rel=1e-5)
@@ -63,13 +68,19 @@ def test_coloured_noise_has_the_spectrum_asked_for() -> None:
     )
 
 
-def test_same_seed_same_particles_whatever_the_noise(kinase: Ensemble, folder: Path, tmp_path: Path) -> None:
+def test_same_seed_same_particles_whatever_the_noise(
+    kinase: Ensemble, folder: Path, tmp_path: Path
+) -> None:
     write_dataset(tmp_path / "again", kinase, SMALL, "A test.")
-    assert (tmp_path / "again" / "particles.mrcs").read_bytes()[1024:] == (folder / "particles.mrcs").read_bytes()[
-        1024:
-    ]
-    write_dataset(tmp_path / "noisier", kinase, replace(SMALL, snr=0.01, noise="coloured"), "A test.")
-    assert (tmp_path / "noisier" / "particles.star").read_text() == (folder / "particles.star").read_text()
+    assert (tmp_path / "again" / "particles.mrcs").read_bytes()[1024:] == (
+        folder / "particles.mrcs"
+    ).read_bytes()[1024:]
+    write_dataset(
+        tmp_path / "noisier", kinase, replace(SMALL, snr=0.01, noise="coloured"), "A test."
+    )
+    assert (tmp_path / "noisier" / "particles.star").read_text() == (
+        folder / "particles.star"
+    ).read_text()
     other = draw_particles(replace(SMALL, seed=4), kinase.coordinate)
     assert not np.array_equal(other.rotation, draw_particles(SMALL, kinase.coordinate).rotation)
 
@@ -78,12 +89,21 @@ def test_negative_contrast_is_the_same_set_inverted(kinase: Ensemble, tmp_path: 
     recipe = replace(SMALL, n=5, snr=1e6)
     write_dataset(tmp_path / "white", kinase, recipe, "")
     write_dataset(tmp_path / "black", kinase, replace(recipe, contrast="negative"), "")
-    white, black = (ImageStack(tmp_path / name / "particles.mrcs")[:] for name in ("white", "black"))
+    white, black = (
+        ImageStack(tmp_path / name / "particles.mrcs")[:] for name in ("white", "black")
+    )
     assert np.corrcoef(white.ravel(), black.ravel())[0, 1] < -0.999
 
 
 def test_protein_is_positive_at_low_resolution(kinase: Ensemble) -> None:
-    recipe = replace(SMALL, n=20, amplitude_contrast=1.0, defocus_um=(0.0, 0.0), astigmatism_angstrom=0.0, shift_px=0.0)
+    recipe = replace(
+        SMALL,
+        n=20,
+        amplitude_contrast=1.0,
+        defocus_um=(0.0, 0.0),
+        astigmatism_angstrom=0.0,
+        shift_px=0.0,
+    )
     images = _clean(kinase, recipe)
     assert (images[:, 14:18, 14:18].mean(axis=(1, 2)) > images[:, :4].mean(axis=(1, 2))).all()
 
@@ -92,7 +112,9 @@ def test_uniform_and_bimodal_populations(kinase: Ensemble) -> None:
     coordinate = np.linspace(0, 1, 21)[:, None]
     uniform = draw_particles(replace(SMALL, n=21_000), coordinate)
     assert np.bincount(uniform.state, minlength=21) == pytest.approx(np.full(21, 1000), rel=0.15)
-    bimodal = coordinate[draw_particles(replace(SMALL, n=21_000, distribution="bimodal"), coordinate).state, 0]
+    bimodal = coordinate[
+        draw_particles(replace(SMALL, n=21_000, distribution="bimodal"), coordinate).state, 0
+    ]
     assert (bimodal < 0.5).mean() == pytest.approx(0.65, abs=0.02)
     assert np.median(bimodal[bimodal < 0.5]) == pytest.approx(0.2, abs=0.03)
     assert np.median(bimodal[bimodal > 0.5]) == pytest.approx(0.8, abs=0.03)
@@ -103,7 +125,9 @@ def test_orientations_are_uniform_and_errors_as_large_as_said(kinase: Ensemble) 
     direction = draws.rotation[:, :, 2]
     assert np.abs(direction.mean(axis=0)).max() < 0.02
     assert (direction**2).mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.01)
-    error = Rotation.from_matrix(draws.rotation.transpose(0, 2, 1) @ draws.recorded_rotation).magnitude()
+    error = Rotation.from_matrix(
+        draws.rotation.transpose(0, 2, 1) @ draws.recorded_rotation
+    ).magnitude()
     assert np.rad2deg(np.sqrt((error**2).mean())) == pytest.approx(2.0, rel=0.02)
     shift_error_px = (draws.recorded_shift_angstrom - draws.shift_angstrom) / SMALL.pixel_size
     assert shift_error_px.std() == pytest.approx(0.5, rel=0.02)
@@ -114,7 +138,16 @@ def test_star_file_tells_pose_and_ctf(kinase: Ensemble, folder: Path) -> None:
     draws = draw_particles(SMALL, kinase.coordinate)
     document = gemmi.cif.read(str(folder / "particles.star"))
     table = document.find_block("particles").find(
-        "_rln", ["AngleRot", "AngleTilt", "AnglePsi", "OriginXAngst", "OriginYAngst", "DefocusU", "DefocusAngle"]
+        "_rln",
+        [
+            "AngleRot",
+            "AngleTilt",
+            "AnglePsi",
+            "OriginXAngst",
+            "OriginYAngst",
+            "DefocusU",
+            "DefocusAngle",
+        ],
     )
     values = np.array([[float(item) for item in row] for row in table])
     assert Rotation.from_euler("ZYZ", values[:, :3], degrees=True).as_matrix() == pytest.approx(
@@ -143,7 +176,9 @@ def test_model_truth_and_map_share_a_frame(folder: Path) -> None:
     )
     assert np.allclose(truth["ca_states"][0], model.centres_angstrom, atol=1e-3)
     assert np.allclose(truth["ca_states"].mean(axis=(0, 1)), density.centre_angstrom, atol=1e-3)
-    at_atoms = np.round((model.centres_angstrom - density.origin_angstrom) / density.pixel_size_angstrom).astype(int)
+    at_atoms = np.round(
+        (model.centres_angstrom - density.origin_angstrom) / density.pixel_size_angstrom
+    ).astype(int)
     values = density.data[at_atoms[:, 2], at_atoms[:, 1], at_atoms[:, 0]]
     assert np.mean(values > density.data.mean() + density.data.std()) > 0.9
 
@@ -171,7 +206,12 @@ def test_molecule_larger_than_the_box(kinase: Ensemble, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "option"),
-    [({"n": 0}, "--n"), ({"box": 33}, "--box"), ({"snr": 0.0}, "--snr"), ({"pixel_size": -1.0}, "--pixel")],
+    [
+        ({"n": 0}, "--n"),
+        ({"box": 33}, "--box"),
+        ({"snr": 0.0}, "--snr"),
+        ({"pixel_size": -1.0}, "--pixel"),
+    ],
 )
 def test_numbers_that_cannot_be_meant(change: dict[str, float], option: str) -> None:
     with pytest.raises(InputError, match=f"^{option}"):

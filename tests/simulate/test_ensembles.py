@@ -52,12 +52,16 @@ def test_path_begins_closed_and_ends_open(kinase: Ensemble) -> None:
     assert np.allclose(kinase.positions[0], kinase.model.positions_angstrom)
     opened = _bundled(OPEN_FILE)
     target = opened.positions_angstrom[opened.centre_atom]
-    assert np.allclose(Screw.superposing(target, centres[-1]).apply(target, 1.0), centres[-1], atol=1e-6)
+    assert np.allclose(
+        Screw.superposing(target, centres[-1]).apply(target, 1.0), centres[-1], atol=1e-6
+    )
     whole = Screw.superposing(target, centres[-1]).apply(opened.positions_angstrom, 1.0)
     assert np.allclose(whole, kinase.positions[-1], atol=1e-6)
     # 7.1 Å is the CA RMSD of 1AKE and 4AKE after their best superposition (Müller et al. 1996).
     superposed = Screw.superposing(centres[-1], centres[0]).apply(centres[-1], 1.0)
-    assert np.sqrt(((superposed - centres[0]) ** 2).sum(axis=1).mean()) == pytest.approx(7.1, abs=0.1)
+    assert np.sqrt(((superposed - centres[0]) ** 2).sum(axis=1).mean()) == pytest.approx(
+        7.1, abs=0.1
+    )
 
 
 def test_domains_move_rigidly_and_monotonously(kinase: Ensemble) -> None:
@@ -70,7 +74,9 @@ def test_domains_move_rigidly_and_monotonously(kinase: Ensemble) -> None:
         assert (shapes > low - 0.5).all()
         assert (shapes < high + 0.5).all()
     for domain, opening_angstrom in ((lid, 4), (nmp, 1.5)):
-        distance = np.linalg.norm(centres[:, domain].mean(axis=1) - centres[:, core].mean(axis=1), axis=-1)
+        distance = np.linalg.norm(
+            centres[:, domain].mean(axis=1) - centres[:, core].mean(axis=1), axis=-1
+        )
         assert (np.diff(distance) > 0).all()
         assert distance[-1] - distance[0] > opening_angstrom
 
@@ -113,7 +119,9 @@ def test_hinge_turns_by_the_angle_and_opens(kinase: Ensemble) -> None:
     lid, rest = _rows(model, 122, 159), np.setdiff1d(np.arange(214), _rows(model, 122, 159))
     assert np.allclose(ensemble.positions[0], model.positions_angstrom)
     assert np.array_equal(centres[-1][rest], centres[0][rest])
-    angle = np.rad2deg(np.linalg.norm(Screw.superposing(centres[0][lid], centres[-1][lid]).rotation_vector))
+    angle = np.rad2deg(
+        np.linalg.norm(Screw.superposing(centres[0][lid], centres[-1][lid]).rotation_vector)
+    )
     assert angle == pytest.approx(30)
     assert np.allclose(centres[:, lid[0]], centres[0, lid[0]])  # the pivot stays
     distance = np.linalg.norm(centres[:, lid].mean(axis=1) - centres[:, rest].mean(axis=1), axis=-1)

@@ -23,4 +23,6 @@ def test_particle_set_reads_back_what_was_drawn(tmp_path: Path) -> None:
     assert np.allclose(particles.phase_shift_degrees, 30)
     assert np.array_equal(particles.half, draws.half)
     assert [group.voltage_kv for group in particles.optics] == [300, 200]
-    assert np.array_equal(particles.images(np.array([7, 2])), ImageStack(tmp_path / "particles.mrcs")[[7, 2]])
+    assert np.array_equal(
+        particles.images(np.array([7, 2])), ImageStack(tmp_path / "particles.mrcs")[[7, 2]]
+    )

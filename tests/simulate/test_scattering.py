@@ -9,7 +9,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
-from kinesphere.simulate.scattering import AtomProjector, form_factor, potential_map, require_known_elements
+from kinesphere.simulate.scattering import (
+    AtomProjector,
+    form_factor,
+    potential_map,
+    require_known_elements,
+)
 
 BOX, PIXEL, B_FACTOR = 32, 1.5, 60.0
 
@@ -30,10 +35,14 @@ def _direct_transform(points: np.ndarray, elements: np.ndarray, *axes: np.ndarra
     return total
 
 
-@pytest.mark.parametrize(("element", "forward"), [("H", 0.529), ("C", 2.509), ("N", 2.211), ("O", 1.983), ("S", 5.161)])
+@pytest.mark.parametrize(
+    ("element", "forward"), [("H", 0.529), ("C", 2.509), ("N", 2.211), ("O", 1.983), ("S", 5.161)]
+)
 def test_forward_scattering_is_that_of_the_table(element: str, forward: float) -> None:
     # f(0) of Doyle & Turner (1968) and Peng et al. (1996), in Å.
-    assert form_factor(gemmi.Element(element).atomic_number, np.zeros(1), 0.0)[0] == pytest.approx(forward, rel=0.01)
+    assert form_factor(gemmi.Element(element).atomic_number, np.zeros(1), 0.0)[0] == pytest.approx(
+        forward, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("element", ["C", "N", "O", "P", "S"])
@@ -82,7 +91,11 @@ def test_map_agrees_with_gemmi() -> None:
     residue = gemmi.Residue()
     for point, element in zip(positions, elements, strict=True):
         atom = gemmi.Atom()
-        atom.element, atom.pos, atom.b_iso = gemmi.Element(int(element)), gemmi.Position(*(point + centre)), B_FACTOR
+        atom.element, atom.pos, atom.b_iso = (
+            gemmi.Element(int(element)),
+            gemmi.Position(*(point + centre)),
+            B_FACTOR,
+        )
         residue.add_atom(atom)
     model, chain = gemmi.Model(1), gemmi.Chain("A")
     chain.add_residue(residue)
@@ -104,7 +117,9 @@ def test_map_summed_along_the_beam_is_the_unrotated_image() -> None:
     positions, elements = _molecule()
     density = potential_map(positions, elements, BOX, PIXEL, B_FACTOR)
     project = AtomProjector(elements, BOX, PIXEL, B_FACTOR)
-    transform = project(torch.from_numpy(positions)[None], torch.eye(3, dtype=torch.float64)[None])[0].numpy()
+    transform = project(torch.from_numpy(positions)[None], torch.eye(3, dtype=torch.float64)[None])[
+        0
+    ].numpy()
     image = np.fft.fftshift(np.fft.irfft2(transform, s=(BOX, BOX))) / PIXEL**2
     assert np.corrcoef(image.ravel(), density.sum(axis=0).ravel())[0, 1] > 0.99999
     assert image.sum() == pytest.approx(density.sum() * PIXEL, rel=1e-4)
@@ -113,7 +128,9 @@ def test_map_summed_along_the_beam_is_the_unrotated_image() -> None:
 def test_low_pass_keeps_what_is_below_and_nothing_beyond() -> None:
     positions, elements = _molecule()
     whole = np.fft.fftn(potential_map(positions, elements, BOX, PIXEL, B_FACTOR))
-    low = np.fft.fftn(potential_map(positions, elements, BOX, PIXEL, B_FACTOR, low_pass_angstrom=8.0))
+    low = np.fft.fftn(
+        potential_map(positions, elements, BOX, PIXEL, B_FACTOR, low_pass_angstrom=8.0)
+    )
     axis = np.fft.fftfreq(BOX, PIXEL)
     frequency = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis**2)
     extent = BOX * PIXEL

@@ -10,7 +10,7 @@ import torch
 
 from kinesphere import load
 from kinesphere.cli.main import main
-from kinesphere.inference.run import Run
+from kinesphere.runs.run import Run
 from kinesphere.validation.held_out import _fitted_score, _infer, held_out_gain, judge
 from kinesphere.validation.split import split_coefficients
 
@@ -19,7 +19,20 @@ from kinesphere.validation.split import split_coefficients
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that has hardly begun to learn."""
     folder = tmp_path_factory.mktemp("run")
-    options = ["--n", "120", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "4"]
+    options = [
+        "--n",
+        "120",
+        "--box",
+        "32",
+        "--pixel-size",
+        "3",
+        "--snr",
+        "1",
+        "--n-states",
+        "5",
+        "--seed",
+        "4",
+    ]
     assert main(["simulate", "--out", str(folder / "set"), *options]) == 0
     inputs = [str(folder / "set" / "particles.star"), "--model", str(folder / "set" / "model.cif")]
     quick = ["--epochs", "2", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1"]
@@ -31,10 +44,14 @@ def test_a_latent_depends_on_its_own_side_only(run: Run) -> None:
     rows = np.arange(30)
     observations = run.observations(rows)
     side = split_coefficients(observations.band, len(rows), torch.Generator().manual_seed(0))
-    noise = torch.randn(observations.data.shape, dtype=torch.complex64) * observations.data.abs().mean()
+    noise = (
+        torch.randn(observations.data.shape, dtype=torch.complex64) * observations.data.abs().mean()
+    )
     found = []
     for changed in (torch.zeros_like(side), ~side, side):
-        altered = replace(observations, data=torch.where(changed, observations.data + noise, observations.data))
+        altered = replace(
+            observations, data=torch.where(changed, observations.data + noise, observations.data)
+        )
         found.append(_infer(judge(run, altered, run.latents.half[rows])[0], side, lambda _: None))
     assert torch.equal(found[0], found[1])
     assert not torch.allclose(found[0], found[2])
@@ -52,8 +69,11 @@ def test_the_gain_follows_from_the_seed(run: Run) -> None:
 
 
 def test_the_scale_of_a_shell_is_fitted_and_never_negative() -> None:
-    """Σ_i a·c_i − ½a²p_i is largest at a = Σc / Σp; a prediction that is anticorrelated is worth nothing, not less."""
-    products = torch.tensor([[[4.0, -1.0], [2.0, 1.0]], [[2.0, -3.0], [4.0, 1.0]]], dtype=torch.float64)
+    """Σ_i a·c_i − ½a²p_i is largest at a = Σc / Σp; a prediction that is anticorrelated is worth
+    nothing, not less."""
+    products = torch.tensor(
+        [[[4.0, -1.0], [2.0, 1.0]], [[2.0, -3.0], [4.0, 1.0]]], dtype=torch.float64
+    )
     score = _fitted_score(products, torch.zeros(2, dtype=torch.int64))
     assert score.tolist() == pytest.approx([4.0 - 0.5 * 2.0, 2.0 - 0.5 * 4.0])
     apart = _fitted_score(products, torch.tensor([0, 1]))  # of two optics groups, each has its own

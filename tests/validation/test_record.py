@@ -1,4 +1,5 @@
-"""A validation record survives its file, keeps what other controls found, and is told from other files."""
+"""A validation record survives its file, keeps what other controls found, and is told from other
+files."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ import pytest
 from kinesphere.errors import InputError
 from kinesphere.validation.record import ControlResult, ValidationRecord, merged
 
-HELD_OUT = ControlResult("held-out", "Is it?", "gain", "nats per image", 1.5, (-0.25, -0.125), "It is ± 0.1 Å.", True)
+HELD_OUT = ControlResult(
+    "held-out", "Is it?", "gain", "nats per image", 1.5, (-0.25, -0.125), "It is ± 0.1 Å.", True
+)
 POSES = replace(HELD_OUT, name="shuffled-poses", null=(), passed=False)
 
 
@@ -25,7 +28,9 @@ def test_fresh_results_replace_those_of_their_name_only() -> None:
     assert merged((HELD_OUT, POSES), (fresh,)) == (fresh, POSES)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"verdict": "undecided"}', '{"controls": [{"name": "x"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"verdict": "undecided"}', '{"controls": [{"name": "x"}]}']
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "validation.json"
     path.write_text(text)

@@ -1,4 +1,5 @@
-"""Halves of the coefficients share nothing, Friedel mates included; random phases keep amplitudes and symmetry."""
+"""Halves of the coefficients share nothing, Friedel mates included; random phases keep amplitudes
+and symmetry."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ def band() -> FourierBand:
 
 def test_each_coefficient_is_in_one_half_with_its_mate(band: FourierBand) -> None:
     in_a = split_coefficients(band, N, torch.Generator().manual_seed(1))
-    plane = {(r, c): i for i, (r, c) in enumerate(zip(band.row.tolist(), band.column.tolist(), strict=True))}
+    plane = {
+        (r, c): i
+        for i, (r, c) in enumerate(zip(band.row.tolist(), band.column.tolist(), strict=True))
+    }
     on_axis = [row for row, column in plane if column == 0 and row > 0]
     assert len(on_axis) == band.n_shells
     for row in on_axis:
@@ -33,7 +37,8 @@ def test_each_coefficient_is_in_one_half_with_its_mate(band: FourierBand) -> Non
 
 
 def test_noise_of_the_halves_is_independent(band: FourierBand) -> None:
-    """A half's share of an image that is noise says nothing about the other half's: products of pixels cancel."""
+    """A half's share of an image that is noise says nothing about the other half's: products of
+    pixels cancel."""
     noise = torch.randn(N, GRID.box, GRID.box, generator=torch.Generator().manual_seed(3))
     data = band.select(centred_rfft2(noise))
     in_a = split_coefficients(band, N, torch.Generator().manual_seed(4))
@@ -57,7 +62,9 @@ def test_random_phases_keep_power_and_symmetry(band: FourierBand) -> None:
 
 def test_phases_below_the_resolution_stay(band: FourierBand) -> None:
     data = torch.randn(2, len(band), dtype=torch.complex64)
-    changed = randomise_phases(data, band, torch.Generator().manual_seed(8), resolution_angstrom=12.0)
+    changed = randomise_phases(
+        data, band, torch.Generator().manual_seed(8), resolution_angstrom=12.0
+    )
     kept = band.shell <= 4  # 48 Å across, 12 Å
     assert torch.allclose(changed[:, kept], data[:, kept])
     assert not torch.isclose(changed[:, ~kept], data[:, ~kept]).any()

@@ -27,7 +27,8 @@ def test_only_the_domain_is_replaced_and_its_chain_keeps_its_geometry(ensemble: 
     for residue in np.flatnonzero(domain)[:5]:  # residues stay whole
         own = model.residue_index == residue
         inner = [
-            np.linalg.norm(x[own] - x[own][0], axis=1) for x in (model.positions_angstrom, wrong.positions_angstrom)
+            np.linalg.norm(x[own] - x[own][0], axis=1)
+            for x in (model.positions_angstrom, wrong.positions_angstrom)
         ]
         assert np.allclose(inner[0], inner[1], atol=1e-6)
 
@@ -35,13 +36,17 @@ def test_only_the_domain_is_replaced_and_its_chain_keeps_its_geometry(ensemble: 
 def test_models_differ_from_one_another_and_follow_from_the_seed(ensemble: Ensemble) -> None:
     domain = select_residues("A:122-159", ensemble.model)
     rng = np.random.default_rng(2)
-    first, second = (with_wrong_domain(ensemble.model, domain, rng).centres_angstrom for _ in range(2))
+    first, second = (
+        with_wrong_domain(ensemble.model, domain, rng).centres_angstrom for _ in range(2)
+    )
     assert np.abs(first - second).max() > 5.0
     again = with_wrong_domain(ensemble.model, domain, np.random.default_rng(2)).centres_angstrom
     assert np.array_equal(first, again)
 
 
-def test_what_resembles_the_right_model_does_not_count_as_resembling_the_wrong_one(ensemble: Ensemble) -> None:
+def test_what_resembles_the_right_model_does_not_count_as_resembling_the_wrong_one(
+    ensemble: Ensemble,
+) -> None:
     model = ensemble.centred().model
     model = replace(model, positions_angstrom=ensemble.centred().positions[0])
     domain = select_residues("A:122-159", model)
@@ -52,7 +57,10 @@ def test_what_resembles_the_right_model_does_not_count_as_resembling_the_wrong_o
 
     def resemblance(share: float) -> float:
         """Of a map in which the wrong domain has this share."""
-        parts = [potential_map(m.positions_angstrom, m.atomic_number, box, pixel, 60.0) for m in (model, wrong)]
+        parts = [
+            potential_map(m.positions_angstrom, m.atomic_number, box, pixel, 60.0)
+            for m in (model, wrong)
+        ]
         data = (1.0 - share) * parts[0] + share * parts[1]
         data = data + 0.05 * data.std() * noise
         density = DensityMap(data.astype(np.float32), pixel, np.full(3, -pixel * (box // 2)))

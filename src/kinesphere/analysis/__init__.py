@@ -1,1 +1,3 @@
-"""What the recovered motion is: latent components, ensembles, rigid bodies and trajectories of a finished run."""
+"""What the recovered motion is: latent components, ensembles, rigid bodies and trajectories of a
+finished run.
+"""

@@ -27,9 +27,10 @@ MERGING_POINTS = 500_000
 class GroupMotion:
     """How one group of residues (a segment or a body) moves.
 
-    `rotation` is about the population mean in the frame of the poses; `relative_rotation` and `relative_shift` are
-    seen from the core, the body that is held still; so is `relative_amplitude_angstrom`, the RMS displacement of the
-    residues. `previous_rotation` is seen from the group before it in the list.
+    `rotation` is about the population mean in the frame of the poses; `relative_rotation` and
+    `relative_shift` are seen from the core, the body that is held still; so is
+    `relative_amplitude_angstrom`, the RMS displacement of the residues. `previous_rotation` is seen
+    from the group before it in the list.
     """
 
     number: int
@@ -51,7 +52,9 @@ class GroupMotion:
 
 @dataclass(frozen=True)
 class Hinge:
-    """Two residues that follow each other in a chain and belong to different bodies (numbers from 1)."""
+    """Two residues that follow each other in a chain and belong to different bodies (numbers from
+    1).
+    """
 
     chain: str
     before: str
@@ -63,8 +66,12 @@ class Hinge:
         return f"{self.chain}:{self.before}/{self.after}"
 
 
-def segment_of_residue(memberships: Float[np.ndarray, "residues segments"]) -> Int[np.ndarray, " residues"]:
-    """Give each residue its segment (the largest membership), numbered from 0 by first appearance, none empty."""
+def segment_of_residue(
+    memberships: Float[np.ndarray, "residues segments"],
+) -> Int[np.ndarray, " residues"]:
+    """Give each residue its segment (the largest membership), numbered from 0 by first appearance,
+    none empty.
+    """
     winner = memberships.argmax(axis=1)
     _, first, inverse = np.unique(winner, return_index=True, return_inverse=True)
     rank: Int[np.ndarray, " s"] = np.argsort(np.argsort(first))
@@ -76,11 +83,14 @@ def default_tolerance(
 ) -> float:
     """Choose how much two segments may move against each other and still count as one body, in Å.
 
-    A third of the RMS motion within the molecule, never less than 0.5 Å: below that, no boundary is worth showing.
+    A third of the RMS motion within the molecule, never less than 0.5 Å: below that, no boundary is
+    worth showing.
     """
     fit = superpose(reference, positions)
     residual = positions - fit.apply(reference)
-    return max(FLOOR_ANGSTROM, FRACTION_OF_MOTION * float(np.sqrt(np.mean(np.sum(residual**2, axis=2)))))
+    return max(
+        FLOOR_ANGSTROM, FRACTION_OF_MOTION * float(np.sqrt(np.mean(np.sum(residual**2, axis=2))))
+    )
 
 
 def merge_into_bodies(
@@ -105,8 +115,9 @@ def merge_into_bodies(
     Returns
     -------
     ndarray
-        (residues,) body of each residue. Body 0 is the core: held still, it leaves the rest of the molecule the least
-        motion. The others follow by size. Pairs are merged greedily, the most rigid first.
+        (residues,) body of each residue. Body 0 is the core: held still, it leaves the rest of the
+        molecule the least motion. The others follow by size. Pairs are merged greedily, the most
+        rigid first.
     """
     step = max(1, len(positions) * len(reference) // MERGING_POINTS)
     sample = positions[::step]
@@ -122,8 +133,12 @@ def merge_into_bodies(
         cost[a, :] = cost[:, a] = np.inf
         for other in range(len(groups)):
             if other != b and groups[other]:
-                cost[max(b, other), min(b, other)] = _worst_deviation(reference, sample, groups[b] + groups[other])
-    return _label_from_core(reference, sample, [np.concatenate(members) for members in groups if members])
+                cost[max(b, other), min(b, other)] = _worst_deviation(
+                    reference, sample, groups[b] + groups[other]
+                )
+    return _label_from_core(
+        reference, sample, [np.concatenate(members) for members in groups if members]
+    )
 
 
 def describe_groups(
@@ -135,8 +150,8 @@ def describe_groups(
 ) -> tuple[GroupMotion, ...]:
     """Describe the motion of every group of residues.
 
-    The rotations are fitted to the decoded residue centres, so they are those of the structures shown, for any
-    motion model.
+    The rotations are fitted to the decoded residue centres, so they are those of the structures
+    shown, for any motion model.
 
     Parameters
     ----------
@@ -162,7 +177,11 @@ def describe_groups(
     for number in range(group.max() + 1):
         residues = np.flatnonzero(group == number)
         fit = _fit(reference, positions, residues)
-        described.append(_describe(model, positions, residues, number, int(body[residues[0]]), fit, core, previous))
+        described.append(
+            _describe(
+                model, positions, residues, number, int(body[residues[0]]), fit, core, previous
+            )
+        )
         previous = fit
     return tuple(described)
 
@@ -185,11 +204,15 @@ def centroid_distances(
         The pairs of groups, and (m, pairs) distances in Å.
     """
     n = int(group.max()) + 1
-    centroid = np.stack([positions[:, group == g].mean(axis=1, dtype=np.float64) for g in range(n)], axis=1)
+    centroid = np.stack(
+        [positions[:, group == g].mean(axis=1, dtype=np.float64) for g in range(n)], axis=1
+    )
     pairs = [(a, b) for a in range(n) for b in range(a + 1, n)]
     if not pairs:
         return [], np.zeros((len(positions), 0))
-    return pairs, np.stack([np.linalg.norm(centroid[:, a] - centroid[:, b], axis=1) for a, b in pairs], axis=1)
+    return pairs, np.stack(
+        [np.linalg.norm(centroid[:, a] - centroid[:, b], axis=1) for a, b in pairs], axis=1
+    )
 
 
 def find_hinges(model: AtomicModel, body: Int[np.ndarray, " residues"]) -> tuple[Hinge, ...]:
@@ -246,7 +269,9 @@ def _worst_deviation(
     positions: Float[np.ndarray, "m residues 3"],
     members: list[Int[np.ndarray, " _"]],
 ) -> float:
-    """Fit the union rigidly and give the RMS deviation of its worst member, so that a large core hides no one."""
+    """Fit the union rigidly and give the RMS deviation of its worst member, so that a large core
+    hides no one.
+    """
     worst = 0.0
     fit = _fit(reference, positions, np.concatenate(members))
     for residues in members:
@@ -261,10 +286,15 @@ def _label_from_core(
     groups: list[Int[np.ndarray, " _"]],
 ) -> Int[np.ndarray, " residues"]:
     """Label the residues of each group, the core with 0, the others by size."""
-    left_motion = [_rms_displacement(_fit(reference, positions, residues).undo(positions)) for residues in groups]
+    left_motion = [
+        _rms_displacement(_fit(reference, positions, residues).undo(positions))
+        for residues in groups
+    ]
     core = groups[int(np.argmin(left_motion))]
     label = np.zeros(len(reference), int)
-    for number, residues in enumerate(sorted(groups, key=lambda rows: (rows is not core, -len(rows), rows.min()))):
+    for number, residues in enumerate(
+        sorted(groups, key=lambda rows: (rows is not core, -len(rows), rows.min()))
+    ):
         label[residues] = number
     return label
 

@@ -1,4 +1,6 @@
-"""A ChimeraX script that shows the analysis: the model coloured by motion, and the main motion playing."""
+"""A ChimeraX script that shows the analysis: the model coloured by motion, and the main motion
+playing.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from pathlib import Path
 PALETTE = "#4668a8:#8fb9c9:#ece4d0:#e39a4f:#b0402a"
 
 
-def chimerax_script(coloured: Path, trajectories: list[Path], maximum_angstrom: float, frames: int) -> str:
+def chimerax_script(
+    coloured: Path, trajectories: list[Path], maximum_angstrom: float, frames: int
+) -> str:
     """Write the commands of `open_in_chimerax.cxc`.
 
     Parameters
@@ -24,13 +28,17 @@ def chimerax_script(coloured: Path, trajectories: list[Path], maximum_angstrom: 
     Returns
     -------
     str
-        File names are relative: ChimeraX looks for them beside the script. Syntax of `open … coordsets`, `coordset` and
-        `color byattribute` as in the ChimeraX user guide (https://www.cgl.ucsf.edu/chimerax/docs/user/index.html).
+        File names are relative: ChimeraX looks for them beside the script. Syntax of `open …
+        coordsets`, `coordset` and `color byattribute` as in the ChimeraX user guide
+        (https://www.cgl.ucsf.edu/chimerax/docs/user/index.html).
     """
     first = 2
     lines = [
         "# Blue parts stay, red parts move; the trajectory plays back and forth.",
-        f"# To play another component: hide #{first} models; show #{first + 1} models; coordset slider #{first + 1}",
+        (
+            f"# To play another component: hide #{first} models; show #{first + 1} models; "
+            f"coordset slider #{first + 1}"
+        ),
         "close",
         "set bgColor white",
         f'open {_quoted(coloured.name)} id 1 name "coloured by motion"',

@@ -21,7 +21,9 @@ Decoder = Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, "m points 3"]]
 
 @dataclass(frozen=True)
 class StructureComponents:
-    """Principal motions of an ensemble, scaled so that a score is the RMS displacement of the molecule in Å."""
+    """Principal motions of an ensemble, scaled so that a score is the RMS displacement of the
+    molecule in Å.
+    """
 
     mean: Float[np.ndarray, "residues 3"]
     modes: Float[np.ndarray, "k residues 3"]
@@ -69,7 +71,9 @@ def sample_images(
 
 
 def chunks(rows: Int[np.ndarray, " m"], n_points: int) -> Iterator[Int[np.ndarray, " c"]]:
-    """Cut `rows` into pieces whose structures of `n_points` points take about 64 MB in double precision."""
+    """Cut `rows` into pieces whose structures of `n_points` points take about 64 MB in double
+    precision.
+    """
     size = max(1, CHUNK_BYTES // (24 * max(n_points, 1)))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
@@ -123,7 +127,8 @@ def structure_components(
     Returns
     -------
     StructureComponents
-        Modes scaled to Σ|mode|² = number of residues, so that a score of 1 moves the molecule by 1 Å RMS.
+        Modes scaled to Σ|mode|² = number of residues, so that a score of 1 moves the molecule by 1
+        Å RMS.
     """
     m, n_residues, _ = positions.shape
     flat = positions.reshape(m, -1).astype(np.float64)
@@ -158,9 +163,10 @@ def errors_along(
     Returns
     -------
     ndarray
-        (m,) standard deviations in Å RMS: central differences of one standard deviation along each axis of the
-        posterior, added in quadrature. Where a posterior is a long, curved ridge of latents that mean nearly the same
-        structure, its Gaussian reaches beyond the ridge; both ends of an axis do so alike, and the difference does not.
+        (m,) standard deviations in Å RMS: central differences of one standard deviation along each
+        axis of the posterior, added in quadrature. Where a posterior is a long, curved ridge of
+        latents that mean nearly the same structure, its Gaussian reaches beyond the ridge; both
+        ends of an axis do so alike, and the difference does not.
     """
     variance = np.zeros(len(mean))
     for step in standard_steps(covariance).transpose(2, 0, 1):
@@ -169,8 +175,12 @@ def errors_along(
     return np.sqrt(variance)
 
 
-def residue_fluctuation(positions: Float[np.ndarray, "m residues 3"]) -> Float[np.ndarray, " residues"]:
-    """Give each residue's RMS displacement from its mean position, (residues,) in Å, in the frame of the poses."""
+def residue_fluctuation(
+    positions: Float[np.ndarray, "m residues 3"],
+) -> Float[np.ndarray, " residues"]:
+    """Give each residue's RMS displacement from its mean position, (residues,) in Å, in the frame
+    of the poses.
+    """
     deviation = positions - positions.mean(axis=0, dtype=np.float64)
     return np.sqrt(np.einsum("mrx,mrx->r", deviation, deviation) / len(positions))
 
@@ -187,7 +197,8 @@ def count_clashes(
     positions
         (m, residues, 3) residue centres in Å.
     model
-        The model they belong to. Ligands and sugars are left out: their centres have no such minimum distance.
+        The model they belong to. Ligands and sugars are left out: their centres have no such
+        minimum distance.
     distance_angstrom
         Pairs nearer than this count: 4 Å as in cryoSPHERE (its figure 7).
 
@@ -198,11 +209,16 @@ def count_clashes(
     """
     polymer = model.residue_kind != "other"
     rows = np.flatnonzero(polymer)
-    return np.array([_clashes(structure[rows], rows, model, distance_angstrom) for structure in positions], int)
+    return np.array(
+        [_clashes(structure[rows], rows, model, distance_angstrom) for structure in positions], int
+    )
 
 
 def _clashes(
-    points: Float[np.ndarray, "r 3"], rows: Int[np.ndarray, " r"], model: AtomicModel, distance_angstrom: float
+    points: Float[np.ndarray, "r 3"],
+    rows: Int[np.ndarray, " r"],
+    model: AtomicModel,
+    distance_angstrom: float,
 ) -> int:
     """Count close pairs that are not neighbours in one chain."""
     pairs = cKDTree(points).query_pairs(distance_angstrom, output_type="ndarray")
@@ -213,5 +229,7 @@ def _contiguous(
     first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"], model: AtomicModel
 ) -> Bool[np.ndarray, " p"]:
     """Tell which pairs of residue rows follow each other in one chain."""
-    contiguous: Bool[np.ndarray, " p"] = (np.abs(first - second) <= 1) & (model.chain[first] == model.chain[second])
+    contiguous: Bool[np.ndarray, " p"] = (np.abs(first - second) <= 1) & (
+        model.chain[first] == model.chain[second]
+    )
     return contiguous

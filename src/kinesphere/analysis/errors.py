@@ -1,11 +1,14 @@
-"""Errors of displacements: for every image and residue, how far it moved and how well that is known.
+"""Errors of displacements: for every image and residue, how far it moved and how well that is
+known.
 
 Three things make a displacement uncertain, and add up as variances:
 
-1. the noise of the image, which leaves a posterior over the latents: exact, and carried through the decoder;
-2. the images that happened to train the decoder: what two half-set models disagree about (`inference.half_errors`);
-3. the model: a molecule does not follow rigid segments, or a smooth field, to the letter. No run can see this from
-   within, so each motion model states a fraction of the motion itself (`motion.base.Unmodelled`, docs/errors.md).
+1. the noise of the image, which leaves a posterior over the latents: exact, and carried through the
+decoder; 2. the images that happened to train the decoder: what two half-set models disagree about
+(`inference.half_errors`); 3. the model: a molecule does not follow rigid segments, or a smooth
+field, to the letter. No run can see this from
+   within, so each motion model states a fraction of the motion itself (`motion.base.Unmodelled`,
+   docs/errors.md).
 """
 
 from __future__ import annotations
@@ -21,15 +24,16 @@ from scipy.stats import norm
 from kinesphere.analysis.ensemble import chunks, sample_images
 from kinesphere.analysis.latent import standard_steps
 from kinesphere.errors import InputError
-from kinesphere.inference.half_errors import DISPLACEMENT_ERRORS_FILE
-from kinesphere.inference.run import Run
+from kinesphere.runs.half_errors import DISPLACEMENT_ERRORS_FILE
+from kinesphere.runs.run import Run
 
 _IMAGES_FOR_DIRECTIONS = 500
 
 
 @dataclass(frozen=True)
 class DisplacementErrors:
-    """Displacements, and the parts of their errors along each residue's own main direction of motion.
+    """Displacements, and the parts of their errors along each residue's own main direction of
+    motion.
 
     Parameters
     ----------
@@ -38,7 +42,8 @@ class DisplacementErrors:
     direction
         (r, 3) unit vectors.
     displacement
-        (m, r, 3) Å from the mean of the run's structures (of the image's half set, where two models were trained).
+        (m, r, 3) Å from the mean of the run's structures (of the image's half set, where two models
+        were trained).
     posterior
         (m, r) Å, standard deviation that the image's noise leaves.
     amplitude
@@ -59,23 +64,34 @@ class DisplacementErrors:
 
     @property
     def along(self) -> Float[np.ndarray, "m r"]:
-        """Component in Å of each displacement along its residue's main direction: what the errors are those of."""
+        """Component in Å of each displacement along its residue's main direction: what the errors
+        are those of.
+        """
         return _along(self.displacement, self.direction)
 
     @property
     def total(self) -> Float[np.ndarray, "m r"]:
         """Standard deviation in Å of everything together."""
-        result: Float[np.ndarray, "m r"] = np.sqrt(self.posterior**2 + self.training**2 + self.model**2)
+        result: Float[np.ndarray, "m r"] = np.sqrt(
+            self.posterior**2 + self.training**2 + self.model**2
+        )
         return result
 
     def of(self, rows: Int[np.ndarray, " s"]) -> DisplacementErrors:
         """Give those of some residues."""
         per_image = {name: getattr(self, name)[:, rows] for name in ("displacement", "posterior")}
-        per_residue = {name: getattr(self, name)[rows] for name in ("direction", "amplitude", "training", "model")}
+        per_residue = {
+            name: getattr(self, name)[rows]
+            for name in ("direction", "amplitude", "training", "model")
+        }
         return replace(self, **per_image, **per_residue)
 
-    def covered(self, truth: Float[np.ndarray, "m r"], probability: float) -> Float[np.ndarray, " r"]:
-        """Find the part of the images, for each residue, whose true displacement lies in the central interval."""
+    def covered(
+        self, truth: Float[np.ndarray, "m r"], probability: float
+    ) -> Float[np.ndarray, " r"]:
+        """Find the part of the images, for each residue, whose true displacement lies in the
+        central interval.
+        """
         reach = norm.ppf(0.5 + 0.5 * probability) * self.total
         return np.mean(np.abs(truth - self.along) <= reach, axis=0)
 
@@ -103,20 +119,24 @@ class MainDirections:
         """Find them from structures in one frame."""
         mean = positions.mean(axis=0, dtype=np.float64)
         deviation = positions - mean
-        variance, axes = np.linalg.eigh(np.einsum("mri,mrj->rij", deviation, deviation) / len(positions))
+        variance, axes = np.linalg.eigh(
+            np.einsum("mri,mrj->rij", deviation, deviation) / len(positions)
+        )
         return cls(mean, axes[:, :, 2], np.sqrt(variance[:, 2].clip(0.0)))
 
 
 @dataclass(frozen=True)
 class ErrorMeter:
-    """What the images of a run are measured against: found once, after which images come in any number and order.
+    """What the images of a run are measured against: found once, after which images come in any
+    number and order.
 
     Parameters
     ----------
     run
         A finished run; of two half-set models each image is measured by its own.
     own
-        By half set: how its residues move. Errors are along the directions of the first, so that signs agree.
+        By half set: how its residues move. Errors are along the directions of the first, so that
+        signs agree.
     training
         (r,) Å, as `training_errors` gives it.
     """
@@ -129,7 +149,9 @@ class ErrorMeter:
     def of(cls, run: Run) -> ErrorMeter:
         """Find the mean structure and the main directions from a sample of the images."""
         half = run.latents.half
-        own = {int(label): _directions(run, np.flatnonzero(half == label)) for label in np.unique(half)}
+        own = {
+            int(label): _directions(run, np.flatnonzero(half == label)) for label in np.unique(half)
+        }
         return cls(run, own, training_errors(run))
 
     @property
@@ -147,7 +169,9 @@ class ErrorMeter:
         return result
 
     def displacements(self, images: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m r 3"]:
-        """Find how far the residues of some images are, in Å, from the mean structure of their half set."""
+        """Find how far the residues of some images are, in Å, from the mean structure of their half
+        set.
+        """
         moved = self.run.residues(images)
         half = self.run.latents.half[images]
         for label, own in self.own.items():
@@ -155,7 +179,9 @@ class ErrorMeter:
         return moved
 
     def measure(self, images: Int[np.ndarray, " m"]) -> DisplacementErrors:
-        """Find the displacements of some images, (m,) rows of the particle set, with their errors."""
+        """Find the displacements of some images, (m,) rows of the particle set, with their
+        errors.
+        """
         return DisplacementErrors(
             images=images,
             direction=self.first.direction,
@@ -172,10 +198,13 @@ class ErrorMeter:
         result = np.empty((len(images), n_residues))
         for label in self.own:
             for rows in chunks(
-                np.flatnonzero(run.latents.half[images] == label), n_residues * (1 + 2 * steps.shape[1])
+                np.flatnonzero(run.latents.half[images] == label),
+                n_residues * (1 + 2 * steps.shape[1]),
             ):
                 centre = run.latents.mean[images[rows]].astype(np.float64)
-                result[rows] = _posterior_spread(run, centre, steps[rows], label, self.first.direction)
+                result[rows] = _posterior_spread(
+                    run, centre, steps[rows], label, self.first.direction
+                )
         return result
 
 
@@ -212,7 +241,9 @@ def require_latent_errors(run: Run) -> None:
         particle = int(run.latents.index[unknown[0]])
         raise InputError(path, f"the covariance of particle {particle} is not finite", remedy)
     if not covariance.any():
-        raise InputError(path, "the covariance is zero throughout: displacements have no errors", remedy)
+        raise InputError(
+            path, "the covariance is zero throughout: displacements have no errors", remedy
+        )
 
 
 def training_errors(run: Run) -> Float[np.ndarray, " r"]:
@@ -226,7 +257,8 @@ def training_errors(run: Run) -> Float[np.ndarray, " r"]:
     Returns
     -------
     ndarray
-        (r,) RMS in Å of one model: 1/√2 of the difference, at the nearest Gaussian. Zero where nothing was measured.
+        (r,) RMS in Å of one model: 1/√2 of the difference, at the nearest Gaussian. Zero where
+        nothing was measured.
     """
     path = run.path / DISPLACEMENT_ERRORS_FILE
     if not path.is_file():
@@ -239,11 +271,15 @@ def training_errors(run: Run) -> Float[np.ndarray, " r"]:
 
 
 def _directions(run: Run, rows: Int[np.ndarray, " n"]) -> MainDirections:
-    some = rows[sample_images(len(rows), run.model.n_residues, seed=0, limit=_IMAGES_FOR_DIRECTIONS)]
+    some = rows[
+        sample_images(len(rows), run.model.n_residues, seed=0, limit=_IMAGES_FOR_DIRECTIONS)
+    ]
     return MainDirections.of(run.residues(some))
 
 
-def _along(moved: Float[np.ndarray, "m r 3"], direction: Float[np.ndarray, "r 3"]) -> Float[np.ndarray, "m r"]:
+def _along(
+    moved: Float[np.ndarray, "m r 3"], direction: Float[np.ndarray, "r 3"]
+) -> Float[np.ndarray, "m r"]:
     result: Float[np.ndarray, "m r"] = np.einsum("mrx,rx->mr", moved, direction)
     return result
 
@@ -255,7 +291,9 @@ def _posterior_spread(
     half: int,
     direction: Float[np.ndarray, "r 3"],
 ) -> Float[np.ndarray, "m r"]:
-    """Carry each posterior through the decoder: half the way between one standard deviation up and down each axis."""
+    """Carry each posterior through the decoder: half the way between one standard deviation up and
+    down each axis.
+    """
     variance = np.zeros((len(centre), run.model.n_residues))
     for step in np.moveaxis(steps, 2, 0):
         up, down = run.decode(centre + step, half), run.decode(centre - step, half)

@@ -1,4 +1,6 @@
-"""Structure of the latent space: components, traversals, clusters and how well each particle is placed in it."""
+"""Structure of the latent space: components, traversals, clusters and how well each particle is
+placed in it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Traversal:
 
 @dataclass(frozen=True)
 class Clusters:
-    """k-means clusters, numbered along the first component; representatives are particles, not averages."""
+    """k-means clusters, numbered along the first component; representatives are particles, not
+    averages.
+    """
 
     label: Int[np.ndarray, " n"]
     representative: Int[np.ndarray, " k"]
@@ -55,7 +59,9 @@ class Clusters:
 
 
 def latent_components(
-    mean: Float[np.ndarray, "n d"], covariance: Float[np.ndarray, "n d d"], n_components: int | None = None
+    mean: Float[np.ndarray, "n d"],
+    covariance: Float[np.ndarray, "n d d"],
+    n_components: int | None = None,
 ) -> LatentComponents:
     """Find the principal components of the latents and carry each particle's error along.
 
@@ -80,7 +86,9 @@ def latent_components(
     largest = np.abs(directions).argmax(axis=1)
     directions = directions * np.sign(directions[np.arange(k), largest])[:, None]
     scores = (mean - centre) @ directions.T
-    errors = np.sqrt(np.einsum("ki,nij,kj->nk", directions, covariance.astype(np.float64), directions).clip(0.0))
+    errors = np.sqrt(
+        np.einsum("ki,nij,kj->nk", directions, covariance.astype(np.float64), directions).clip(0.0)
+    )
     fraction = np.clip(variance[::-1][:k], 0.0, None) / max(variance.sum(), np.finfo(float).tiny)
     return LatentComponents(centre, directions, scores, errors, fraction)
 
@@ -103,7 +111,9 @@ def standard_steps(covariance: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, 
     return steps
 
 
-def signal_to_error(scores: Float[np.ndarray, "n k"], errors: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
+def signal_to_error(
+    scores: Float[np.ndarray, "n k"], errors: Float[np.ndarray, "n k"]
+) -> Float[np.ndarray, " k"]:
     """Compare the spread of the particles along each dimension with the error of one particle.
 
     Parameters
@@ -114,8 +124,8 @@ def signal_to_error(scores: Float[np.ndarray, "n k"], errors: Float[np.ndarray, 
     Returns
     -------
     ndarray
-        (k,) standard deviation of the positions over the root-mean-square error. Below 1, a single particle
-        cannot be told from the average.
+        (k,) standard deviation of the positions over the root-mean-square error. Below 1, a single
+        particle cannot be told from the average.
     """
     error = np.sqrt(np.mean(errors.astype(np.float64) ** 2, axis=0))
     spread: Float[np.ndarray, " k"] = scores.astype(np.float64).std(axis=0)
@@ -123,7 +133,8 @@ def signal_to_error(scores: Float[np.ndarray, "n k"], errors: Float[np.ndarray, 
 
 
 def traverse(components: LatentComponents, component: int, n_points: int) -> Traversal:
-    """Walk along one component from its 5th to its 95th percentile, the others held at their median.
+    """Walk along one component from its 5th to its 95th percentile, the others held at their
+    median.
 
     Parameters
     ----------
@@ -137,15 +148,17 @@ def traverse(components: LatentComponents, component: int, n_points: int) -> Tra
     Returns
     -------
     Traversal
-        `nearest` is the particle closest in the latent space with every direction in units of its own spread, so
-        that an ill-determined direction doesn't decide alone.
+        `nearest` is the particle closest in the latent space with every direction in units of its
+        own spread, so that an ill-determined direction doesn't decide alone.
     """
     low, high = np.percentile(components.scores[:, component], TRAVERSAL_PERCENTILES)
     points = np.tile(np.median(components.scores, axis=0), (n_points, 1))
     points[:, component] = np.linspace(low, high, n_points)
     spread = components.scores.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
-    distance = np.stack([np.linalg.norm((components.scores - point) / scale, axis=1) for point in points])
+    distance = np.stack(
+        [np.linalg.norm((components.scores - point) / scale, axis=1) for point in points]
+    )
     nearest = distance.argmin(axis=1)
     return Traversal(
         component=component,
@@ -171,11 +184,13 @@ def cluster(components: LatentComponents, n_clusters: int, seed: int) -> Cluster
     Returns
     -------
     Clusters
-        Numbered by increasing centre along the first component. The representative is the particle nearest to
-        the centre.
+        Numbered by increasing centre along the first component. The representative is the particle
+        nearest to the centre.
     """
     n_distinct = len(np.unique(components.scores, axis=0))
-    fit = KMeans(n_clusters=min(n_clusters, n_distinct), n_init=4, random_state=seed).fit(components.scores)
+    fit = KMeans(n_clusters=min(n_clusters, n_distinct), n_init=4, random_state=seed).fit(
+        components.scores
+    )
     order = np.argsort(fit.cluster_centers_[:, 0])
     rank = np.argsort(order)
     label = rank[fit.labels_]
@@ -209,7 +224,11 @@ def umap_embedding(mean: Float[np.ndarray, "n d"], seed: int) -> Float[np.ndarra
         from umap import UMAP
     except ImportError as error:
         raise InputError(
-            "--umap", "the package umap-learn is not installed", "Install it with: pip install 'kinesphere[umap]'"
+            "--umap",
+            "the package umap-learn is not installed",
+            "Install it with: pip install 'kinesphere[umap]'",
         ) from error
-    embedding: Float[np.ndarray, "n 2"] = UMAP(n_components=2, random_state=seed, n_jobs=1).fit_transform(mean)
+    embedding: Float[np.ndarray, "n 2"] = UMAP(
+        n_components=2, random_state=seed, n_jobs=1
+    ).fit_transform(mean)
     return embedding

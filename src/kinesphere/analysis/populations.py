@@ -1,11 +1,12 @@
 """Populations with the noise of single images taken out, and how far they are known.
 
-Counting images where their noise puts them broadens every peak and fills every valley. What an image says of its
-conformation is a likelihood L_i(z); the population that explains all images best maximises Σ_i log Σ_k w_k L_i(z_k)
-over weights w of nodes z_k (the nonparametric maximum likelihood of a mixing distribution; Kiefer & Wolfowitz 1956,
-Laird 1978), by expectation-maximisation. Left to itself that sharpens every population into spikes: each round
-therefore smooths the weights (Silverman et al. 1990, EMS) by 0.4 of the error of a typical image, which is the finest
-detail shown. Intervals are those of resampled images.
+Counting images where their noise puts them broadens every peak and fills every valley. What an
+image says of its conformation is a likelihood L_i(z); the population that explains all images best
+maximises Σ_i log Σ_k w_k L_i(z_k) over weights w of nodes z_k (the nonparametric maximum likelihood
+of a mixing distribution; Kiefer & Wolfowitz 1956, Laird 1978), by expectation-maximisation. Left to
+itself that sharpens every population into spikes: each round therefore smooths the weights
+(Silverman et al. 1990, EMS) by 0.4 of the error of a typical image, which is the finest detail
+shown. Intervals are those of resampled images.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from kinesphere.analysis.finished_run import LatentTable
 from kinesphere.analysis.latent import standard_steps
+from kinesphere.runs.finished_run import LatentTable
 
 _BINS = 36
 _NODES = 400
@@ -30,7 +31,9 @@ _LARGEST_EXPONENT = 80.0
 
 @dataclass(frozen=True)
 class Share:
-    """Part of the molecules in some region: deconvolved, its 90 % interval, and what counting gives."""
+    """Part of the molecules in some region: deconvolved, its 90 % interval, and what counting
+    gives.
+    """
 
     value: float
     low: float
@@ -60,7 +63,9 @@ class Population:
     resampled: Float[np.ndarray, "b k"]
 
     def share(self, inside: Shaped[np.ndarray, " k"], counted: float) -> Share:
-        """Add up the nodes inside a region; `counted` is the part of the images whose means lie there."""
+        """Add up the nodes inside a region; `counted` is the part of the images whose means lie
+        there.
+        """
         low, high = np.percentile(self.resampled @ inside, _INTERVAL_PERCENT)
         return Share(float(self.weight @ inside), float(low), float(high), counted)
 
@@ -133,7 +138,9 @@ def along_axis(
     low, high = np.percentile(np.concatenate([place, counted_place]), [0.2, 99.8])
     pad = 0.05 * (high - low) or 0.5
     edges = np.linspace(low - pad, high + pad, _BINS + 1)
-    counted = np.histogram(np.clip(counted_place, edges[0], edges[-1]), edges)[0] / len(counted_place)
+    counted = np.histogram(np.clip(counted_place, edges[0], edges[-1]), edges)[0] / len(
+        counted_place
+    )
     return MainPopulation(edges, counted, *population.histogram(place, edges), clusters)
 
 
@@ -167,9 +174,14 @@ def deconvolve(latents: LatentTable, seed: int = 0, n_resampled: int = _RESAMPLE
         likelihood = _likelihood(mean, covariance, nodes)
         smooth = _smoother(nodes, covariance)
         weight = _maximise(likelihood, np.ones(len(some)), smooth)
-        again = [_maximise(likelihood, draw.exponential(size=len(some)), smooth) for _ in range(n_resampled)]
+        again = [
+            _maximise(likelihood, draw.exponential(size=len(some)), smooth)
+            for _ in range(n_resampled)
+        ]
         fraction = count / len(half)
-        parts.append((nodes, np.full(len(nodes), label), weight * fraction, np.stack(again) * fraction))
+        parts.append(
+            (nodes, np.full(len(nodes), label), weight * fraction, np.stack(again) * fraction)
+        )
     return Population(
         nodes=np.concatenate([part[0] for part in parts]),
         half=np.concatenate([part[1] for part in parts]),
@@ -179,28 +191,40 @@ def deconvolve(latents: LatentTable, seed: int = 0, n_resampled: int = _RESAMPLE
 
 
 def _draw_nodes(
-    mean: Float[np.ndarray, "n d"], covariance: Float[np.ndarray, "n d d"], draw: np.random.Generator
+    mean: Float[np.ndarray, "n d"],
+    covariance: Float[np.ndarray, "n d d"],
+    draw: np.random.Generator,
 ) -> Float[np.ndarray, "k d"]:
     """Draw nodes from the posteriors of images: wherever a molecule may be."""
     chosen = draw.choice(len(mean), _NODES, replace=len(mean) < _NODES)
     noise = draw.standard_normal((_NODES, mean.shape[1]))
-    nodes: Float[np.ndarray, "k d"] = mean[chosen] + np.einsum("kij,kj->ki", standard_steps(covariance[chosen]), noise)
+    nodes: Float[np.ndarray, "k d"] = mean[chosen] + np.einsum(
+        "kij,kj->ki", standard_steps(covariance[chosen]), noise
+    )
     return nodes
 
 
 def _likelihood(
-    mean: Float[np.ndarray, "n d"], covariance: Float[np.ndarray, "n d d"], nodes: Float[np.ndarray, "k d"]
+    mean: Float[np.ndarray, "n d"],
+    covariance: Float[np.ndarray, "n d d"],
+    nodes: Float[np.ndarray, "k d"],
 ) -> Float[np.ndarray, "n k"]:
-    """Divide Gaussian posteriors by the prior N(0, I): up to a factor of each image, its likelihood at the nodes."""
+    """Divide Gaussian posteriors by the prior N(0, I): up to a factor of each image, its likelihood
+    at the nodes.
+    """
     variance, axes = np.linalg.eigh(covariance)
-    precision = 1.0 / np.clip(variance, 1e-12, 1.0)  # no image knows less than the prior; samples of its posterior may
+    precision = 1.0 / np.clip(
+        variance, 1e-12, 1.0
+    )  # no image knows less than the prior; samples of its posterior may
     shifted = np.einsum("nij,nki->nkj", axes, nodes[None] - mean[:, None])
     exponent = -0.5 * np.einsum("nkj,nj->nk", shifted**2, precision) + 0.5 * (nodes**2).sum(axis=1)
     exponent -= exponent.max(axis=1, keepdims=True)
     return np.exp(np.maximum(exponent, -_LARGEST_EXPONENT))
 
 
-def _smoother(nodes: Float[np.ndarray, "k d"], covariance: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, "k k"]:
+def _smoother(
+    nodes: Float[np.ndarray, "k d"], covariance: Float[np.ndarray, "n d d"]
+) -> Float[np.ndarray, "k k"]:
     """Spread the weight of each node over its neighbours: columns add up to 1."""
     typical = np.median(covariance, axis=0) * _DETAIL**2
     whitener = np.linalg.inv(np.linalg.cholesky(typical + 1e-9 * np.eye(len(typical))))
@@ -211,9 +235,13 @@ def _smoother(nodes: Float[np.ndarray, "k d"], covariance: Float[np.ndarray, "n 
 
 
 def _maximise(
-    likelihood: Float[np.ndarray, "n k"], image_weight: Float[np.ndarray, " n"], smooth: Float[np.ndarray, "k k"]
+    likelihood: Float[np.ndarray, "n k"],
+    image_weight: Float[np.ndarray, " n"],
+    smooth: Float[np.ndarray, "k k"],
 ) -> Float[np.ndarray, " k"]:
     weight = np.full(likelihood.shape[1], 1.0 / likelihood.shape[1])
     for _ in range(_ROUNDS):
-        weight = smooth @ (weight * ((image_weight / (likelihood @ weight)) @ likelihood) / image_weight.sum())
+        weight = smooth @ (
+            weight * ((image_weight / (likelihood @ weight)) @ likelihood) / image_weight.sum()
+        )
     return weight

@@ -13,7 +13,9 @@ MINIMUM_POINTS = 3
 
 @dataclass(frozen=True)
 class RigidFit:
-    """Best rigid motions of a reference onto m structures: `y ≈ rotation · (reference − origin) + centroid`."""
+    """Best rigid motions of a reference onto m structures: `y ≈ rotation · (reference − origin) +
+    centroid`.
+    """
 
     rotation: Float[np.ndarray, "m 3 3"]
     origin: Float[np.ndarray, " 3"]
@@ -21,7 +23,9 @@ class RigidFit:
 
     def apply(self, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "m p 3"]:
         """Carry points of the reference frame along."""
-        moved: Float[np.ndarray, "m p 3"] = (points - self.origin) @ self.rotation.transpose(0, 2, 1)
+        moved: Float[np.ndarray, "m p 3"] = (points - self.origin) @ self.rotation.transpose(
+            0, 2, 1
+        )
         return moved + self.centroid[:, None]
 
     def undo(self, points: Float[np.ndarray, "m p 3"]) -> Float[np.ndarray, "m p 3"]:
@@ -33,7 +37,8 @@ class RigidFit:
 class RotationStatistics:
     """Rotations of an ensemble about its own mean orientation, in degrees.
 
-    `percentiles` are the 5th, 50th and 95th of the signed angle about `axis`, the principal axis of the rotations.
+    `percentiles` are the 5th, 50th and 95th of the signed angle about `axis`, the principal axis of
+    the rotations.
     """
 
     axis: tuple[float, float, float]
@@ -49,15 +54,20 @@ class RotationStatistics:
 
 @dataclass(frozen=True)
 class ShiftStatistics:
-    """Displacements of a centroid from its mean, in Å; `range_angstrom` is 5th to 95th percentile along `direction`."""
+    """Displacements of a centroid from its mean, in Å; `range_angstrom` is 5th to 95th percentile
+    along `direction`.
+    """
 
     direction: tuple[float, float, float]
     rms_angstrom: float
     range_angstrom: float
 
 
-def superpose(reference: Float[np.ndarray, "p 3"], structures: Float[np.ndarray, "m p 3"]) -> RigidFit:
-    """Find the rigid motions that carry a reference onto each of many structures with least squares.
+def superpose(
+    reference: Float[np.ndarray, "p 3"], structures: Float[np.ndarray, "m p 3"]
+) -> RigidFit:
+    """Find the rigid motions that carry a reference onto each of many structures with least
+    squares.
 
     Parameters
     ----------
@@ -69,8 +79,9 @@ def superpose(reference: Float[np.ndarray, "p 3"], structures: Float[np.ndarray,
     Returns
     -------
     RigidFit
-        Proper rotations by the singular value decomposition (Kabsch, 1976, doi:10.1107/S0567739476001873). Fewer
-        than three points don't define a rotation: it is then the identity.
+        Proper rotations by the singular value decomposition (Kabsch, 1976,
+        doi:10.1107/S0567739476001873). Fewer than three points don't define a rotation: it is then
+        the identity.
     """
     origin = reference.mean(axis=0, dtype=np.float64)
     centroid = structures.mean(axis=1, dtype=np.float64)
@@ -94,8 +105,8 @@ def rotation_statistics(rotation: Float[np.ndarray, "m 3 3"]) -> RotationStatist
     Returns
     -------
     RotationStatistics
-        The axis is the first principal axis of the rotation vectors, in the frame of the reference, its sign
-        chosen so that the largest entry is positive.
+        The axis is the first principal axis of the rotation vectors, in the frame of the reference,
+        its sign chosen so that the largest entry is positive.
     """
     rotations = Rotation.from_matrix(rotation)
     vectors = (rotations.mean().inv() * rotations).as_rotvec()
@@ -104,7 +115,10 @@ def rotation_statistics(rotation: Float[np.ndarray, "m 3 3"]) -> RotationStatist
     low, middle, high = np.percentile(signed, [5, 50, 95])
     angles = np.degrees(np.linalg.norm(vectors, axis=1))
     return RotationStatistics(
-        _triple(axis), float(angles.mean()), float(signed.std()), (float(low), float(middle), float(high))
+        _triple(axis),
+        float(angles.mean()),
+        float(signed.std()),
+        (float(low), float(middle), float(high)),
     )
 
 
@@ -118,7 +132,9 @@ def shift_statistics(positions: Float[np.ndarray, "m 3"]) -> ShiftStatistics:
 
 
 def principal_direction(vectors: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, " 3"]:
-    """Give the unit vector along which vectors (m, 3) are largest; its largest entry is positive."""
+    """Give the unit vector along which vectors (m, 3) are largest; its largest entry is
+    positive.
+    """
     direction: Float[np.ndarray, " 3"] = np.linalg.eigh(vectors.T @ vectors)[1][:, -1]
     return direction * np.sign(direction[np.abs(direction).argmax()])
 

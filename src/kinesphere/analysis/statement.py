@@ -34,11 +34,15 @@ def state(analysis: Analysis) -> Statement:
     Returns
     -------
     Statement
-        Angles and distances are ranges from the 5th to the 95th percentile of the particles, seen from the
-        core.
+        Angles and distances are ranges from the 5th to the 95th percentile of the particles, seen
+        from the core.
     """
-    moving = sorted(analysis.bodies.bodies[1:], key=lambda body: body.relative_amplitude_angstrom, reverse=True)
-    return Statement(_headline(analysis, moving), _certainty(analysis), tuple(_detail(body) for body in moving))
+    moving = sorted(
+        analysis.bodies.bodies[1:], key=lambda body: body.relative_amplitude_angstrom, reverse=True
+    )
+    return Statement(
+        _headline(analysis, moving), _certainty(analysis), tuple(_detail(body) for body in moving)
+    )
 
 
 def body_name(body: GroupMotion) -> str:
@@ -57,10 +61,16 @@ def short_ranges(ranges: str, maximum: int = MAXIMUM_RANGES) -> str:
 def _headline(analysis: Analysis, moving: list[GroupMotion]) -> str:
     rms = analysis.ensemble.rms_motion_angstrom
     if rms < NOTICEABLE_ANGSTROM:
-        return f"Nothing moves noticeably: residues stay within {rms:.2f} Å (RMS) of their mean positions."
+        return (
+            f"Nothing moves noticeably: residues stay within {rms:.2f} Å (RMS) of their "
+            "mean positions."
+        )
     if not moving:
         tolerance = analysis.bodies.tolerance_angstrom
-        return f"The molecule moves as one piece: no part shifts against the rest by more than {tolerance:.1f} Å (RMS)."
+        return (
+            "The molecule moves as one piece: no part shifts against the rest by more than "
+            f"{tolerance:.1f} Å (RMS)."
+        )
     first = moving[0]
     movement = _movement(first, "turn", "travel")
     rest = "the rest of the molecule" if len(moving) == 1 else "the core of the molecule"
@@ -75,7 +85,9 @@ def _others(n: int) -> str:
 
 
 def _movement(body: GroupMotion, turn: str, travel: str) -> str:
-    """Say what a body does, seen from the core, with the verbs in the form that the sentence needs."""
+    """Say what a body does, seen from the core, with the verbs in the form that the sentence
+    needs.
+    """
     angle, shift = body.relative_rotation.range_degrees, body.relative_shift.range_angstrom
     if angle >= NOTICEABLE_DEGREES and shift >= NOTICEABLE_ANGSTROM:
         return f"{turn} by {angle:.0f}° and {travel} {shift:.1f} Å"
@@ -86,13 +98,22 @@ def _movement(body: GroupMotion, turn: str, travel: str) -> str:
 
 def _detail(body: GroupMotion) -> str:
     movement = _movement(body, "turns", "travels")
-    return f"{body_name(body).capitalize()} ({short_ranges(body.ranges)}; {body.size} residues) {movement}."
+    return (
+        f"{body_name(body).capitalize()} ({short_ranges(body.ranges)}; {body.size} "
+        f"residues) {movement}."
+    )
 
 
 def _certainty(analysis: Analysis) -> str:
     ensemble = analysis.ensemble
-    spread, error = float(ensemble.motions.scores_angstrom[:, 0].std()), ensemble.main_error_angstrom
-    extent = f"Along the main motion, 90% of the particles spread over {ensemble.main_range_angstrom:.1f} Å"
+    spread, error = (
+        float(ensemble.motions.scores_angstrom[:, 0].std()),
+        ensemble.main_error_angstrom,
+    )
+    extent = (
+        "Along the main motion, 90% of the particles spread over "
+        f"{ensemble.main_range_angstrom:.1f} Å"
+    )
     if error <= 0:
         return f"{extent}; the run gives no error for single particles."
     verdict = (

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int, Shaped
 
 from kinesphere.analysis.ensemble import chunks
 from kinesphere.analysis.errors import ErrorMeter
-from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.errors import InputError
 from kinesphere.io.structure import write_model
+from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runtime import atomic_write
 
 MODEL_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
@@ -65,11 +65,17 @@ def _parse_images(images: str, known: dict[int, int], source: Path) -> list[int]
     particles = []
     for part in images.split(","):
         if not part.strip().isdecimal():
-            raise InputError("--images", f"{part.strip()!r} is not a particle number", "Give rows from 0, as in 3,7,12")
+            raise InputError(
+                "--images",
+                f"{part.strip()!r} is not a particle number",
+                "Give rows from 0, as in 3,7,12",
+            )
         particle = int(part)
         if particle not in known:
             raise InputError(
-                "--images", f"particle {particle} is not in {source}", f"It holds {len(known)} particles, from 0"
+                "--images",
+                f"particle {particle} is not in {source}",
+                f"It holds {len(known)} particles, from 0",
             )
         particles.append(particle)
     return particles
@@ -100,15 +106,15 @@ def write_structures(
     Parameters
     ----------
     path
-        `.npz` (keys `index`, `positions`, `atom_name`, `residue`, `chain`, `residue_name`, `insertion_code`), or a
-        multi-model PDB or mmCIF file (also gzipped).
+        `.npz` (keys `index`, `positions`, `atom_name`, `residue`, `chain`, `residue_name`,
+        `insertion_code`), or a multi-model PDB or mmCIF file (also gzipped).
     run
         Decodes the latents.
     rows
         (m,) particles as rows of the latents.
     errors
-        Of the same run, to write errors too: docs/errors.md lists the further keys of `.npz`; the other formats have
-        them in the B-factor column, in Å.
+        Of the same run, to write errors too: docs/errors.md lists the further keys of `.npz`; the
+        other formats have them in the B-factor column, in Å.
 
     Returns
     -------
@@ -125,15 +131,21 @@ def write_structures(
         error = _write_npz(path, run, rows, errors)
     elif suffix in MODEL_SUFFIXES:
         if len(rows) * run.model.n_atoms > MAXIMUM_TEXT_ATOMS:
-            problem = f"{len(rows)} models of {run.model.n_atoms} atoms are too many for a text file"
+            problem = (
+                f"{len(rows)} models of {run.model.n_atoms} atoms are too many for a text file"
+            )
             raise InputError(path, problem, "Choose fewer with --every or --images, or write .npz")
         error = _write_models(path, run, rows, errors)
     else:
-        raise InputError(path, f"'{path.suffix}' is not a format for structures", "Use .npz, .pdb or .cif")
+        raise InputError(
+            path, f"'{path.suffix}' is not a format for structures", "Use .npz, .pdb or .cif"
+        )
     return Written(len(rows), run.model.n_atoms, error)
 
 
-def _write_models(path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None) -> float | None:
+def _write_models(
+    path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None
+) -> float | None:
     """Write a model for each particle; give the RMS error where there are errors."""
     positions = np.concatenate(list(_positions(run, rows))).astype(np.float64)
     if errors is None:
@@ -144,8 +156,12 @@ def _write_models(path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], err
     return float(np.sqrt(np.mean(total**2)))
 
 
-def _write_npz(path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None) -> float | None:
-    """Write an uncompressed npz whose large arrays are streamed; give the RMS error where there are errors."""
+def _write_npz(
+    path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors: ErrorMeter | None
+) -> float | None:
+    """Write an uncompressed npz whose large arrays are streamed; give the RMS error where there are
+    errors.
+    """
     model = run.model
     residue = model.residue_index
     small = {
@@ -166,7 +182,8 @@ def _write_npz(path: Path, run: FinishedRun, rows: Int[np.ndarray, " m"], errors
 def _add_errors(archive: zipfile.ZipFile, rows: Int[np.ndarray, " m"], errors: ErrorMeter) -> float:
     """Write displacements of residues and their errors; give the RMS error.
 
-    An archive takes one array after the other. So images are decoded anew for each, rather than kept.
+    An archive takes one array after the other. So images are decoded anew for each, rather than
+    kept.
     """
     model = errors.run.model
     small = {
@@ -194,7 +211,9 @@ def _add_errors(archive: zipfile.ZipFile, rows: Int[np.ndarray, " m"], errors: E
     return math.sqrt(squares / max(math.prod(shape), 1))
 
 
-def _positions(run: FinishedRun, rows: Int[np.ndarray, " m"]) -> Iterator[Float[np.ndarray, "c atoms 3"]]:
+def _positions(
+    run: FinishedRun, rows: Int[np.ndarray, " m"]
+) -> Iterator[Float[np.ndarray, "c atoms 3"]]:
     """Give the structures a chunk at a time, so that memory does not grow with their number."""
     for chunk in chunks(rows, run.model.n_atoms):
         yield np.asarray(run.structures(chunk), np.float32)
@@ -207,10 +226,15 @@ def _store(archive: zipfile.ZipFile, name: str, array: Shaped[np.ndarray, "..."]
 
 
 def _stream(
-    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], parts: Iterable[Float[np.ndarray, "c ..."]]
+    archive: zipfile.ZipFile,
+    name: str,
+    shape: tuple[int, ...],
+    parts: Iterable[Float[np.ndarray, "c ..."]],
 ) -> None:
     """Write a float32 array whose rows come a few at a time."""
     with archive.open(zipfile.ZipInfo(f"{name}.npy", ZIP_TIME), "w", force_zip64=True) as entry:
-        np.lib.format.write_array_header_1_0(entry, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            entry, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
         for part in parts:
             entry.write(np.ascontiguousarray(part, "<f4").tobytes())

@@ -26,7 +26,6 @@ from kinesphere.analysis.ensemble import (
     sample_images,
     structure_components,
 )
-from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.analysis.latent import (
     Clusters,
     LatentComponents,
@@ -39,6 +38,7 @@ from kinesphere.analysis.latent import (
 )
 from kinesphere.analysis.populations import MainPopulation, along_axis, deconvolve
 from kinesphere.errors import InputError
+from kinesphere.runs.finished_run import FinishedRun
 
 ERROR_SAMPLE = 1000
 CLASH_SAMPLE = 500
@@ -56,8 +56,8 @@ class AnalysisSettings:
     clusters: int = 4
     """k-means clusters in the latent space."""
     tolerance_angstrom: float | None = None
-    """Segments that move against each other by less (RMS) are one body; by default a third of the RMS motion within
-    the molecule, at least 0.5 Å."""
+    """Segments that move against each other by less (RMS) are one body; by default a third of the
+    RMS motion within the molecule, at least 0.5 Å."""
     umap: bool = False
     """Also embed the latents with UMAP; needs the optional package umap-learn."""
     seed: int = 0
@@ -68,8 +68,8 @@ class AnalysisSettings:
 class Components:
     """Latent components in the order of the motion they carry.
 
-    `motion_angstrom` is the RMS displacement of the residues between the two ends of each traversal;
-    `positions` are the residue centres at every point of each traversal.
+    `motion_angstrom` is the RMS displacement of the residues between the two ends of each
+    traversal; `positions` are the residue centres at every point of each traversal.
     """
 
     latent: LatentComponents
@@ -83,8 +83,9 @@ class Components:
 class Ensemble:
     """Structures of a sample of the particles and their statistics.
 
-    `motions` are the principal motions; `main_errors_angstrom` belongs to the first of them and to the rows
-    `error_rows` of the sample. `clashes` counts for some of the sample, `model_clashes` for the input model.
+    `motions` are the principal motions; `main_errors_angstrom` belongs to the first of them and to
+    the rows `error_rows` of the sample. `clashes` counts for some of the sample, `model_clashes`
+    for the input model.
     """
 
     images: Int[np.ndarray, " m"]
@@ -103,7 +104,9 @@ class Ensemble:
 
     @property
     def main_range_angstrom(self) -> float:
-        """Extent of the main motion: 5th to 95th percentile of its score, in Å RMS of the whole molecule."""
+        """Extent of the main motion: 5th to 95th percentile of its score, in Å RMS of the whole
+        molecule.
+        """
         low, high = np.percentile(self.motions.scores_angstrom[:, 0], [5, 95])
         return float(high - low)
 
@@ -162,7 +165,10 @@ def analyse(run: FinishedRun, settings: AnalysisSettings) -> Analysis:
         Where the settings make no sense for this run.
     """
     _check(run, settings)
-    mean, covariance = np.asarray(run.latents.mean, float), np.asarray(run.latents.covariance, float)
+    mean, covariance = (
+        np.asarray(run.latents.mean, float),
+        np.asarray(run.latents.covariance, float),
+    )
     embedding = umap_embedding(mean, settings.seed) if settings.umap else None
     components = follow_components(run, mean, covariance, settings)
     along_first = components.positions[0, -1] - components.positions[0, 0]
@@ -186,15 +192,19 @@ def follow_components(
     covariance: Float[np.ndarray, "n d d"],
     settings: AnalysisSettings,
 ) -> Components:
-    """Traverse every latent component and keep those that move the molecule most, the largest motion first.
+    """Traverse every latent component and keep those that move the molecule most, the largest
+    motion first.
 
-    The variance of a latent says nothing in itself (its scale is the decoder's choice); the Å it moves do.
+    The variance of a latent says nothing in itself (its scale is the decoder's choice); the Å it
+    moves do.
     """
     latent = latent_components(mean, covariance)
     n_residues = run.model.n_residues
     walks = [traverse(latent, k, settings.frames) for k in range(len(latent.directions))]
     decoded = np.stack([decode_in_chunks(run.decode, walk.latents, n_residues) for walk in walks])
-    motion = np.sqrt(np.mean(np.sum((decoded[:, -1] - decoded[:, 0]) ** 2, axis=2), axis=1)).astype(np.float64)
+    motion = np.sqrt(np.mean(np.sum((decoded[:, -1] - decoded[:, 0]) ** 2, axis=2), axis=1)).astype(
+        np.float64
+    )
     order = np.argsort(-motion, kind="stable")[: settings.components]
     latent = latent.reordered(order)
     return Components(
@@ -222,7 +232,9 @@ def sample_ensemble(
     positions = decode_in_chunks(run.decode, mean[images], model.n_residues)
     motions = structure_components(positions, N_STRUCTURE_COMPONENTS, seed).pointing_along(forwards)
     rows = sample_images(len(images), model.n_residues, seed, limit=ERROR_SAMPLE)
-    clash_rows = sample_images(len(images), model.n_residues, seed, limit=CLASH_SAMPLE, max_bytes=4e7)
+    clash_rows = sample_images(
+        len(images), model.n_residues, seed, limit=CLASH_SAMPLE, max_bytes=4e7
+    )
 
     def along_main_motion(z: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
         return motions.project(decode_in_chunks(run.decode, z, model.n_residues))[:, 0]
@@ -232,7 +244,9 @@ def sample_ensemble(
         positions=positions,
         motions=motions,
         error_rows=rows,
-        main_errors_angstrom=errors_along(along_main_motion, mean[images[rows]], covariance[images[rows]]),
+        main_errors_angstrom=errors_along(
+            along_main_motion, mean[images[rows]], covariance[images[rows]]
+        ),
         fluctuation_angstrom=residue_fluctuation(positions),
         clashes=count_clashes(positions[clash_rows], model),
         model_clashes=int(count_clashes(model.centres_angstrom[None], model)[0]),
@@ -240,16 +254,26 @@ def sample_ensemble(
 
 
 def find_population(
-    run: FinishedRun, mean: Float[np.ndarray, "n d"], ensemble: Ensemble, clusters: Clusters, seed: int
+    run: FinishedRun,
+    mean: Float[np.ndarray, "n d"],
+    ensemble: Ensemble,
+    clusters: Clusters,
+    seed: int,
 ) -> MainPopulation:
-    """Find how the molecules spread over the main motion and the clusters, without the noise of single images."""
+    """Find how the molecules spread over the main motion and the clusters, without the noise of
+    single images.
+    """
     population = deconvolve(run.latents, seed)
     decoded = decode_in_chunks(run.decode, population.nodes, run.model.n_residues)
     centres = np.stack([mean[clusters.label == k].mean(axis=0) for k in range(len(clusters.size))])
     nearest = np.linalg.norm(population.nodes[:, None] - centres, axis=2).argmin(axis=1)
-    shares = tuple(population.share(nearest == k, size / len(mean)) for k, size in enumerate(clusters.size))
+    shares = tuple(
+        population.share(nearest == k, size / len(mean)) for k, size in enumerate(clusters.size)
+    )
     motions = ensemble.motions
-    return along_axis(population, motions.project(decoded)[:, 0], motions.scores_angstrom[:, 0], shares)
+    return along_axis(
+        population, motions.project(decoded)[:, 0], motions.scores_angstrom[:, 0], shares
+    )
 
 
 def find_bodies(
@@ -258,9 +282,15 @@ def find_bodies(
     positions: Float[np.ndarray, "m residues 3"],
     tolerance_angstrom: float | None,
 ) -> Bodies:
-    """Group the segments into bodies and measure both against the decoded structure of the median latent."""
+    """Group the segments into bodies and measure both against the decoded structure of the median
+    latent.
+    """
     reference = np.asarray(run.decode(np.median(mean, axis=0, keepdims=True)))[0]
-    tolerance = default_tolerance(reference, positions) if tolerance_angstrom is None else tolerance_angstrom
+    tolerance = (
+        default_tolerance(reference, positions)
+        if tolerance_angstrom is None
+        else tolerance_angstrom
+    )
     segment = segment_of_residue(np.asarray(run.memberships))
     body = merge_into_bodies(reference, positions, segment, tolerance)
     pairs, distances = centroid_distances(positions, body)
@@ -281,11 +311,19 @@ def _check(run: FinishedRun, settings: AnalysisSettings) -> None:
     minimum = {"components": 1, "frames": 2, "clusters": 1}
     for name, least in minimum.items():
         if getattr(settings, name) < least:
-            raise InputError(f"--{name}", f"{getattr(settings, name)} is too few", f"Use {least} or more")
+            raise InputError(
+                f"--{name}", f"{getattr(settings, name)} is too few", f"Use {least} or more"
+            )
     if settings.tolerance_angstrom is not None and settings.tolerance_angstrom < 0:
         raise InputError("--tolerance-angstrom", "a distance cannot be negative", "Use 0 or more")
     mean = np.asarray(run.latents.mean)
     if len(mean) < 2:
-        raise InputError(run.path / "latents.npz", f"holds {len(mean)} particle(s)", "An ensemble needs at least two")
+        raise InputError(
+            run.path / "latents.npz",
+            f"holds {len(mean)} particle(s)",
+            "An ensemble needs at least two",
+        )
     if not (np.isfinite(mean).all() and np.isfinite(run.latents.covariance).all()):
-        raise InputError(run.path / "latents.npz", "holds values that are not finite", "Repeat the training")
+        raise InputError(
+            run.path / "latents.npz", "holds values that are not finite", "Repeat the training"
+        )

@@ -12,10 +12,10 @@ import numpy as np
 
 from kinesphere.analysis.bodies import GroupMotion
 from kinesphere.analysis.chimerax import chimerax_script
-from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
 from kinesphere.analysis.trajectories import write_motion_coloured, write_trajectory
+from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runtime import atomic_write
 
 Row = dict[str, Any]
@@ -51,12 +51,16 @@ def write_analysis(run: FinishedRun, analysis: Analysis, folder: Path) -> Path:
     paths = []
     for number, traversal in enumerate(components.traversals, start=1):
         paths.append(write_trajectory(folder, run, traversal, number))
-        write_csv(folder / f"pc{number}_nearest_particles.csv", nearest_rows(run, analysis, number - 1))
+        write_csv(
+            folder / f"pc{number}_nearest_particles.csv", nearest_rows(run, analysis, number - 1)
+        )
     coloured = folder / "motion_coloured.cif"
     median = np.median(np.asarray(run.latents.mean), axis=0, keepdims=True)
     amplitude = analysis.ensemble.fluctuation_angstrom
     write_motion_coloured(coloured, run.model, np.asarray(run.decode_atoms(median))[0], amplitude)
-    _write_text(folder / "summary.json", json.dumps(summary(analysis), indent=2, ensure_ascii=False) + "\n")
+    _write_text(
+        folder / "summary.json", json.dumps(summary(analysis), indent=2, ensure_ascii=False) + "\n"
+    )
     script = folder / "open_in_chimerax.cxc"
     top = max(float(np.percentile(amplitude, 98)), 0.1)
     _write_text(script, chimerax_script(coloured, paths, top, analysis.settings.frames))
@@ -118,16 +122,23 @@ def group_row(group: GroupMotion, kind: str) -> Row:
         "shift_rms_to_core_angstrom": _number(shift.rms_angstrom),
         "shift_range_to_core_angstrom": _number(shift.range_angstrom),
         "shift_direction_to_core": _vector(shift.direction),
-        f"rotation_range_to_previous_{kind}_degrees": "" if previous is None else _number(previous.range_degrees),
+        f"rotation_range_to_previous_{kind}_degrees": ""
+        if previous is None
+        else _number(previous.range_degrees),
     }
 
 
 def cluster_rows(run: FinishedRun, analysis: Analysis) -> list[Row]:
-    """One row a cluster: the part of the images in it, and of the molecules (noise taken out, 90 % interval).
+    """One row a cluster: the part of the images in it, and of the molecules (noise taken out, 90 %
+    interval).
 
     `particle` is the row of its representative in the particle file, from 0.
     """
-    clusters, scores, shares = analysis.clusters, analysis.components.latent.scores, analysis.population.clusters
+    clusters, scores, shares = (
+        analysis.clusters,
+        analysis.components.latent.scores,
+        analysis.population.clusters,
+    )
     index = np.asarray(run.latents.index)
     return [
         {
@@ -140,17 +151,37 @@ def cluster_rows(run: FinishedRun, analysis: Analysis) -> list[Row]:
             "particle": int(index[representative]),
             **{f"pc{c + 1}": _number(value) for c, value in enumerate(scores[representative])},
         }
-        for k, (size, representative) in enumerate(zip(clusters.size, clusters.representative, strict=True))
+        for k, (size, representative) in enumerate(
+            zip(clusters.size, clusters.representative, strict=True)
+        )
     ]
 
 
 def population_rows(analysis: Analysis) -> list[Row]:
-    """One row a bin of the main motion: part of the images counted there, and of the molecules with its interval."""
+    """One row a bin of the main motion: part of the images counted there, and of the molecules with
+    its interval.
+    """
     population = analysis.population
     edges = population.edges_angstrom
-    names = ("from_angstrom", "to_angstrom", "counted", "population", "population_low", "population_high")
-    columns = (edges[:-1], edges[1:], population.counted, population.value, population.low, population.high)
-    return [dict(zip(names, map(_number, values), strict=True)) for values in zip(*columns, strict=True)]
+    names = (
+        "from_angstrom",
+        "to_angstrom",
+        "counted",
+        "population",
+        "population_low",
+        "population_high",
+    )
+    columns = (
+        edges[:-1],
+        edges[1:],
+        population.counted,
+        population.value,
+        population.low,
+        population.high,
+    )
+    return [
+        dict(zip(names, map(_number, values), strict=True)) for values in zip(*columns, strict=True)
+    ]
 
 
 DISTANCE_FIELDS = (
@@ -167,9 +198,13 @@ DISTANCE_FIELDS = (
 def distance_rows(analysis: Analysis) -> list[Row]:
     """One row a pair of bodies: the distance between their centroids over the sampled particles."""
     rows = []
-    for (first, second), values in zip(analysis.bodies.pairs, analysis.bodies.distances_angstrom.T, strict=True):
+    for (first, second), values in zip(
+        analysis.bodies.pairs, analysis.bodies.distances_angstrom.T, strict=True
+    ):
         numbers = [values.mean(), values.std(), *np.percentile(values, [5, 50, 95])]
-        rows.append(dict(zip(DISTANCE_FIELDS, [first + 1, second + 1, *map(_number, numbers)], strict=True)))
+        rows.append(
+            dict(zip(DISTANCE_FIELDS, [first + 1, second + 1, *map(_number, numbers)], strict=True))
+        )
     return rows
 
 
@@ -191,7 +226,9 @@ def residue_rows(run: FinishedRun, analysis: Analysis) -> list[Row]:
 
 
 def particle_rows(run: FinishedRun, analysis: Analysis) -> Iterable[Row]:
-    """One row a particle: row in the particle file, half set, cluster, components and their errors."""
+    """One row a particle: row in the particle file, half set, cluster, components and their
+    errors.
+    """
     latent = analysis.components.latent
     for i, particle in enumerate(np.asarray(run.latents.index)):
         row: Row = {
@@ -265,7 +302,11 @@ def write_csv(path: Path, rows: Iterable[Row], fields: Sequence[str] | None = No
 
 def _main_ratio(analysis: Analysis) -> float | None:
     error = analysis.ensemble.main_error_angstrom
-    return _number(analysis.ensemble.motions.scores_angstrom[:, 0].std() / error) if error > 0 else None
+    return (
+        _number(analysis.ensemble.motions.scores_angstrom[:, 0].std() / error)
+        if error > 0
+        else None
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.analysis.latent import Traversal
 from kinesphere.io.structure import AtomicModel, write_model
+from kinesphere.runs.finished_run import FinishedRun
 
 PDB_MAXIMUM_ATOMS = 99_999
 PDB_MAXIMUM_RESIDUE_NUMBER = 9_999
@@ -51,7 +51,10 @@ def write_trajectory(folder: Path, run: FinishedRun, traversal: Traversal, numbe
 
 
 def write_motion_coloured(
-    path: Path, model: AtomicModel, positions: Float[np.ndarray, "atoms 3"], amplitude: Float[np.ndarray, " residues"]
+    path: Path,
+    model: AtomicModel,
+    positions: Float[np.ndarray, "atoms 3"],
+    amplitude: Float[np.ndarray, " residues"],
 ) -> None:
     """Write a model whose B-factor column holds each residue's RMS displacement in Å.
 

@@ -1,1 +1,3 @@
-"""The command line: one small file a command, found by `main` through its presence in this folder."""
+"""The command line: one small file a command, found by `main` through its presence in this
+folder.
+"""

@@ -1,4 +1,6 @@
-"""Find what moves in a finished run: components, bodies, populations, and trajectories to look at."""
+"""Find what moves in a finished run: components, bodies, populations, and trajectories to look
+at.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from pathlib import Path
 import tyro
 
 from kinesphere import load
-from kinesphere.analysis.half_view import one_latent_space
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
+from kinesphere.runs.first_half import one_latent_space
 from kinesphere.runtime import console
 
 
@@ -34,4 +36,7 @@ def run(options: AnalyzeOptions) -> None:
     console.print(statement.headline, style="bold", highlight=False)
     for sentence in (*statement.details, statement.certainty):
         console.print(sentence, highlight=False)
-    console.print(f"Tables and trajectories are in {script.parent}; open {script} in ChimeraX.", highlight=False)
+    console.print(
+        f"Tables and trajectories are in {script.parent}; open {script} in ChimeraX.",
+        highlight=False,
+    )

@@ -1,4 +1,6 @@
-"""Make images of a moving enzyme, recover its motion twice, compare with the truth, show the result; takes minutes."""
+"""Make images of a moving enzyme, recover its motion twice, compare with the truth, show the
+result; takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +15,23 @@ from typing import Any
 from rich.table import Table
 
 from kinesphere import load
-from kinesphere.analysis.half_view import one_latent_space
-from kinesphere.analysis.second_opinion import compare_runs
+from kinesphere.analysis.run_agreement import compare_runs
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
 from kinesphere.cli import evaluate, field, reconstruct, segments, simulate
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
-from kinesphere.inference.config import FieldTrainingConfig, TrainingConfig
-from kinesphere.inference.run import Run
-from kinesphere.inference.schedule import FieldScheduleConfig, ScheduleConfig
+from kinesphere.evaluation.scores import ScoreSettings, score
+from kinesphere.evaluation.truth import read_truth
 from kinesphere.io.structure import read_model
+from kinesphere.methods.config import FieldTrainingConfig, TrainingConfig
 from kinesphere.report.page import write_report
+from kinesphere.runs.first_half import one_latent_space
+from kinesphere.runs.run import Run
 from kinesphere.runtime import atomic_write, console, set_threads
 from kinesphere.simulate.recipe import Recipe
-from kinesphere.validation.scores import ScoreSettings, score
-from kinesphere.validation.truth import read_truth
+from kinesphere.training.schedule import FieldScheduleConfig, ScheduleConfig
 
 _IDEAL_IMAGES = 500  # as many as two digits need
 SEGMENTS, FIELD = "segments", "field"
@@ -41,7 +43,8 @@ class DemoOptions:
     """Options of `kinesphere demo`."""
 
     out: Path = Path("demo")
-    """Folder for the particles, the runs and report.html; the same command continues what was interrupted."""
+    """Folder for the particles, the runs and report.html; the same command continues what was
+    interrupted."""
     images: int = 2000
     """Number of images to make."""
     epochs: int = 10
@@ -75,11 +78,16 @@ class Method:
 
 
 def run(options: DemoOptions) -> None:
-    """Go through all steps, each as a user would call it, and say how near the result is to the truth."""
+    """Go through all steps, each as a user would call it, and say how near the result is to the
+    truth.
+    """
     set_threads(options.threads)
     _start(options)
     data, started = options.out / "data", time.monotonic()
-    with _step(f"Making {options.images:,} noisy images of a molecule that opens and closes: adenylate kinase"):
+    with _step(
+        f"Making {options.images:,} noisy images of a molecule that opens and closes: "
+        "adenylate kinase"
+    ):
         _simulate(options, data)
     for method in METHODS:
         with _step(method.idea):
@@ -93,7 +101,11 @@ def run(options: DemoOptions) -> None:
     with _step("Describing the motion, and writing the report"):
         _report(options.out)
     console.print(_scores_table(scores))
-    _say(f"Done in {time.monotonic() - started:.0f} s. Open in a browser: {options.out / REPORT_FILE}", bold=True)
+    _say(
+        f"Done in {time.monotonic() - started:.0f} s. Open in a browser: "
+        f"{options.out / REPORT_FILE}",
+        bold=True,
+    )
     _say(f"In ChimeraX: open {options.out / SEGMENTS / 'analysis' / 'open_in_chimerax.cxc'}")
 
 
@@ -106,7 +118,9 @@ def _start(options: DemoOptions) -> None:
             raise InputError(options.out, "is not an empty folder", "Give a new folder as --out")
         save_yaml(replace(options, out=Path(), threads=None), path)
     elif load_document(path)["config"] != chosen:
-        raise InputError(path, "holds a demonstration with other options", "Repeat them, or give another --out")
+        raise InputError(
+            path, "holds a demonstration with other options", "Repeat them, or give another --out"
+        )
 
 
 @contextmanager
@@ -127,21 +141,32 @@ def _simulate(options: DemoOptions, data: Path) -> None:
         _say(f"  {data} is there already")
         return
     recipe = Recipe(n=options.images, snr=0.1, seed=options.seed)
-    _say("  Each shows one of 41 states between the crystal structures 1AKE (closed) and 4AKE (open), under ten times")
-    _say(f"  more noise than signal: kinesphere simulate --out {data} --n {recipe.n} --snr {recipe.snr:g}")
+    _say(
+        "  Each shows one of 41 states between the crystal structures 1AKE (closed) and 4AKE "
+        "(open), under ten times"
+    )
+    _say(
+        f"  more noise than signal: kinesphere simulate --out {data} --n {recipe.n} --snr "
+        f"{recipe.snr:g}"
+    )
     simulate.run(simulate.SimulateOptions(out=data, recipe=recipe))
 
 
 def _segments(options: DemoOptions, data: Path) -> None:
     star, model, density = data / "particles.star", data / "model.cif", data / "consensus.mrc"
     _say(
-        f"  kinesphere segments {star} --model {model} --map {density} --out {options.out / SEGMENTS}"
+        f"  kinesphere segments {star} --model {model} --map {density} --out "
+        f"{options.out / SEGMENTS}"
         f" --epochs {options.epochs}"
     )
     schedule = ScheduleConfig(epochs=options.epochs)
     training = TrainingConfig(schedule=schedule, seed=options.seed, threads=options.threads)
     out = options.out / SEGMENTS
-    segments.run(segments.SegmentsOptions(particles=star, model=model, map=density, out=out, training=training))
+    segments.run(
+        segments.SegmentsOptions(
+            particles=star, model=model, map=density, out=out, training=training
+        )
+    )
 
 
 def _field(options: DemoOptions, data: Path) -> None:
@@ -153,8 +178,18 @@ def _field(options: DemoOptions, data: Path) -> None:
 
 
 METHODS = (
-    Method(SEGMENTS, "Recovering the conformation in every image, from the closed structure alone", _segments, False),
-    Method(FIELD, "Recovering it again without any structure: from the blurred map, in two half sets", _field, True),
+    Method(
+        SEGMENTS,
+        "Recovering the conformation in every image, from the closed structure alone",
+        _segments,
+        False,
+    ),
+    Method(
+        FIELD,
+        "Recovering it again without any structure: from the blurred map, in two half sets",
+        _field,
+        True,
+    ),
 )
 
 
@@ -181,20 +216,31 @@ def _report(folder: Path) -> None:
     analysis = analyse(finished, AnalysisSettings())
     write_analysis(finished, analysis, main / "analysis")
     other = load(beside)
-    write_report(finished, analysis, folder / REPORT_FILE, compare_runs(finished, analysis, other, other.carrying))
+    write_report(
+        finished,
+        analysis,
+        folder / REPORT_FILE,
+        compare_runs(finished, analysis, other, other.carrying),
+    )
     _say(f"  {state(analysis).headline}")
 
 
 def _scores_table(scores: dict[str, dict[str, Any]]) -> Table:
     """One column a method, then what they compare with."""
-    caption = "The ideal observer knows every state there is, and nothing but the noise is in its way."
-    table = Table(title="How well the truth was recovered", caption=caption, box=None, padding=(0, 1, 0, 1))
+    caption = (
+        "The ideal observer knows every state there is, and nothing but the noise is in its way."
+    )
+    table = Table(
+        title="How well the truth was recovered", caption=caption, box=None, padding=(0, 1, 0, 1)
+    )
     table.title_justify = table.caption_justify = "left"
     for heading in ("", *scores, "unmoved", "ideal observer"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     first = next(iter(scores.values()))
     errors = (*(found["ca_rmsd_median"] for found in scores.values()), first["still_rmsd_median"])
-    table.add_row("Cα error, median", *(f"{e:.2f} Å" for e in (*errors, first["ideal_ca_rmsd_median"])))
+    table.add_row(
+        "Cα error, median", *(f"{e:.2f} Å" for e in (*errors, first["ideal_ca_rmsd_median"]))
+    )
     r = [f"{found['r_main_motion']:.3f}" for found in scores.values()]
     table.add_row("r along the true motion", *r, "–", f"{first['ideal_r_main_motion']:.3f}")
     return table

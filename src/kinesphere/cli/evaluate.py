@@ -13,13 +13,13 @@ import tyro
 from rich.progress import Progress
 
 from kinesphere import load
-from kinesphere.inference.run import Run
+from kinesphere.evaluation.leakage import leakage_scores
+from kinesphere.evaluation.scores import ScoreSettings, score
+from kinesphere.evaluation.truth import read_truth
 from kinesphere.io.structure import read_model
 from kinesphere.report.score_table import score_table
+from kinesphere.runs.run import Run
 from kinesphere.runtime import console, set_threads
-from kinesphere.validation.leakage import leakage_scores
-from kinesphere.validation.scores import ScoreSettings, score
-from kinesphere.validation.truth import read_truth
 
 _DIGITS = 6
 
@@ -41,7 +41,9 @@ class EvaluateOptions:
 
 
 def run(options: EvaluateOptions) -> None:
-    """Print the scores as one JSON object on standard output; everything else, a table too, goes to standard error."""
+    """Print the scores as one JSON object on standard output; everything else, a table too, goes to
+    standard error.
+    """
     set_threads(options.threads)
     truth = read_truth(options.truth)
     finished: Run = load(options.run)
@@ -60,7 +62,8 @@ def run(options: EvaluateOptions) -> None:
     scores |= leakage_scores(latents.mean, latents.half, particles.rotation, defocus)
     if scores["n_residues"] < scores["n_truth_residues"]:
         console.print(
-            f"The model has {scores['n_residues']} of the truth's {scores['n_truth_residues']} residues; "
+            f"The model has {scores['n_residues']} of the truth's {scores['n_truth_residues']} "
+            "residues; "
             "the others are not scored."
         )
     console.print(score_table(scores))
@@ -68,7 +71,9 @@ def run(options: EvaluateOptions) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Turn scores into what JSON can say: numbers rounded to six digits, null for what is not defined."""
+    """Turn scores into what JSON can say: numbers rounded to six digits, null for what is not
+    defined.
+    """
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list):

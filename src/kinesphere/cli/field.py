@@ -1,4 +1,6 @@
-"""Recover the conformation in every image as a displacement field of the consensus map's pseudo-atoms (DynaMight)."""
+"""Recover the conformation in every image as a displacement field of the consensus map's
+pseudo-atoms (DynaMight).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from pathlib import Path
 
 import tyro
 
-from kinesphere.inference.config import FieldRunConfig
-from kinesphere.inference.job import run_field
+from kinesphere.methods.config import FieldRunConfig
 from kinesphere.ranks import joined
+from kinesphere.runs.job import run_field
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

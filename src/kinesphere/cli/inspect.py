@@ -1,4 +1,6 @@
-"""Show what a particle file holds: counts, optics, poses, CTF, half sets, contrast, and what looks odd."""
+"""Show what a particle file holds: counts, optics, poses, CTF, half sets, contrast, and what looks
+odd.
+"""
 
 from __future__ import annotations
 
@@ -44,17 +46,25 @@ def run(options: InspectOptions) -> None:
         options.particles, passthrough=options.passthrough, pixel_size_angstrom=options.pixel_size
     )
     inspection = inspect_particles(particles, options.contrast_images)
-    # The findings are the command's result, so they go to standard output and not to the console of messages.
+    # The findings are the command's result, so they go to standard output and not to the console of
+    # messages.
     output = Console()
     if options.json:
-        output.out(json.dumps(asdict(inspection), indent=2, allow_nan=False, ensure_ascii=False), highlight=False)
+        output.out(
+            json.dumps(asdict(inspection), indent=2, allow_nan=False, ensure_ascii=False),
+            highlight=False,
+        )
         return
     output.width = min(output.width, WIDEST_CHARACTERS)
     output.print(_page(inspection))
 
 
 def _page(inspection: Inspection) -> Panel:
-    parts: list[Table | Text] = [_overview(inspection), Text(), _optics_table(inspection.optics_groups)]
+    parts: list[Table | Text] = [
+        _overview(inspection),
+        Text(),
+        _optics_table(inspection.optics_groups),
+    ]
     if inspection.warnings:
         parts += [Text(), _warning_list(inspection.warnings)]
     return Panel(
@@ -113,7 +123,11 @@ def _ctf_line(ctf: dict[str, Any]) -> str:
     first, last = ctf["phase_shift_min_degrees"], ctf["phase_shift_max_degrees"]
     if first == last == 0:
         return line
-    return line + (f", phase shift {first:.0f}°" if first == last else f", phase shift {first:.0f} to {last:.0f}°")
+    return line + (
+        f", phase shift {first:.0f}°"
+        if first == last
+        else f", phase shift {first:.0f} to {last:.0f}°"
+    )
 
 
 def _halves_line(halves: dict[str, int]) -> str:
@@ -133,18 +147,31 @@ def _contrast_line(inspection: Inspection) -> str:
 def _optics_table(groups: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("optics group", no_wrap=True, max_width=24)
-    for title in ("particles", "box\npx", "pixel\nÅ", "Nyquist\nÅ", "voltage\nkV", "Cs\nmm", "amplitude\ncontrast"):
+    for title in (
+        "particles",
+        "box\npx",
+        "pixel\nÅ",
+        "Nyquist\nÅ",
+        "voltage\nkV",
+        "Cs\nmm",
+        "amplitude\ncontrast",
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     for group in groups[:LARGEST_NUMBER_OF_GROUPS]:
         table.add_row(
             escape(group["name"]),
             f"{group['n_particles']:,}",
             str(group["box_px"] or "?"),
-            *(_number(group[name]) for name in ("pixel_size_angstrom", "nyquist_angstrom", "voltage_kv")),
+            *(
+                _number(group[name])
+                for name in ("pixel_size_angstrom", "nyquist_angstrom", "voltage_kv")
+            ),
             *(_number(group[name]) for name in ("spherical_aberration_mm", "amplitude_contrast")),
         )
     if len(groups) > LARGEST_NUMBER_OF_GROUPS:
-        table.add_row(f"… and {len(groups) - LARGEST_NUMBER_OF_GROUPS} more groups (--json lists all)")
+        table.add_row(
+            f"… and {len(groups) - LARGEST_NUMBER_OF_GROUPS} more groups (--json lists all)"
+        )
     return table
 
 

@@ -1,4 +1,6 @@
-"""Invert the motion of a field run: how exactly it can be undone, and the consensus map in the state of any image."""
+"""Invert the motion of a field run: how exactly it can be undone, and the consensus map in the
+state of any image.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from kinesphere import load
 from kinesphere.analysis.ensemble import sample_images
 from kinesphere.analysis.structures import choose_images
 from kinesphere.errors import InputError
-from kinesphere.inference.round_trip import map_in_state, measure_round_trip
 from kinesphere.io.mrc import write_map
+from kinesphere.runs.round_trip import map_in_state, measure_round_trip
 from kinesphere.runtime import atomic_write, console, set_threads
 
 _MARGIN_ANGSTROM = 6.0
@@ -30,7 +32,8 @@ class InvertOptions:
     n_images: int = 50
     """Images whose round trip is measured, evenly drawn."""
     images: str | None = None
-    """Also write the consensus map in the states of these rows of the particle file, counted from 0, as in 3,7,12."""
+    """Also write the consensus map in the states of these rows of the particle file, counted from
+    0, as in 3,7,12."""
     threads: int | None = None
     """CPU threads; none: all."""
 
@@ -42,11 +45,15 @@ def run(options: InvertOptions) -> None:
     set_threads(options.threads)
     finished = load(options.run)
     density, solid, inside = finished.consensus()
-    wanted = [] if options.images is None else choose_images(finished, None, options.images).tolist()
+    wanted = (
+        [] if options.images is None else choose_images(finished, None, options.images).tolist()
+    )
     rows = sample_images(len(finished.latents.index), 1, seed=0, limit=options.n_images)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Round trips", total=len(rows))
-        trip = measure_round_trip(finished, solid.voxels()[0], rows, lambda done: progress.update(task, advance=done))
+        trip = measure_round_trip(
+            finished, solid.voxels()[0], rows, lambda done: progress.update(task, advance=done)
+        )
     folder = options.run / "inverse"
     folder.mkdir(exist_ok=True)
     summary = {
@@ -58,11 +65,14 @@ def run(options: InvertOptions) -> None:
     with atomic_write(folder / "round_trip.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     console.print(
-        f"Round trip |Γ⁻¹(Γ(x)) − x| of {len(trip.points)} points in {len(rows)} images: median {trip.median:.3f} Å, "
+        f"Round trip |Γ⁻¹(Γ(x)) − x| of {len(trip.points)} points in {len(rows)} images: "
+        f"median {trip.median:.3f} Å, "
         f"99th percentile {trip.percentile_99:.3f} Å.",
         highlight=False,
     )
     for row in wanted:
         path = folder / f"state_of_image_{int(np.asarray(finished.latents.index)[row])}.mrc"
         write_map(path, map_in_state(finished, density, inside, row, _MARGIN_ANGSTROM), density)
-        console.print(f"Wrote the consensus map in the state of that image to {path}.", highlight=False)
+        console.print(
+            f"Wrote the consensus map in the state of that image to {path}.", highlight=False
+        )

@@ -1,4 +1,6 @@
-"""The `kinesphere` program: find the command, read its options, run it, and end with the exit code that fits."""
+"""The `kinesphere` program: find the command, read its options, run it, and end with the exit code
+that fits.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from typing import Any
 import kinesphere.cli
 from kinesphere import __version__
 from kinesphere.errors import KinesphereError
-from kinesphere.place import find_place
+from kinesphere.launch_environment import find_place
 from kinesphere.runtime import console
 
 PROGRAM = "kinesphere"
@@ -51,14 +53,17 @@ COMMAND_ORDER = (
 )
 
 PARALLEL_COMMANDS = frozenset({"segments", "field", "reconstruct"})
-"""Commands that several processes of torchrun or Slurm share; any other is run by the first alone."""
+"""Commands that several processes of torchrun or Slurm share; any other is run by the first
+alone."""
 
 
 def command_names() -> list[str]:
     """List the commands whose module is in `kinesphere.cli`, without importing any."""
     present = {module.name for module in pkgutil.iter_modules(kinesphere.cli.__path__)}
     commands = {name for name in present if name != "main" and not name.startswith("_")}
-    return [name for name in COMMAND_ORDER if name in commands] + sorted(commands - set(COMMAND_ORDER))
+    return [name for name in COMMAND_ORDER if name in commands] + sorted(
+        commands - set(COMMAND_ORDER)
+    )
 
 
 def command_summary(name: str) -> str:
@@ -84,7 +89,10 @@ def help_page() -> str:
             "commands:",
             *rows,
             "",
-            f"{PROGRAM} COMMAND --help lists the options of one command; {PROGRAM} --version prints the version.",
+            (
+                f"{PROGRAM} COMMAND --help lists the options of one command; {PROGRAM} --version "
+                "prints the version."
+            ),
         ]
     )
 
@@ -110,7 +118,10 @@ def parse_options(name: str, arguments: Sequence[str]) -> tuple[Any, Any]:
     options_class = getattr(module, f"{name.title().replace('_', '')}Options")
     with _usage_error_on_one_line(name):
         options = tyro.cli(
-            options_class, args=list(arguments), prog=f"{PROGRAM} {name}", description=module.__doc__ or ""
+            options_class,
+            args=list(arguments),
+            prog=f"{PROGRAM} {name}",
+            description=module.__doc__ or "",
         )
     return module, options
 
@@ -130,9 +141,11 @@ def _usage_error_on_one_line(name: str) -> Iterator[None]:
 
 
 def _unframe(text: str) -> str:
-    """Take out of a framed message, whose sections rules divide, what is wrong and what may have been meant.
+    """Take out of a framed message, whose sections rules divide, what is wrong and what may have
+    been meant.
 
-    The first line is the frame's title. Lines are of box-drawing characters, or hyphens where the terminal has none.
+    The first line is the frame's title. Lines are of box-drawing characters, or hyphens where the
+    terminal has none.
     """
     content = " ".join(line.strip("│╰╯ ") for line in text.splitlines()[1:])
     sections = [" ".join(section.split()) for section in re.split(r"─{3,}|-{3,}", content)]
@@ -144,7 +157,11 @@ def _unframe(text: str) -> str:
 def _fail(message: str) -> None:
     """Tell the user, in one line on standard error, why the program ends."""
     console.print(
-        f"{PROGRAM}: error: {_place_label()}{message}", style="red", markup=False, highlight=False, soft_wrap=True
+        f"{PROGRAM}: error: {_place_label()}{message}",
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -157,7 +174,9 @@ def _place_label() -> str:
 
 
 def _report_internal_error(error: Exception) -> None:
-    """Say that the fault is the program's own, and keep the traceback where the user can send it from."""
+    """Say that the fault is the program's own, and keep the traceback where the user can send it
+    from.
+    """
     summary = f"internal error, {type(error).__name__}: {' '.join(str(error).split())}"
     details = "".join(traceback.format_exception(error))
     if os.environ.get("KINESPHERE_DEBUG") == "1":
@@ -172,7 +191,9 @@ def _report_internal_error(error: Exception) -> None:
 
 
 def _silence_stdout() -> None:
-    """Point standard output nowhere; after a pipe has closed, Python's last flush does not complain then either."""
+    """Point standard output nowhere; after a pipe has closed, Python's last flush does not complain
+    then either.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -210,8 +231,9 @@ def dispatch(arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program.
 
-    Threads that wait for one another sleep instead of spinning: on a machine that is busy with other work, spinning
-    made training on two cores eight times slower. The choice has to stand before PyTorch is imported.
+    Threads that wait for one another sleep instead of spinning: on a machine that is busy with
+    other work, spinning made training on two cores eight times slower. The choice has to stand
+    before PyTorch is imported.
 
     Parameters
     ----------
@@ -224,7 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 usage or input; 1 a fault of the program; 130 and 143 after an interrupt.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # lost connections are reported by what they break
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # lost connections are reported by what they break
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if find_place().rank > 0:

@@ -1,4 +1,6 @@
-"""Fourier-crop, normalise or invert particle images into one stack, or prepare them for training (--cache)."""
+"""Fourier-crop, normalise or invert particle images into one stack, or prepare them for training
+(--cache).
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ class PreprocessOptions:
     out: Path
     """Folder for particles.mrcs and particles.star, or for coefficients.safetensors."""
     cache: bool = False
-    """Instead of a stack, write what `segments` and `field` take as --cache: the coefficients of the normalised images,
-    in float16. Prepared once for any number of runs, and never all in memory."""
+    """Instead of a stack, write what `segments` and `field` take as --cache: the coefficients of
+    the normalised images, in float16. Prepared once for any number of runs, and never all in
+    memory."""
     resolution_angstrom: float = 5.0
     """With --cache, finest resolution that a run may use, in Å."""
     ignore_aberrations: bool = False
@@ -73,9 +76,9 @@ def run(options: PreprocessOptions) -> None:
 
 
 def _write_cache(particles: ParticleSet, options: PreprocessOptions) -> None:
-    from kinesphere.inference.coefficient_cache import CACHE_FILE
-    from kinesphere.inference.config import require_positive
-    from kinesphere.inference.observe import ImagesConfig, write_cache
+    from kinesphere.methods.config import require_positive
+    from kinesphere.observations.coefficient_cache import CACHE_FILE
+    from kinesphere.observations.prepare import ImagesConfig, write_cache
 
     for given, name in (
         (options.box, "--box"),
@@ -83,11 +86,15 @@ def _write_cache(particles: ParticleSet, options: PreprocessOptions) -> None:
         (options.background_radius_fraction != BACKGROUND_FRACTION, "--background-radius-fraction"),
     ):
         if given:
-            raise InputError(name, "does not go with --cache", "Write a stack with it first, and a cache of that")
+            raise InputError(
+                name, "does not go with --cache", "Write a stack with it first, and a cache of that"
+            )
     require_positive(resolution_angstrom=options.resolution_angstrom)
     path = options.out / CACHE_FILE
     if path.exists() and not options.overwrite:
-        raise InputError(path, "is there already", "Give another folder with --out, or pass --overwrite")
+        raise InputError(
+            path, "is there already", "Give another folder with --out, or pass --overwrite"
+        )
     config = ImagesConfig(
         resolution_angstrom=options.resolution_angstrom,
         invert_contrast=options.invert_contrast,
@@ -97,19 +104,32 @@ def _write_cache(particles: ParticleSet, options: PreprocessOptions) -> None:
         band = write_cache(particles, config, path, advance)
     finest = band.field_of_view_angstrom / band.n_shells
     size = f"{path.stat().st_size / 1e9:.3g} GB"
-    summary = f"{len(particles):,} images of {len(band)} coefficients to {finest:.3g} Å, {size}: {path}"
+    summary = (
+        f"{len(particles):,} images of {len(band)} coefficients to {finest:.3g} Å, {size}: {path}"
+    )
     console.print(summary, highlight=False, soft_wrap=True)
 
 
-def _restack_with_progress(particles: ParticleSet, options: PreprocessOptions, processing: LoaderOptions) -> ImageGrid:
+def _restack_with_progress(
+    particles: ParticleSet, options: PreprocessOptions, processing: LoaderOptions
+) -> ImageGrid:
     with _progress(len(particles)) as advance:
-        return restack(particles, options.out, processing, overwrite=options.overwrite, progress=advance)
+        return restack(
+            particles, options.out, processing, overwrite=options.overwrite, progress=advance
+        )
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar; yields the function that moves it on, which is also where an interrupt stops the work."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    """Show a bar; yields the function that moves it on, which is also where an interrupt stops the
+    work.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with interrupts() as flag, progress:
         task = progress.add_task("Processing images", total=total)
@@ -129,7 +149,9 @@ def _stop_if_asked(flag: Interrupts) -> None:
 
 
 def _report(star: Path, n_images: int, grid: ImageGrid) -> None:
-    summary = f"{n_images:,} images of {grid.box_px} px at {grid.pixel_size_angstrom:.5g} Å/px: {star}"
+    summary = (
+        f"{n_images:,} images of {grid.box_px} px at {grid.pixel_size_angstrom:.5g} Å/px: {star}"
+    )
     console.print(summary, highlight=False, soft_wrap=True)
     contrast = estimate_contrast_sign(ParticleSet.read(star))
     style = "yellow" if contrast.sign < 0 else ""

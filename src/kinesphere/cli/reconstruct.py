@@ -30,7 +30,9 @@ class ReconstructOptions(ReconstructionSettings):
 def run(options: ReconstructOptions) -> None:
     """Write the maps and say what the motion brought."""
     set_threads(options.threads)
-    settings = ReconstructionSettings(**{f.name: getattr(options, f.name) for f in fields(ReconstructionSettings)})
+    settings = ReconstructionSettings(
+        **{f.name: getattr(options, f.name) for f in fields(ReconstructionSettings)}
+    )
     folder = options.out or options.run / "reconstruction"
     with joined() as ranks:
         summary = reconstruct(load(options.run), settings, folder, ranks)
@@ -53,8 +55,12 @@ def statement(summary: dict[str, Any]) -> list[str]:
         sentences.append(f"Resolution without motion (FSC 0.143 in the mask, corrected): {before}.")
     else:
         means = f"mean FSC {summary['mean_fsc_without_motion']:.3f} and {summary['mean_fsc']:.3f}"
-        sentences.append(f"Resolution (FSC 0.143): {before} without motion, {now} with it; {means}.")
-    spread = f"{local['best_tenth']:.1f} to {local['worst_tenth']:.1f} Å, median {local['median']:.1f} Å"
+        sentences.append(
+            f"Resolution (FSC 0.143): {before} without motion, {now} with it; {means}."
+        )
+    spread = (
+        f"{local['best_tenth']:.1f} to {local['worst_tenth']:.1f} Å, median {local['median']:.1f} Å"
+    )
     sentences.append(f"Local resolution: {spread}.")
     if summary["motion_is_shared"]:
         sentences.append(

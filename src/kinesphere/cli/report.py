@@ -8,11 +8,11 @@ from pathlib import Path
 import tyro
 
 from kinesphere import load
-from kinesphere.analysis.half_view import one_latent_space
-from kinesphere.analysis.second_opinion import compare_runs
+from kinesphere.analysis.run_agreement import compare_runs
 from kinesphere.analysis.summary import AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
 from kinesphere.report.page import write_report
+from kinesphere.runs.first_half import one_latent_space
 from kinesphere.runtime import console
 
 
@@ -23,9 +23,11 @@ class ReportOptions:
     run: tyro.conf.Positional[Path]
     """Folder of a finished run."""
     beside: Path | None = None
-    """Folder of another run on the same particles, as by the other method: shown is how far the two agree."""
+    """Folder of another run on the same particles, as by the other method: shown is how far the two
+    agree."""
     settings: tyro.conf.OmitArgPrefixes[AnalysisSettings] = field(default_factory=AnalysisSettings)
-    """How finely to analyse; RUN/analysis is written anew, so that the page and the tables agree."""
+    """How finely to analyse; RUN/analysis is written anew, so that the page and the tables
+    agree."""
 
 
 def run(options: ReportOptions) -> None:

@@ -1,4 +1,6 @@
-"""Recover the conformation in every image as rigid motions of learnt segments of an atomic model (cryoSPHERE)."""
+"""Recover the conformation in every image as rigid motions of learnt segments of an atomic model
+(cryoSPHERE).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from pathlib import Path
 
 import tyro
 
-from kinesphere.inference.config import SegmentsRunConfig
-from kinesphere.inference.job import run_segments
+from kinesphere.methods.config import SegmentsRunConfig
 from kinesphere.ranks import joined
+from kinesphere.runs.job import run_segments
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)

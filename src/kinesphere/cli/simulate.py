@@ -13,7 +13,12 @@ from kinesphere.errors import InputError
 from kinesphere.io.structure import read_model
 from kinesphere.runtime import console
 from kinesphere.simulate.dataset import STAR_FILE, write_dataset
-from kinesphere.simulate.ensembles import Ensemble, adenylate_kinase, ensemble_from_files, ensemble_from_hinges
+from kinesphere.simulate.ensembles import (
+    Ensemble,
+    adenylate_kinase,
+    ensemble_from_files,
+    ensemble_from_hinges,
+)
 from kinesphere.simulate.hinges import parse_hinge
 from kinesphere.simulate.recipe import Recipe
 
@@ -23,13 +28,15 @@ class SimulateOptions:
     """Options of `kinesphere simulate`."""
 
     states: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """PDB or mmCIF files with the same atoms, one a state, or with several models each. One file with one model needs
-    --hinge. Without any, the bundled adenylate kinase opens from PDB 1AKE to 4AKE."""
+    """PDB or mmCIF files with the same atoms, one a state, or with several models each. One file
+    with one model needs --hinge. Without any, the bundled adenylate kinase opens from PDB 1AKE to
+    4AKE."""
     out: Path = Path("simulated")
     """Folder to write to."""
     hinge: tuple[str, ...] = ()
-    """Motions of a single structure, each RESIDUES/PIVOT/FROM/TO. A:122-159/A:122/-10/40 turns residues 122 to 159 of
-    chain A about the central atom of A:122 from -10 to 40 degrees; positive angles open. Two hinges make a plane."""
+    """Motions of a single structure, each RESIDUES/PIVOT/FROM/TO. A:122-159/A:122/-10/40 turns
+    residues 122 to 159 of chain A about the central atom of A:122 from -10 to 40 degrees; positive
+    angles open. Two hinges make a plane."""
     n_states: int = 41
     """States along each hinge motion, or along the bundled path."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -41,9 +48,12 @@ def run(options: SimulateOptions) -> None:
     recipe = options.recipe
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Imaging particles", total=recipe.n)
-        write_dataset(options.out, ensemble, recipe, origin, lambda made: progress.advance(task, made))
+        write_dataset(
+            options.out, ensemble, recipe, origin, lambda made: progress.advance(task, made)
+        )
     console.print(
-        f"{recipe.n:,} particles, {ensemble.n_states} {'state' if ensemble.n_states == 1 else 'states'}, "
+        f"{recipe.n:,} particles, {ensemble.n_states} "
+        f"{'state' if ensemble.n_states == 1 else 'states'}, "
         f"{recipe.box} px at {recipe.pixel_size:g} Å, SNR {recipe.snr:g}: {options.out / STAR_FILE}"
     )
 
@@ -54,14 +64,21 @@ def _ensemble(options: SimulateOptions) -> tuple[Ensemble, str]:
     if options.hinge:
         if len(options.states) != 1:
             raise InputError(
-                "--hinge", f"needs one structure to move, {len(options.states)} are given", "Give one file"
+                "--hinge",
+                f"needs one structure to move, {len(options.states)} are given",
+                "Give one file",
             )
         model = read_model(options.states[0])
         hinges = [parse_hinge(text, model) for text in options.hinge]
         moved = " and ".join(options.hinge)
-        return ensemble_from_hinges(model, hinges, options.n_states), f"{names}, turned about the hinge(s) {moved}."
+        return ensemble_from_hinges(
+            model, hinges, options.n_states
+        ), f"{names}, turned about the hinge(s) {moved}."
     if not options.states:
-        text = "E. coli adenylate kinase, PDB 1AKE (closed, the nominal model) to 4AKE (open), domains moved rigidly."
+        text = (
+            "E. coli adenylate kinase, PDB 1AKE (closed, the nominal model) to 4AKE (open), "
+            "domains moved rigidly."
+        )
         return adenylate_kinase(options.n_states), text
     ensemble = ensemble_from_files(options.states)
     if ensemble.n_states == 1:

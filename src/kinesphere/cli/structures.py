@@ -15,7 +15,7 @@ from kinesphere.runtime import console
 if TYPE_CHECKING:
     from kinesphere.analysis.errors import ErrorMeter
     from kinesphere.analysis.structures import Written
-    from kinesphere.inference.run import Run
+    from kinesphere.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,17 @@ class StructuresOptions:
     out: Path
     """File to write: .npz for arrays, .pdb or .cif for a multi-model file."""
     model: Path | None = None
-    """Another model to be carried along, in the frame of the run's model or map. With segments it has to be in the
-    state of the run's own model; a field finds the state it shows."""
+    """Another model to be carried along, in the frame of the run's model or map. With segments it
+    has to be in the state of the run's own model; a field finds the state it shows."""
     every: int | None = None
     """Only each K-th particle."""
     images: str | None = None
     """Only these rows of the particle file, counted from 0, as in 3,7,12."""
     errors: bool = False
-    """Also how well it is known how far each residue (or pseudo-atom) moved in each image: docs/errors.md.
-    .npz gets `displacement` and `displacement_error`: standard errors in Å along each residue's main direction.
-    .pdb and .cif get these errors, in Å, in place of the B factors: large is uncertain."""
+    """Also how well it is known how far each residue (or pseudo-atom) moved in each image:
+    docs/errors.md. .npz gets `displacement` and `displacement_error`: standard errors in Å along
+    each residue's main direction. .pdb and .cif get these errors, in Å, in place of the B factors:
+    large is uncertain."""
 
 
 def run(options: StructuresOptions) -> None:
@@ -55,7 +56,8 @@ def run(options: StructuresOptions) -> None:
     meter = ErrorMeter.of(finished) if options.errors else None
     written = write_structures(options.out, finished, rows, meter)
     console.print(
-        f"Wrote {written.n_structures} structures of {written.n_atoms} atoms to {options.out}.", highlight=False
+        f"Wrote {written.n_structures} structures of {written.n_atoms} atoms to {options.out}.",
+        highlight=False,
     )
     if meter is not None:
         for line in describe_errors(options.out, meter, written):
@@ -68,5 +70,8 @@ def describe_errors(out: Path, meter: ErrorMeter, written: Written) -> list[str]
     size = f"{written.error_angstrom:.2f} Å (RMS over residues and images)"
     lines = [f"Standard errors along each residue's main direction: {size}, in {place}."]
     if not meter.training.any():
-        lines.append("This run did not measure what training leaves uncertain: that is not in it (docs/errors.md).")
+        lines.append(
+            "This run did not measure what training leaves uncertain: that is not in it "
+            "(docs/errors.md)."
+        )
     return lines

@@ -1,4 +1,6 @@
-"""Test whether the motion is more than noise, and whether a wrong model would have shown: controls and a verdict."""
+"""Test whether the motion is more than noise, and whether a wrong model would have shown: controls
+and a verdict.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from rich.table import Table
 from kinesphere import load
 from kinesphere.runtime import console, set_threads
 from kinesphere.validation.controls import CONTROLS, ControlName, NullSettings, run_controls
-from kinesphere.validation.record import RECORD_FILE, SUPPORTED, ControlResult, ValidationRecord, merged
+from kinesphere.validation.record import (
+    RECORD_FILE,
+    SUPPORTED,
+    ControlResult,
+    ValidationRecord,
+    merged,
+)
 from kinesphere.validation.verdict import decide
 from kinesphere.validation.wrong_model import WrongModelSettings, wrong_model_control
 
@@ -24,8 +32,8 @@ class ValidateOptions:
     run: tyro.conf.Positional[Path]
     """Folder of a finished run."""
     control: tuple[ControlName, ...] = CONTROLS
-    """Controls to run; the results of others, found earlier, are kept. The held-out gain is always measured.
-    `wrong-model` takes as long as the run did, and a reconstruction."""
+    """Controls to run; the results of others, found earlier, are kept. The held-out gain is always
+    measured. `wrong-model` takes as long as the run did, and a reconstruction."""
     settings: tyro.conf.OmitArgPrefixes[NullSettings] = field(default_factory=NullSettings)
     """How the gain and its nulls are measured."""
     wrong: tyro.conf.OmitArgPrefixes[WrongModelSettings] = field(default_factory=WrongModelSettings)

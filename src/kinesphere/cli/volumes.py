@@ -1,4 +1,6 @@
-"""Make volumes on the latent space from the images near each place, independent of the structures."""
+"""Make volumes on the latent space from the images near each place, independent of the
+structures.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import Any
 import tyro
 
 from kinesphere import load
-from kinesphere.analysis.volume_targets import VolumeSettings
-from kinesphere.analysis.volumes import make_volumes
 from kinesphere.runtime import console, set_threads
+from kinesphere.volumes.job import make_volumes
+from kinesphere.volumes.targets import VolumeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,17 @@ def run(options: VolumesOptions) -> None:
     settings = VolumeSettings(**{f.name: getattr(options, f.name) for f in fields(VolumeSettings)})
     folder = options.out or options.run / "volumes"
     summary = make_volumes(load(options.run), settings, folder)
-    console.print("volume       FSC 0.143 (Å)   mean FSC   with structures: FSC   change", highlight=False)
+    console.print(
+        "volume       FSC 0.143 (Å)   mean FSC   with structures: FSC   change", highlight=False
+    )
     for row in summary["volumes"]:
-        numbers = f"{row['resolution_angstrom']:14.2f} {row['mean_fsc']:10.3f} {row['mean_fsc_with_structures']:22.3f}"
+        numbers = (
+            f"{row['resolution_angstrom']:14.2f} {row['mean_fsc']:10.3f} "
+            f"{row['mean_fsc_with_structures']:22.3f}"
+        )
         console.print(
-            f"{row['name']:<12} {numbers} {row['difference_correlation_with_structures']:8.2f}", highlight=False
+            f"{row['name']:<12} {numbers} {row['difference_correlation_with_structures']:8.2f}",
+            highlight=False,
         )
     if "decoder" in summary:
         console.print(_about_decoder(summary["decoder"]), highlight=False)
@@ -50,9 +58,13 @@ def run(options: VolumesOptions) -> None:
 def _about_decoder(found: dict[str, list[float]]) -> str:
     """Say what the decoder is worth in images it has not seen."""
     gains = " and ".join(
-        f"{gain:.2f} ± {error:.2f}" for gain, error in zip(found["gain_nats"], found["gain_error_nats"], strict=True)
+        f"{gain:.2f} ± {error:.2f}"
+        for gain, error in zip(found["gain_nats"], found["gain_error_nats"], strict=True)
     )
-    return f"In images that they have not seen, the decoders of the half sets gain {gains} nats an image over one map."
+    return (
+        f"In images that they have not seen, the decoders of the half sets gain {gains} "
+        "nats an image over one map."
+    )
 
 
 def _about_methods(correlation: list[float]) -> str:
@@ -64,9 +76,15 @@ def _about_methods(correlation: list[float]) -> str:
 def _about_structures(method: str, residues: dict[str, Any]) -> str:
     """Say whether the density follows the structures."""
     if residues["n_moving"] == 0:
-        return f"Structures, {method}: no residue moves by more than 1 Å between these volumes: nothing to compare."
+        return (
+            f"Structures, {method}: no residue moves by more than 1 Å between these "
+            "volumes: nothing to compare."
+        )
     return (
-        f"Structures, {method}: where they move by more than 1 Å, densities change as they do with a correlation of "
-        f"{residues['correlation_moving_median']:.2f} (median of {residues['n_moving']} residues); for "
-        f"{residues['n_moving_unsupported']} it is below 0.5: there the motion may be the model's doing (residues.csv)."
+        f"Structures, {method}: where they move by more than 1 Å, densities change as they do "
+        "with a correlation of "
+        f"{residues['correlation_moving_median']:.2f} (median of {residues['n_moving']} "
+        "residues); for "
+        f"{residues['n_moving_unsupported']} it is below 0.5: there the motion may be the "
+        "model's doing (residues.csv)."
     )

@@ -1,4 +1,6 @@
-"""The Fourier coefficients that are compared with images: a disk of the half plane, sorted by resolution."""
+"""The Fourier coefficients that are compared with images: a disk of the half plane, sorted by
+resolution.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from kinesphere.imaging.gaussians import RenderGrid
 class FourierBand:
     """The coefficients of resolution shells 1 … n_shells of a box, from low to high resolution.
 
-    Because they are sorted, the band of a coarser training stage is a prefix of the band of a finer one. The mean of
-    the image (shell 0) is left out: normalisation sets it arbitrarily.
+    Because they are sorted, the band of a coarser training stage is a prefix of the band of a finer
+    one. The mean of the image (shell 0) is left out: normalisation sets it arbitrarily.
 
     Parameters
     ----------
@@ -71,7 +73,11 @@ class FourierBand:
 
     def coarser_to(self, n_coefficients: int) -> FourierBand:
         """Return the part of the band that holds its first coefficients."""
-        return self if n_coefficients == len(self) else self.coarser(int(self.shell[n_coefficients - 1]))
+        return (
+            self
+            if n_coefficients == len(self)
+            else self.coarser(int(self.shell[n_coefficients - 1]))
+        )
 
     def to(self, device: torch.device | str) -> FourierBand:
         """Return a copy on another device."""
@@ -96,11 +102,15 @@ class FourierBand:
         return half_plane.flatten(-2).index_select(-1, self.flat_index(half_plane.shape[-2]))
 
     def sum_by_shell(self, values: Float[Tensor, "*b m"]) -> Float[Tensor, "*b shells"]:
-        """Sum real values (…, m) over each shell, counting multiplicity; returns (…, n_shells + 1), shell 0 empty."""
+        """Sum real values (…, m) over each shell, counting multiplicity; returns (…, n_shells + 1),
+        shell 0 empty.
+        """
         return values @ self._shell_weights.to(values)
 
     @cached_property
     def _shell_weights(self) -> Tensor:
-        """(m, n_shells + 1) multiplicity of each coefficient in the column of its shell: sums as one matrix product."""
+        """(m, n_shells + 1) multiplicity of each coefficient in the column of its shell: sums as
+        one matrix product.
+        """
         weights = self.multiplicity.new_zeros(len(self), self.n_shells + 1)
         return weights.scatter_(1, self.shell[:, None], self.multiplicity[:, None])

@@ -1,9 +1,11 @@
-"""Comparing images with projections of structures on the CPU: project, spread, transform and compare in one go.
+"""Comparing images with projections of structures on the CPU: project, spread, transform and
+compare in one go.
 
-A likelihood needs two numbers of a pair of an image x and a structure's model m, Re⟨x, m⟩ and ⟨m, m⟩. Between a
-structure and these lie a grid and its transform, which are needed nowhere else: pairs are worked through in blocks
-whose grids stay in the cache, by the compiled loops of `pair_kernels`, and the gradient goes the same way back. The
-references are `gaussians.render_coefficients` and automatic differentiation, which is also what a GPU uses.
+A likelihood needs two numbers of a pair of an image x and a structure's model m, Re⟨x, m⟩ and ⟨m,
+m⟩. Between a structure and these lie a grid and its transform, which are needed nowhere else: pairs
+are worked through in blocks whose grids stay in the cache, by the compiled loops of `pair_kernels`,
+and the gradient goes the same way back. The references are `gaussians.render_coefficients` and
+automatic differentiation, which is also what a GPU uses.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.compiled import array_of, over_rows
-from kinesphere.imaging import pair_kernels as kernels
 from kinesphere.imaging.gaussians import RenderPlan
-from kinesphere.imaging.spreading import KERNEL_WIDTH
+from kinesphere.kernels import image_pairs as kernels
+from kinesphere.kernels.compiled import array_of, over_rows
+from kinesphere.kernels.spreading import KERNEL_WIDTH
 
-_GRID_VALUES_AT_ONCE = 1 << 17  # half a megabyte, and as much for transforms: stays in the cache of a core
+_GRID_VALUES_AT_ONCE = (
+    1 << 17
+)  # half a megabyte, and as much for transforms: stays in the cache of a core
 _IMAGES_AT_ONCE = 256
 _VALUES_A_POINT = 8  # that take about as long to copy or compare as a point to spread
 
@@ -50,7 +54,8 @@ def inner_products(
     plan
         The coefficients.
     gain
-        (n_images, m) factor on each coefficient of a rendering, which makes it the model of an image.
+        (n_images, m) factor on each coefficient of a rendering, which makes it the model of an
+        image.
     data
         (n_images, m) coefficients of the images.
 
@@ -84,7 +89,9 @@ def _all_pairs(
     products, squares = array_of(cross), array_of(power)
     for part, transform in _transforms(structures, pairs, plan):
         values = array_of(torch.view_as_real(transform).view(len(transform), -1))
-        kernels.compare_runs(values, stretches, images[part], template, squared, products[part], squares[part])
+        kernels.compare_runs(
+            values, stretches, images[part], template, squared, products[part], squares[part]
+        )
     return cross, power
 
 
@@ -98,7 +105,8 @@ def compare_pairs(
     image: Int[Tensor, " q"],
     state: Int[Tensor, " q"],
 ) -> tuple[Float[Tensor, " q"], Float[Tensor, " q"], Complex[Tensor, "q m"]]:
-    """Compare chosen pairs of an image and a structure, differentiable once in structures and amplitudes.
+    """Compare chosen pairs of an image and a structure, differentiable once in structures and
+    amplitudes.
 
     Parameters
     ----------
@@ -110,20 +118,31 @@ def compare_pairs(
     Returns
     -------
     tuple
-        Re⟨data, model⟩ and ⟨model, model⟩, each (q,); and the renderings (q, m) without gain, which carry no gradient.
+        Re⟨data, model⟩ and ⟨model, model⟩, each (q,); and the renderings (q, m) without gain, which
+        carry no gradient.
     """
     states_px = states / plan.grid.spread_pixel_angstrom
     pairs = _Pairs.of(rotation, image, state, states.dtype)
-    cross, power, rendered = _ComparePairs.apply(states_px, amplitude.to(states), pairs, plan, gain, data)
+    cross, power, rendered = _ComparePairs.apply(
+        states_px, amplitude.to(states), pairs, plan, gain, data
+    )
     return cross, power, rendered
 
 
 class _ComparePairs(torch.autograd.Function):
-    """The forward pass keeps the rendered coefficients; grids and footprints are made again on the way back."""
+    """The forward pass keeps the rendered coefficients; grids and footprints are made again on the
+    way back.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, states_px: Tensor, amplitude: Tensor, pairs: _Pairs, plan: RenderPlan, gain: Tensor, data: Tensor
+        ctx: Any,
+        states_px: Tensor,
+        amplitude: Tensor,
+        pairs: _Pairs,
+        plan: RenderPlan,
+        gain: Tensor,
+        data: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         structures = _Structures.of(states_px, amplitude)
         gain, data = gain.to(structures.kind).contiguous(), _as_complex(data, structures.kind)
@@ -139,7 +158,9 @@ class _ComparePairs(torch.autograd.Function):
                 array_of(gain),
                 array_of(data),
             )
-            kernels.compare_chosen(*chosen, array_of(rendered[part]), array_of(cross[part]), array_of(power[part]))
+            kernels.compare_chosen(
+                *chosen, array_of(rendered[part]), array_of(cross[part]), array_of(power[part])
+            )
         ctx.save_for_backward(states_px, amplitude, gain, data, rendered)
         ctx.pairs, ctx.plan = pairs, plan
         ctx.mark_non_differentiable(rendered)
@@ -152,19 +173,38 @@ class _ComparePairs(torch.autograd.Function):
         plan: RenderPlan = ctx.plan
         structures = _Structures.of(states_px, amplitude)
         by_cross, by_power = (gradient.contiguous() for gradient in gradients[:2])
-        # a coefficient with kx > 0 is twice in the inverse of a real transform, once in the sum over half the plane
-        factor = plan.factor.to(structures.kind) * torch.where(plan.repeated, 0.5, 1.0).to(structures.kind)
+        # a coefficient with kx > 0 is twice in the inverse of a real transform, once in the sum
+        # over half the plane
+        factor = plan.factor.to(structures.kind) * torch.where(plan.repeated, 0.5, 1.0).to(
+            structures.kind
+        )
         index, by_state, by_amplitude = (
             array_of(plan.index),
             torch.zeros_like(structures.states),
             torch.zeros_like(amplitude),
         )
         for part in _blocks(structures, pairs, plan):
-            columns = rendered.new_empty(part.stop - part.start, plan.n_columns, plan.grid.spread_box)
-            fixed = (index, array_of(factor), array_of(pairs.image[part]), array_of(gain), array_of(data))
+            columns = rendered.new_empty(
+                part.stop - part.start, plan.n_columns, plan.grid.spread_box
+            )
+            fixed = (
+                index,
+                array_of(factor),
+                array_of(pairs.image[part]),
+                array_of(gain),
+                array_of(data),
+            )
             weights = (array_of(by_cross[part]), array_of(by_power[part]))
-            kernels.gradient_of_chosen(array_of(rendered[part]), *fixed, *weights, array_of(columns.flatten(1)))
-            _gather(structures, pairs[part], _adjoint_transform(columns, structures.rows(plan)), by_state, by_amplitude)
+            kernels.gradient_of_chosen(
+                array_of(rendered[part]), *fixed, *weights, array_of(columns.flatten(1))
+            )
+            _gather(
+                structures,
+                pairs[part],
+                _adjoint_transform(columns, structures.rows(plan)),
+                by_state,
+                by_amplitude,
+            )
         wanted = by_amplitude if ctx.needs_input_grad[1] else None
         return by_state.transpose(1, 2), wanted, None, None, None, None
 
@@ -190,7 +230,9 @@ class _Pairs:
 
 @dataclass(frozen=True)
 class _Structures:
-    """Structures in pixels of the grid, (k, 3, p), with the amplitudes of their points and how far these reach."""
+    """Structures in pixels of the grid, (k, 3, p), with the amplitudes of their points and how far
+    these reach.
+    """
 
     states: Tensor
     amplitude: Tensor
@@ -210,7 +252,9 @@ class _Structures:
         return self.states.new_empty(*shape)
 
     def rows(self, plan: RenderPlan) -> int:
-        """Even number of rows of the grid that they reach, however they are turned; not more than there are."""
+        """Even number of rows of the grid that they reach, however they are turned; not more than
+        there are.
+        """
         size = plan.grid.spread_box
         if not math.isfinite(self.radius):
             return size
@@ -220,7 +264,9 @@ class _Structures:
 def _blocks(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Iterator[slice]:
     """Divide pairs into blocks whose grids fit the cache of the cores."""
     values = structures.rows(plan) * plan.grid.spread_box
-    return map(slice, *_edges(len(pairs), torch.get_num_threads() * max(1, _GRID_VALUES_AT_ONCE // values)))
+    return map(
+        slice, *_edges(len(pairs), torch.get_num_threads() * max(1, _GRID_VALUES_AT_ONCE // values))
+    )
 
 
 def _edges(count: int, step: int) -> tuple[list[int], list[int]]:
@@ -228,11 +274,16 @@ def _edges(count: int, step: int) -> tuple[list[int], list[int]]:
     return starts, [*starts[1:], count]
 
 
-def _transforms(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Iterator[tuple[slice, Tensor]]:
-    """Give the transforms (q, n_columns, size) of blocks of pairs, [kx, ky], the spline's transform still on them."""
+def _transforms(
+    structures: _Structures, pairs: _Pairs, plan: RenderPlan
+) -> Iterator[tuple[slice, Tensor]]:
+    """Give the transforms (q, n_columns, size) of blocks of pairs, [kx, ky], the spline's transform
+    still on them.
+    """
     size, rows = plan.grid.spread_box, structures.rows(plan)
     states, amplitude, frame, image, state = (
-        array_of(t) for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
+        array_of(t)
+        for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
     )
     blocks = list(_blocks(structures, pairs, plan))
     most = max((part.stop - part.start for part in blocks), default=0)
@@ -258,19 +309,25 @@ def _transforms(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Ite
 
 
 def _adjoint_transform(columns: Tensor, n_rows: int) -> Tensor:
-    """Gradient with respect to grids (q, n_rows, size) from that with respect to their transforms."""
+    """Gradient with respect to grids (q, n_rows, size) from that with respect to their
+    transforms.
+    """
     size = columns.shape[2]
     rows = columns.new_empty(len(columns), n_rows, size // 2 + 1)
     kernels.columns_to_rows(array_of(torch.fft.ifft(columns, norm="forward")), array_of(rows))
     return torch.fft.irfft(rows, n=size, norm="forward")
 
 
-def _gather(structures: _Structures, pairs: _Pairs, gradient: Tensor, by_state: Tensor, by_amplitude: Tensor) -> None:
+def _gather(
+    structures: _Structures, pairs: _Pairs, gradient: Tensor, by_state: Tensor, by_amplitude: Tensor
+) -> None:
     """Add the gradient of a block of pairs to those of structures (k, 3, p) and amplitudes (p,)."""
     n_points = structures.states.shape[2]
     of_points = structures.empty(len(pairs), 3, n_points)
     fixed = [array_of(t) for t in (structures.states, pairs.frame)]
-    amplitude, *arrays = (array_of(t) for t in (structures.amplitude, pairs.image, pairs.state, gradient, of_points))
+    amplitude, *arrays = (
+        array_of(t) for t in (structures.amplitude, pairs.image, pairs.state, gradient, of_points)
+    )
 
     def gather(part: slice) -> None:
         image, state, pages, found = (array[part] for array in arrays)

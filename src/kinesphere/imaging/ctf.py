@@ -16,8 +16,8 @@ from kinesphere.fourier import fourier_grid
 class CtfParameters:
     """CTF parameters of a batch of images; every field is a tensor of shape (n_images,).
 
-    Defocus is positive for underfocus; the astigmatism angle is measured from the x axis towards y; the
-    B-factor damps the amplitude as exp(−B s² / 4), RELION's `rlnCtfBfactor`.
+    Defocus is positive for underfocus; the astigmatism angle is measured from the x axis towards y;
+    the B-factor damps the amplitude as exp(−B s² / 4), RELION's `rlnCtfBfactor`.
     """
 
     defocus_u_angstrom: Float[Tensor, " n"]
@@ -52,10 +52,13 @@ def electron_wavelength_angstrom(voltage_kv: Tensor) -> Tensor:
     return 12.2643247 / torch.sqrt(volts * (1.0 + volts * 0.978466e-6))
 
 
-def evaluate_ctf(parameters: CtfParameters, box: int, pixel_size_angstrom: float) -> Float[Tensor, "n box half"]:
+def evaluate_ctf(
+    parameters: CtfParameters, box: int, pixel_size_angstrom: float
+) -> Float[Tensor, "n box half"]:
     """Evaluate the CTF on the Fourier half plane.
 
-    CTF(s) = +sin(πλΔf s² − ½π C_s λ³ s⁴ + asin w + φ) · scale · exp(−B s² / 4), RELION's sign: positive at DC.
+    CTF(s) = +sin(πλΔf s² − ½π C_s λ³ s⁴ + asin w + φ) · scale · exp(−B s² / 4), RELION's sign:
+    positive at DC.
 
     Parameters
     ----------
@@ -97,10 +100,14 @@ def evaluate_ctf_at(parameters: CtfParameters, sx: Tensor, sy: Tensor) -> Tensor
     double_angle = 2.0 * parameters.defocus_angle_radians[column]
     mean = 0.5 * (parameters.defocus_u_angstrom + parameters.defocus_v_angstrom)[column]
     deviation = 0.5 * (parameters.defocus_u_angstrom - parameters.defocus_v_angstrom)[column]
-    defocus_term = mean * squared + deviation * (cosine * torch.cos(double_angle) + sine * torch.sin(double_angle))
+    defocus_term = mean * squared + deviation * (
+        cosine * torch.cos(double_angle) + sine * torch.sin(double_angle)
+    )
     wavelength = electron_wavelength_angstrom(parameters.voltage_kv).to(squared.dtype)
     aberration = 0.5 * math.pi * (parameters.spherical_aberration_mm * 1e7 * wavelength**3)[column]
     offset = (torch.asin(parameters.amplitude_contrast) + parameters.phase_shift_radians)[column]
     phase = math.pi * wavelength[column] * defocus_term - aberration * squared**2 + offset
-    envelope = parameters.scale[column] * torch.exp(-0.25 * parameters.b_factor_angstrom2[column] * squared)
+    envelope = parameters.scale[column] * torch.exp(
+        -0.25 * parameters.b_factor_angstrom2[column] * squared
+    )
     return torch.sin(phase) * envelope

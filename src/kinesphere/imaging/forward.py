@@ -16,20 +16,25 @@ from kinesphere.imaging.pose import project_points, project_states
 
 
 class ForwardModel:
-    """image = CTF · envelope · Σ_g a_g exp(−2πi k·x_g) on a Fourier band; the shift is undone in the data instead.
+    """image = CTF · envelope · Σ_g a_g exp(−2πi k·x_g) on a Fourier band; the shift is undone in
+    the data instead.
 
     Parameters
     ----------
     band
         The coefficients that are modelled.
     amplitude
-        (n_points,) integrated intensity of each point; or (n_classes, n_points), a share of each point in every class.
+        (n_points,) integrated intensity of each point; or (n_classes, n_points), a share of each
+        point in every class.
     width_angstrom
         Standard deviation of the Gaussians; one for every class (DynaMight eq. 8).
     """
 
     def __init__(
-        self, band: FourierBand, amplitude: Float[Tensor, "*classes p"], width_angstrom: float | tuple[float, ...]
+        self,
+        band: FourierBand,
+        amplitude: Float[Tensor, "*classes p"],
+        width_angstrom: float | tuple[float, ...],
     ) -> None:
         self.band, self.amplitude, self.width_angstrom = band, amplitude, width_angstrom
         self.grid = band.smallest_grid()
@@ -38,7 +43,9 @@ class ForwardModel:
         self._sx, self._sy = band.frequencies()
 
     def _make_plan(self, width_angstrom: float) -> RenderPlan:
-        envelope = self.band.select(gaussian_envelope(self.grid, width_angstrom, self.band.shell.device))
+        envelope = self.band.select(
+            gaussian_envelope(self.grid, width_angstrom, self.band.shell.device)
+        )
         return RenderPlan.of_frequencies(self.grid, self.band.row, self.band.column, envelope)
 
     def coarser(self, n_shells: int) -> ForwardModel:
@@ -54,7 +61,9 @@ class ForwardModel:
         return other
 
     def structure_factor(self, points_xy: Float[Tensor, "b p 2"]) -> Complex[Tensor, "b m"]:
-        """Fourier coefficients of projected points (n_images, n_points, 2) in Å, envelope included, CTF not."""
+        """Fourier coefficients of projected points (n_images, n_points, 2) in Å, envelope included,
+        CTF not.
+        """
         of_class = self.amplitude.reshape(len(self._plans), -1)
         total = render_coefficients(points_xy, of_class[0], self._plans[0])
         for amplitude, plan in zip(of_class[1:], self._plans[1:], strict=True):
@@ -68,9 +77,13 @@ class ForwardModel:
         gain: Float[Tensor, "b m"],
         data: Complex[Tensor, "b m"],
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose; no gradient."""
+        """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose;
+        no gradient.
+        """
         if self._is_compiled(states):
-            return inner_products(states, rotation, self.amplitude.detach().flatten(), self._plans[0], gain, data)
+            return inner_products(
+                states, rotation, self.amplitude.detach().flatten(), self._plans[0], gain, data
+            )
         return self.inner_products_at_once(states, rotation, gain, data)
 
     def inner_products_at_once(
@@ -96,22 +109,34 @@ class ForwardModel:
         image: Int[Tensor, " q"],
         state: Int[Tensor, " q"],
     ) -> tuple[Float[Tensor, " q"], Float[Tensor, " q"], Complex[Tensor, "q m"]]:
-        """Compare chosen pairs of an image and a structure, differentiable in structures and amplitudes.
+        """Compare chosen pairs of an image and a structure, differentiable in structures and
+        amplitudes.
 
         Returns
         -------
         tuple
-            Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of each pair (q,), and the structure factors (q, m).
+            Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of each pair (q,), and the structure
+            factors (q, m).
         """
         if self._is_compiled(states):
-            return compare_pairs(states, rotation, self.amplitude.flatten(), self._plans[0], gain, data, image, state)
+            return compare_pairs(
+                states, rotation, self.amplitude.flatten(), self._plans[0], gain, data, image, state
+            )
         return self.compare_reference(states, rotation, gain, data, image, state)
 
     def compare_reference(
-        self, states: Tensor, rotation: Tensor, gain: Tensor, data: Tensor, image: Tensor, state: Tensor
+        self,
+        states: Tensor,
+        rotation: Tensor,
+        gain: Tensor,
+        data: Tensor,
+        image: Tensor,
+        state: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`compare` in torch: on a GPU, for several widths, and as the reference."""
-        factor = self.structure_factor(project_points(states.index_select(0, state), rotation[image]))
+        factor = self.structure_factor(
+            project_points(states.index_select(0, state), rotation[image])
+        )
         model, wanted = factor * gain.index_select(0, image), data.index_select(0, image)
         cross = (wanted.real * model.real + wanted.imag * model.imag).sum(1)
         return cross, (model.real**2 + model.imag**2).sum(1), factor
@@ -127,7 +152,9 @@ class ForwardModel:
 def recentre(
     coefficients: Complex[Tensor, "b m"], shift_angstrom: Float[Tensor, "b 2"], band: FourierBand
 ) -> Complex[Tensor, "b m"]:
-    """Move the molecule's centre from `shift_angstrom` (xy) to the image centre: multiply by exp(+2πi s·t)."""
+    """Move the molecule's centre from `shift_angstrom` (xy) to the image centre: multiply by
+    exp(+2πi s·t).
+    """
     sx, sy = band.frequencies()
     phase = 2.0 * torch.pi * (shift_angstrom[:, :1] * sx + shift_angstrom[:, 1:] * sy)
     return coefficients * torch.polar(torch.ones_like(phase), phase).to(coefficients.dtype)
@@ -136,5 +163,9 @@ def recentre(
 def shell_values(
     profile: Float[Tensor, "g shells"], group: Int[Tensor, " b"], band: FourierBand
 ) -> Float[Tensor, "b m"]:
-    """Spread a per-shell profile of each optics group over the coefficients of images in those groups."""
-    return profile.index_select(1, band.shell).index_select(0, group)  # shells first: they repeat, groups hardly
+    """Spread a per-shell profile of each optics group over the coefficients of images in those
+    groups.
+    """
+    return profile.index_select(1, band.shell).index_select(
+        0, group
+    )  # shells first: they repeat, groups hardly

@@ -1,4 +1,6 @@
-"""What is not known in advance: the scale of the signal and the power of the noise in every resolution shell."""
+"""What is not known in advance: the scale of the signal and the power of the noise in every
+resolution shell.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,16 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from kinesphere.compiled import compiled
 from kinesphere.imaging.band import FourierBand
+from kinesphere.kernels.compiled import compiled
 
 
 @dataclass
 class ShellStatistics:
     """Sums over images from which signal scale and noise power follow, per optics group and shell.
 
-    For data X, model M (CTF included) and posterior weights w over conformations: Σ|X|², Σ w Re(X* M), Σ w |M|², and
-    the number of coefficients. All (n_groups, n_shells + 1), double precision.
+    For data X, model M (CTF included) and posterior weights w over conformations: Σ|X|², Σ w Re(X*
+    M), Σ w |M|², and the number of coefficients. All (n_groups, n_shells + 1), double precision.
     """
 
     band: FourierBand
@@ -56,7 +58,9 @@ class ShellStatistics:
         model: Complex[Tensor, "b m"],
         weight: Float[Tensor, " b"],
     ) -> None:
-        """Add pairs of an image and a conformation's projection, weighted by the posterior of that conformation."""
+        """Add pairs of an image and a conformation's projection, weighted by the posterior of that
+        conformation.
+        """
         shares = self._shares(group, weight)
         self._add(self.cross, shares, data.real * model.real + data.imag * model.imag)
         self._add(self.model, shares, model.real**2 + model.imag**2)
@@ -108,7 +112,9 @@ class ShellStatistics:
 @compiled
 @no_type_check
 def _add_batch(group, data, transfer, factor, image, weight, sums):  # noqa: ANN001, ANN202
-    """Sum |X|², w Re(X* M) and w |M|² over the images of each group, (3, n_groups, m); M is CTF times factor."""
+    """Sum |X|², w Re(X* M) and w |M|² over the images of each group, (3, n_groups, m); M is CTF
+    times factor.
+    """
     for b in range(data.shape[0]):
         total = sums[0, group[b]]
         for m in range(data.shape[1]):
@@ -124,13 +130,14 @@ def _add_batch(group, data, transfer, factor, image, weight, sums):  # noqa: ANN
 
 @dataclass(frozen=True)
 class SignalAndNoise:
-    """Least-squares scale of the model and residual power of the data, the likelihood's nuisance parameters.
+    """Least-squares scale of the model and residual power of the data, the likelihood's nuisance
+    parameters.
 
     Parameters
     ----------
     scale
-        (n_groups, n_shells + 1) factor between the model and the data; falls where the model stops explaining
-        the images, which weights resolution shells by what the model knows about them.
+        (n_groups, n_shells + 1) factor between the model and the data; falls where the model stops
+        explaining the images, which weights resolution shells by what the model knows about them.
     variance
         (n_groups, n_shells + 1) noise power of one Fourier coefficient.
     """
@@ -140,11 +147,15 @@ class SignalAndNoise:
 
     @classmethod
     def estimate(cls, statistics: ShellStatistics) -> SignalAndNoise:
-        """Maximise the expected Gaussian log-likelihood over scale and variance (the M step of an EM iteration).
+        """Maximise the expected Gaussian log-likelihood over scale and variance (the M step of an
+        EM iteration).
 
-        scale = Σ Re(X* M) / Σ|M|², not below zero; variance = (Σ|X|² − 2 scale ΣRe(X* M) + scale² Σ|M|²) / count.
+        scale = Σ Re(X* M) / Σ|M|², not below zero; variance = (Σ|X|² − 2 scale ΣRe(X* M) + scale²
+        Σ|M|²) / count.
         """
-        tiny = torch.finfo(torch.float32).tiny  # a shell that a filter emptied has no power, and the result is single
+        tiny = torch.finfo(
+            torch.float32
+        ).tiny  # a shell that a filter emptied has no power, and the result is single
         scale = (statistics.cross / statistics.model.clamp_min(tiny)).clamp_min(0.0)
         residual = statistics.data - 2.0 * scale * statistics.cross + scale**2 * statistics.model
         count = statistics.count.clamp_min(1.0)
@@ -154,12 +165,15 @@ class SignalAndNoise:
         return cls(scale.float(), variance.float())
 
     def updated(self, statistics: ShellStatistics, n_shells: int) -> SignalAndNoise:
-        """Return new estimates for shells 1 … n_shells from fresh statistics, and these for the rest."""
+        """Return new estimates for shells 1 … n_shells from fresh statistics, and these for the
+        rest.
+        """
         fresh = SignalAndNoise.estimate(statistics).to(self.scale.device)
         inside = torch.arange(self.scale.shape[1], device=self.scale.device) <= n_shells
         known = inside & (statistics.count > 0).to(self.scale.device)
         return SignalAndNoise(
-            torch.where(known, fresh.scale, self.scale), torch.where(known, fresh.variance, self.variance)
+            torch.where(known, fresh.scale, self.scale),
+            torch.where(known, fresh.variance, self.variance),
         )
 
     def to(self, device: torch.device | str) -> SignalAndNoise:

@@ -21,7 +21,8 @@ def rotation_from_euler(euler_degrees: NDArray[np.floating]) -> NDArray[np.float
     Returns
     -------
     ndarray
-        (n, 3, 3) matrices R with x_image = Rᵀ · x_volume: intrinsic ZYZ, measured against `relion_project`.
+        (n, 3, 3) matrices R with x_image = Rᵀ · x_volume: intrinsic ZYZ, measured against
+        `relion_project`.
     """
     matrices: NDArray[np.float64] = Rotation.from_euler(
         "ZYZ", np.asarray(euler_degrees, float), degrees=True
@@ -30,12 +31,16 @@ def rotation_from_euler(euler_degrees: NDArray[np.floating]) -> NDArray[np.float
 
 
 def euler_from_rotation(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Turn rotation matrices (n, 3, 3) into RELION Euler angles (rot, tilt, psi), (n, 3) in degrees."""
+    """Turn rotation matrices (n, 3, 3) into RELION Euler angles (rot, tilt, psi), (n, 3) in
+    degrees.
+    """
     angles: NDArray[np.float64] = Rotation.from_matrix(rotation).as_euler("ZYZ", degrees=True)
     return angles
 
 
-def project_points(points: Float[Tensor, "*b p 3"], rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b p 2"]:
+def project_points(
+    points: Float[Tensor, "*b p 3"], rotation: Float[Tensor, "*b 3 3"]
+) -> Float[Tensor, "*b p 2"]:
     """Project points along the beam: the first two rows of Rᵀ applied to every point.
 
     Parameters
@@ -53,7 +58,9 @@ def project_points(points: Float[Tensor, "*b p 3"], rotation: Float[Tensor, "*b 
     return points @ rotation[..., :, :2]
 
 
-def project_states(states: Float[Tensor, "k p 3"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b k p 2"]:
+def project_states(
+    states: Float[Tensor, "k p 3"], rotation: Float[Tensor, "b 3 3"]
+) -> Float[Tensor, "b k p 2"]:
     """Project each of k shared structures in the pose of each of b images, as one matrix product.
 
     Parameters

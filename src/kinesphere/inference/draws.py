@@ -1,4 +1,6 @@
-"""Batches that ranks share: each has its images, and random numbers that do not depend on how many share them."""
+"""Batches that ranks share: each has its images, and random numbers that do not depend on how many
+share them.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,19 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
-from kinesphere.inference.observations import Observations, ParticleBatch
-from kinesphere.inference.order import images_a_window
-from kinesphere.inference.read_ahead import serve
+from kinesphere.observations.observations import Observations, ParticleBatch
+from kinesphere.observations.order import images_a_window
+from kinesphere.observations.read_ahead import serve
 from kinesphere.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for the images of a batch: every rank draws those of the whole batch, and keeps its own images'.
+    """Random numbers for the images of a batch: every rank draws those of the whole batch, and
+    keeps its own images'.
 
-    So the generators of all ranks stay in the same state, and an image meets the same numbers whichever rank it is on.
+    So the generators of all ranks stay in the same state, and an image meets the same numbers
+    whichever rank it is on.
 
     Parameters
     ----------
@@ -47,7 +51,8 @@ class Draws:
         return 0.0 if self.is_idle else 1.0
 
     def own(self, values: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "b ..."]:
-        """Take this rank's share of what has a row an image; an idle rank takes the first image, without weight.
+        """Take this rank's share of what has a row an image; an idle rank takes the first image,
+        without weight.
 
         So no part of the model has to know what to do with no image at all.
         """
@@ -77,7 +82,8 @@ def serve_shares(
     *,
     first: int = 0,
 ) -> Iterator[tuple[ParticleBatch, Draws]]:
-    """Serve this rank's share of the batches of a pass, each with the random numbers of the whole batch.
+    """Serve this rank's share of the batches of a pass, each with the random numbers of the whole
+    batch.
 
     Parameters
     ----------
@@ -88,5 +94,11 @@ def serve_shares(
     """
     draws = [Draws(generator, len(rows), ranks) for rows in batches]
     own = [draw.own(rows) for draw, rows in zip(draws, batches, strict=True)]
-    window = max(images_a_window(len(observations.band)) // ranks.size, 1)  # together the ranks have one in memory
-    yield from zip(serve(observations, own, band, device, first=first, window=window), draws[first:], strict=True)
+    window = max(
+        images_a_window(len(observations.band)) // ranks.size, 1
+    )  # together the ranks have one in memory
+    yield from zip(
+        serve(observations, own, band, device, first=first, window=window),
+        draws[first:],
+        strict=True,
+    )

@@ -1,4 +1,6 @@
-"""The papers' amortised inference: an encoder that reads a conformation off the image (cryoSPHERE section 3.5)."""
+"""The papers' amortised inference: an encoder that reads a conformation off the image (cryoSPHERE
+section 3.5).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,13 @@ _LARGEST_LOG_STD = 2.0
 
 
 class VariationalLatents(LatentModel):
-    """Gaussian posterior N(μ(image), σ²(image)) from a fully connected network; one sample a training step.
+    """Gaussian posterior N(μ(image), σ²(image)) from a fully connected network; one sample a
+    training step.
 
-    The network sees a centred, phase-flipped, whitened image: what it cannot use (the shift, the sign of the CTF) is
-    taken out beforehand. It sees it as Fourier coefficients: a fully connected layer can do with them what it can
-    do with pixels, the transform being a rotation, and there are a third fewer of them within the shells used.
+    The network sees a centred, phase-flipped, whitened image: what it cannot use (the shift, the
+    sign of the CTF) is taken out beforehand. It sees it as Fourier coefficients: a fully connected
+    layer can do with them what it can do with pixels, the transform being a rotation, and there are
+    a third fewer of them within the shells used.
 
     Parameters
     ----------
@@ -33,7 +37,9 @@ class VariationalLatents(LatentModel):
         Width of its two hidden layers.
     """
 
-    def __init__(self, latent_dim: int, band: FourierBand, n_shells: int = 15, hidden: int = 256) -> None:
+    def __init__(
+        self, latent_dim: int, band: FourierBand, n_shells: int = 15, hidden: int = 256
+    ) -> None:
         super().__init__(latent_dim)
         self.n_coefficients = len(band.coarser(min(n_shells, band.n_shells)))
         self.network = nn.Sequential(
@@ -50,7 +56,9 @@ class VariationalLatents(LatentModel):
         noise = draws.normal(self.latent_dim).to(mean)
         divergence = 0.5 * ((2.0 * log_std).exp() + mean**2 - 1.0 - 2.0 * log_std).sum(1)
         row = torch.arange(len(mean), device=mean.device)
-        return Proposal(mean + noise * log_std.exp(), row, row, torch.ones_like(mean[:, 0]), divergence)
+        return Proposal(
+            mean + noise * log_std.exp(), row, row, torch.ones_like(mean[:, 0]), divergence
+        )
 
     @torch.no_grad()
     def posterior(self, scorer: Scorer) -> Posterior:
@@ -63,9 +71,13 @@ class VariationalLatents(LatentModel):
         return mean, _LARGEST_LOG_STD * torch.tanh(log_std / _LARGEST_LOG_STD)
 
     def _features(self, prepared: PreparedBatch) -> Float[Tensor, "b m"]:
-        """Phase-flipped coefficients, real and imaginary parts, of unit mean square; zero where a stage has fewer."""
+        """Phase-flipped coefficients, real and imaginary parts, of unit mean square; zero where a
+        stage has fewer.
+        """
         seen = slice(self.n_coefficients)
-        flipped = torch.view_as_real(prepared.data[:, seen] * torch.sign(prepared.transfer[:, seen])).flatten(1)
+        flipped = torch.view_as_real(
+            prepared.data[:, seen] * torch.sign(prepared.transfer[:, seen])
+        ).flatten(1)
         missing = 2 * self.n_coefficients - flipped.shape[1]
         features = nn.functional.pad(flipped, (0, missing)) if missing else flipped
         return features / features.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)

@@ -1,9 +1,10 @@
-"""Latent conformations: what every way of inferring them offers, and the exact marginal likelihood over nodes.
+"""Latent conformations: what every way of inferring them offers, and the exact marginal likelihood
+over nodes.
 
-The marginal likelihood of an image, log p(x) = log ∫ p(x | z) p(z) dz (cryoSPHERE eq. 3), is a low-dimensional
-integral. With K equally probable nodes z_k of the prior it is log (1/K) Σ_k p(x | z_k), and its gradient is that of the
-nodes' log-likelihoods weighted by their posterior: an expectation-maximisation step in which nothing is amortised and
-no bound is loose.
+The marginal likelihood of an image, log p(x) = log ∫ p(x | z) p(z) dz (cryoSPHERE eq. 3), is a
+low-dimensional integral. With K equally probable nodes z_k of the prior it is log (1/K) Σ_k p(x |
+z_k), and its gradient is that of the nodes' log-likelihoods weighted by their posterior: an
+expectation-maximisation step in which nothing is amortised and no bound is loose.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from kinesphere.inference.likelihood import Scorer
 from kinesphere.inference.responsibilities import Responsibilities
 from kinesphere.ranks import Ranks
 
-_DEFENSIVE_SHARE = 0.1  # of the draws from an older posterior: nothing that it thought impossible is shut out
+_DEFENSIVE_SHARE = (
+    0.1  # of the draws from an older posterior: nothing that it thought impossible is shut out
+)
 _SETTLED = 0.1  # of a posterior's standard deviation
 _SMALLEST_STD = 1e-6
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
@@ -37,14 +40,18 @@ class Proposal:
     z
         (k, d) latent positions to decode.
     image, state, weight
-        (q,) pairs of an image of the batch and a row of z, with a weight that adds up to 1 for each image.
+        (q,) pairs of an image of the batch and a row of z, with a weight that adds up to 1 for each
+        image.
     divergence
-        (b,) KL divergence of the latent posterior from the prior where it is a term of the loss; differentiable.
+        (b,) KL divergence of the latent posterior from the prior where it is a term of the loss;
+        differentiable.
     log_preference
-        (q,) log q(z) / p(z), how much more often than by the prior the position of a pair was drawn; nothing where
-        pairs are not drawn from nodes, and weights and evidence are not to be found from their likelihoods.
+        (q,) log q(z) / p(z), how much more often than by the prior the position of a pair was
+        drawn; nothing where pairs are not drawn from nodes, and weights and evidence are not to be
+        found from their likelihoods.
     log_evidence
-        (b,) what is known of log p(x | model) without the constant, once the pairs have been compared.
+        (b,) what is known of log p(x | model) without the constant, once the pairs have been
+        compared.
     is_shared
         Whether all images share the latent positions; else the rows of z are one an image.
     """
@@ -63,10 +70,12 @@ class Proposal:
         return len(self.z) if self.is_shared else draws.n_images
 
     def weighed(self, log_likelihood: Float[Tensor, " q"]) -> Proposal:
-        """Return the proposal with weights by what its pairs turned out to explain, and with the evidence they are of.
+        """Return the proposal with weights by what its pairs turned out to explain, and with the
+        evidence they are of.
 
-        Importance sampling: a draw from q counts p(x | z) p(z) / q(z), and the mean of that estimates p(x). Where q is
-        the posterior, all draws of an image count the same, and the evidence is exact.
+        Importance sampling: a draw from q counts p(x | z) p(z) / q(z), and the mean of that
+        estimates p(x). Where q is the posterior, all draws of an image count the same, and the
+        evidence is exact.
         """
         if self.log_preference is None:
             return self
@@ -78,12 +87,17 @@ class Proposal:
         return replace(self, weight=part / total[self.image], log_evidence=largest + total.log())
 
     def own(self, states: Int[Tensor, " k"], draws: Draws) -> tuple[Int[Tensor, " own"], float]:
-        """Divide the work on some of those positions: this rank's rows of z, and the weight of each in the mean.
+        """Divide the work on some of those positions: this rank's rows of z, and the weight of each
+        in the mean.
 
         A rank that has none gets some row, without weight.
         """
         ranks = draws.ranks
-        own = ranks.share(states) if self.is_shared else states[states % ranks.size == ranks.rank] // ranks.size
+        own = (
+            ranks.share(states)
+            if self.is_shared
+            else states[states % ranks.size == ranks.rank] // ranks.size
+        )
         weight = float(len(own) > 0) / len(states)
         rows = own if len(own) > 0 else states.new_zeros(1)
         return torch.as_tensor(rows, device=self.z.device), weight
@@ -93,8 +107,8 @@ class Proposal:
 class Posterior:
     """Mean (b, d) and covariance (b, d, d) of the latent posterior of each image.
 
-    Where fewer motions than latent dimensions exist, a posterior is a ridge that lies at any angle to the axes; its
-    standard deviations alone would make what is well known look uncertain.
+    Where fewer motions than latent dimensions exist, a posterior is a ridge that lies at any angle
+    to the axes; its standard deviations alone would make what is well known look uncertain.
     """
 
     mean: Float[Tensor, "b d"]
@@ -138,7 +152,9 @@ class LatentModel(nn.Module, ABC):
         """Give all ranks what each has found of single images."""
 
     def memory(self) -> Mapping[str, Tensor]:
-        """Return what has been found of single images, for a checkpoint; the same on all ranks after an exchange."""
+        """Return what has been found of single images, for a checkpoint; the same on all ranks
+        after an exchange.
+        """
         return {}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
@@ -154,9 +170,9 @@ class LatentModel(nn.Module, ABC):
 class MarginalLatents(LatentModel):
     """Exact posterior over nodes of the latent space, for each image.
 
-    A training step draws some nodes for each image. It looks at all of them, and draws from the posterior, while a
-    model takes shape; later only at every few passes, a part of the images in each, and else draws from the posterior
-    that the last look has found.
+    A training step draws some nodes for each image. It looks at all of them, and draws from the
+    posterior, while a model takes shape; later only at every few passes, a part of the images in
+    each, and else draws from the posterior that the last look has found.
 
     Parameters
     ----------
@@ -165,11 +181,11 @@ class MarginalLatents(LatentModel):
     n_nodes
         K, number of nodes.
     n_draws
-        Nodes drawn from each image's posterior for the gradient (systematic resampling: unbiased, and no more pairs
-        than the posterior has support).
+        Nodes drawn from each image's posterior for the gradient (systematic resampling: unbiased,
+        and no more pairs than the posterior has support).
     refinements
-        Rounds of local sampling around each image's posterior when latents are inferred after training, at most: an
-        image whose posterior has settled takes no more of them.
+        Rounds of local sampling around each image's posterior when latents are inferred after
+        training, at most: an image whose posterior has settled takes no more of them.
     look_every
         Passes between two looks at all nodes.
     """
@@ -178,7 +194,13 @@ class MarginalLatents(LatentModel):
     spacing: Tensor
 
     def __init__(
-        self, latent_dim: int, n_nodes: int, *, n_draws: int = 4, refinements: int = 4, look_every: int = 1
+        self,
+        latent_dim: int,
+        n_nodes: int,
+        *,
+        n_draws: int = 4,
+        refinements: int = 4,
+        look_every: int = 1,
     ) -> None:
         super().__init__(latent_dim)
         self.n_draws, self.refinements, self.look_every = n_draws, refinements, look_every
@@ -206,7 +228,11 @@ class MarginalLatents(LatentModel):
 
     def memory(self) -> Mapping[str, Tensor]:
         """See `LatentModel.memory`."""
-        return {} if self._responsibilities is None else {"responsibilities": self._responsibilities.table}
+        return (
+            {}
+            if self._responsibilities is None
+            else {"responsibilities": self._responsibilities.table}
+        )
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
         """See `LatentModel.recall`."""
@@ -215,20 +241,28 @@ class MarginalLatents(LatentModel):
             table = memory["responsibilities"]
             if table.shape[1] != len(self.nodes):
                 raise ValueError(f"{table.shape[1]} nodes instead of {len(self.nodes)}")
-            self._responsibilities = Responsibilities(len(table), len(self.nodes), self.nodes.device)
+            self._responsibilities = Responsibilities(
+                len(table), len(self.nodes), self.nodes.device
+            )
             self._responsibilities.table.copy_(table)
 
     def propose(self, scorer: Scorer, draws: Draws) -> Proposal:
-        """Draw nodes from each image's posterior over all of them, of this step or of an earlier one."""
+        """Draw nodes from each image's posterior over all of them, of this step or of an earlier
+        one.
+        """
         share = self._share(scorer, draws)
         weight = systematic_resample(share, self.n_draws, draws.uniform(1))
         image, state = torch.nonzero(weight, as_tuple=True)
         preference = share[image, state].log() + math.log(len(self.nodes))
         zero = share.new_zeros(len(share))
-        return Proposal(self.nodes, image, state, weight[image, state], zero, preference, is_shared=True)
+        return Proposal(
+            self.nodes, image, state, weight[image, state], zero, preference, is_shared=True
+        )
 
     def _share(self, scorer: Scorer, draws: Draws) -> Float[Tensor, "b k"]:
-        """Probabilities to draw the nodes with: the posterior, where that is looked at now or has been before."""
+        """Probabilities to draw the nodes with: the posterior, where that is looked at now or has
+        been before.
+        """
         kept = self._responsibilities
         if kept is None:
             return torch.softmax(scorer.shared(self.nodes), dim=1)
@@ -247,8 +281,9 @@ class MarginalLatents(LatentModel):
     def posterior(self, scorer: Scorer) -> Posterior:
         """Posterior moments from the nodes and, around each image's posterior, from local samples.
 
-        Nodes count as K samples of the prior and local ones as S of a Gaussian; the balance heuristic (Veach & Guibas
-        1995) weights their union, so that a narrow posterior is resolved between nodes and a broad one is not cut off.
+        Nodes count as K samples of the prior and local ones as S of a Gaussian; the balance
+        heuristic (Veach & Guibas 1995) weights their union, so that a narrow posterior is resolved
+        between nodes and a broad one is not cut off.
         """
         node_score = scorer.shared(self.nodes)
         weight = torch.softmax(node_score, dim=1)
@@ -257,12 +292,17 @@ class MarginalLatents(LatentModel):
         width = torch.maximum(_std(covariance), 0.5 * spacing)
         open_rows = torch.arange(len(mean), device=mean.device)
         for _ in range(self.refinements):
-            found = self._refine(scorer.subset(open_rows), node_score[open_rows], mean[open_rows], width[open_rows])
-            moved = ((found.mean - mean[open_rows]).abs() / found.std.clamp_min(_SMALLEST_STD)).amax(1)
+            found = self._refine(
+                scorer.subset(open_rows), node_score[open_rows], mean[open_rows], width[open_rows]
+            )
+            moved = (
+                (found.mean - mean[open_rows]).abs() / found.std.clamp_min(_SMALLEST_STD)
+            ).amax(1)
             mean = mean.index_copy(0, open_rows, found.mean)
             covariance = covariance.index_copy(0, open_rows, found.covariance)
             narrower = torch.maximum(1.2 * found.std, 0.1 * spacing[open_rows])
-            # done where the mean has settled, and the samples have come down to the posterior's own width
+            # done where the mean has settled, and the samples have come down to the posterior's own
+            # width
             still = (moved > _SETTLED) | (narrower < 0.7 * width[open_rows]).any(1)
             width = width.index_copy(0, open_rows, narrower)
             open_rows = open_rows[still]
@@ -275,8 +315,12 @@ class MarginalLatents(LatentModel):
         score = torch.cat([node_score, scorer.own(local)], dim=1)
         z = torch.cat([self.nodes.expand(len(mean), -1, -1), local], dim=1)
         prior = -0.5 * (z**2).sum(-1)
-        proposal = -0.5 * (((z - mean[:, None]) / width[:, None]) ** 2).sum(-1) - width.log().sum(-1, keepdim=True)
-        mixture = torch.logaddexp(prior + math.log(len(self.nodes)), proposal + math.log(local.shape[1]))
+        proposal = -0.5 * (((z - mean[:, None]) / width[:, None]) ** 2).sum(-1) - width.log().sum(
+            -1, keepdim=True
+        )
+        mixture = torch.logaddexp(
+            prior + math.log(len(self.nodes)), proposal + math.log(local.shape[1])
+        )
         weight = torch.softmax(score + prior - mixture, dim=1)
         mean = (weight[..., None] * z).sum(1)
         return Posterior(mean, _covariance(weight, z - mean[:, None]))
@@ -286,7 +330,8 @@ class MarginalLatents(LatentModel):
 
 
 def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
-    """Equally probable nodes of N(0, I): quantiles in one dimension, a sunflower in two, a Sobol sequence beyond.
+    """Equally probable nodes of N(0, I): quantiles in one dimension, a sunflower in two, a Sobol
+    sequence beyond.
 
     They are shifted and sheared to have the prior's mean, and no correlations, exactly.
 
@@ -306,7 +351,8 @@ def prior_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     nodes = nodes - nodes.mean(0)
     if latent_dim > 1 and n_nodes > latent_dim:
         covariance = nodes.T @ nodes / n_nodes
-        # only the shape is mended: stretched to unit variance, nodes would be too far apart where most of the prior is
+        # only the shape is mended: stretched to unit variance, nodes would be too far apart where
+        # most of the prior is
         shape = covariance / (covariance.trace() / latent_dim)
         nodes = nodes @ torch.linalg.inv(torch.linalg.cholesky(shape)).T
     return nodes.float()
@@ -317,9 +363,14 @@ def _raw_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     if latent_dim == 1:
         return torch.special.ndtri(quantile)[:, None]
     if latent_dim == 2:
-        radius, angle = torch.sqrt(-2.0 * torch.log1p(-quantile)), torch.arange(n_nodes) * _GOLDEN_ANGLE
+        radius, angle = (
+            torch.sqrt(-2.0 * torch.log1p(-quantile)),
+            torch.arange(n_nodes) * _GOLDEN_ANGLE,
+        )
         return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
-    uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(n_nodes, dtype=torch.float64)
+    uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(
+        n_nodes, dtype=torch.float64
+    )
     return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
 
 
@@ -334,7 +385,8 @@ def systematic_resample(
     """Draw n nodes an image from its probabilities; returns the fraction of draws on each node.
 
     The offset of an image is uniform in [0, 1).
-    The expectation is `probability`, and a node with a share of at least 1/n is never missed (Kitagawa 1996).
+    The expectation is `probability`, and a node with a share of at least 1/n is never missed
+    (Kitagawa 1996).
     """
     position = (offset.to(probability) + torch.arange(n_draws, device=probability.device)) / n_draws
     chosen = torch.searchsorted(probability.cumsum(1), position).clamp_max(probability.shape[1] - 1)

@@ -1,4 +1,6 @@
-"""Compare images with projections of decoded structures: scores for inference, a differentiable loss for training."""
+"""Compare images with projections of decoded structures: scores for inference, a differentiable
+loss for training.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from torch import Tensor
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.inference.objective import Objective
-from kinesphere.inference.observations import ParticleBatch
 from kinesphere.motion.base import Motion, States
+from kinesphere.observations.observations import ParticleBatch
 
 _POINTS_AT_ONCE = 1 << 19  # projected at once: 4 MB
 
@@ -52,7 +54,8 @@ class PreparedBatch:
 
 
 class Likelihood:
-    """p(images | structures) under a forward model, a data term, and the current estimate of signal scale and noise.
+    """p(images | structures) under a forward model, a data term, and the current estimate of signal
+    scale and noise.
 
     Parameters
     ----------
@@ -61,7 +64,8 @@ class Likelihood:
     objective
         The data term.
     signal
-        Scale and noise power per optics group and shell (of the whole band; a coarser forward model uses its part).
+        Scale and noise power per optics group and shell (of the whole band; a coarser forward model
+        uses its part).
     """
 
     def __init__(self, forward: ForwardModel, objective: Objective, signal: SignalAndNoise) -> None:
@@ -102,7 +106,8 @@ class Likelihood:
         image: Int[Tensor, " q"],
         state: Int[Tensor, " q"],
     ) -> tuple[Float[Tensor, " q"], Complex[Tensor, "q m"]]:
-        """Log-likelihood of chosen (image, structure) pairs, differentiable; and the pairs' structure factors.
+        """Log-likelihood of chosen (image, structure) pairs, differentiable; and the pairs'
+        structure factors.
 
         Parameters
         ----------
@@ -120,10 +125,14 @@ class Likelihood:
         """
         images = (prepared.batch.rotation, prepared.gain, prepared.data)
         cross, power, factor = self.forward.compare(positions, *images, image, state)
-        return self.objective.log_likelihood(cross, power, prepared.norm[image], self.n_values), factor
+        return self.objective.log_likelihood(
+            cross, power, prepared.norm[image], self.n_values
+        ), factor
 
     @torch.no_grad()
-    def all_states(self, prepared: PreparedBatch, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, "b k"]:
+    def all_states(
+        self, prepared: PreparedBatch, positions: Float[Tensor, "k p 3"]
+    ) -> Float[Tensor, "b k"]:
         """Log-likelihood of every image under every one of k shared structures, (b, k)."""
         n_states = positions.shape[0]
         per_block = max(1, _POINTS_AT_ONCE // (n_states * positions.shape[1]))
@@ -132,12 +141,17 @@ class Likelihood:
 
     def _block(self, prepared: PreparedBatch, positions: Tensor, block: Tensor) -> Tensor:
         rotation = prepared.batch.rotation[block]
-        cross, power = self.forward.inner_products(positions, rotation, prepared.gain[block], prepared.data[block])
-        return self.objective.log_likelihood(cross, power, prepared.norm[block, None], self.n_values)
+        cross, power = self.forward.inner_products(
+            positions, rotation, prepared.gain[block], prepared.data[block]
+        )
+        return self.objective.log_likelihood(
+            cross, power, prepared.norm[block, None], self.n_values
+        )
 
 
 class Scorer:
-    """The log-likelihood of one batch as a function of latent positions: all that inference over latents needs to know.
+    """The log-likelihood of one batch as a function of latent positions: all that inference over
+    latents needs to know.
 
     Parameters
     ----------
@@ -150,7 +164,12 @@ class Scorer:
     """
 
     def __init__(
-        self, likelihood: Likelihood, prepared: PreparedBatch, motion: Motion, beads: Tensor, bead_owner: Tensor
+        self,
+        likelihood: Likelihood,
+        prepared: PreparedBatch,
+        motion: Motion,
+        beads: Tensor,
+        bead_owner: Tensor,
     ) -> None:
         self.likelihood, self.prepared, self.motion = likelihood, prepared, motion
         self.beads, self.bead_owner = beads, bead_owner
@@ -170,11 +189,15 @@ class Scorer:
         return part
 
     def decode(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
-        """Structures at latent positions, differentiable; what was decoded last is not decoded again."""
+        """Structures at latent positions, differentiable; what was decoded last is not decoded
+        again.
+        """
         return self._decode(z)[1]
 
     def states(self, z: Float[Tensor, "k d"]) -> States:
-        """States at latent positions, to which other points can be moved as well; decoded once, like the structures."""
+        """States at latent positions, to which other points can be moved as well; decoded once,
+        like the structures.
+        """
         return self._decode(z)[0]
 
     def _decode(self, z: Tensor) -> tuple[States, Tensor]:

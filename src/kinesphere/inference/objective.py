@@ -1,7 +1,8 @@
-"""How well a model image explains a particle image: the data terms, as functions of three inner products.
+"""How well a model image explains a particle image: the data terms, as functions of three inner
+products.
 
-With data x and model m in units of the noise (sums over the full Fourier plane): cross = Re⟨x, m⟩, power = ⟨m, m⟩,
-norm = ⟨x, x⟩.
+With data x and model m in units of the noise (sums over the full Fourier plane): cross = Re⟨x, m⟩,
+power = ⟨m, m⟩, norm = ⟨x, x⟩.
 """
 
 from __future__ import annotations
@@ -41,21 +42,31 @@ class Objective(ABC):
 
 
 class GaussianLikelihood(Objective):
-    """White noise of known power after whitening, signal of known scale: log p = Re⟨x, m⟩ − ½⟨m, m⟩ + constant.
+    """White noise of known power after whitening, signal of known scale: log p = Re⟨x, m⟩ − ½⟨m, m⟩
+    + constant.
 
-    Scale and power are estimated per resolution shell from all images together (`imaging.noise`), so that no image's
-    own noise enters them and posteriors need no weight to balance them against the prior.
+    Scale and power are estimated per resolution shell from all images together (`imaging.noise`),
+    so that no image's own noise enters them and posteriors need no weight to balance them against
+    the prior.
     """
 
-    def log_likelihood(self, cross: Tensor, power: Tensor, norm: Tensor, n_values: float) -> Tensor:  # noqa: ARG002
+    def log_likelihood(
+        self,
+        cross: Tensor,
+        power: Tensor,
+        norm: Tensor,  # noqa: ARG002 - data terms share a signature
+        n_values: float,  # noqa: ARG002
+    ) -> Tensor:
         """See `Objective.log_likelihood`; ⟨x, x⟩ is a constant of the image and left out."""
         return cross - 0.5 * power
 
 
 class ProfiledLikelihood(Objective):
-    """Gaussian noise with each image's own amplitude and noise level profiled out: −(n/2) · log(1 − ρ²), for ρ > 0.
+    """Gaussian noise with each image's own amplitude and noise level profiled out: −(n/2) · log(1 −
+    ρ²), for ρ > 0.
 
-    ρ is the centred correlation of eq. 7: images of unknown preprocessing fit, at the price of two parameters an image.
+    ρ is the centred correlation of eq. 7: images of unknown preprocessing fit, at the price of two
+    parameters an image.
     """
 
     def log_likelihood(self, cross: Tensor, power: Tensor, norm: Tensor, n_values: float) -> Tensor:
@@ -66,15 +77,22 @@ class ProfiledLikelihood(Objective):
 
 
 class Correlation(Objective):
-    """The paper's data term: the normalised correlation itself (eq. 7), on images that are centred but not whitened.
+    """The paper's data term: the normalised correlation itself (eq. 7), on images that are centred
+    but not whitened.
 
-    It is no log-likelihood: its scale against the KL term (eq. 8) is arbitrary, one unit for a perfect match whatever
-    the noise. Kept as the paper's option.
+    It is no log-likelihood: its scale against the KL term (eq. 8) is arbitrary, one unit for a
+    perfect match whatever the noise. Kept as the paper's option.
     """
 
     whitened = False
 
-    def log_likelihood(self, cross: Tensor, power: Tensor, norm: Tensor, n_values: float) -> Tensor:  # noqa: ARG002
+    def log_likelihood(
+        self,
+        cross: Tensor,
+        power: Tensor,
+        norm: Tensor,
+        n_values: float,  # noqa: ARG002
+    ) -> Tensor:
         """See `Objective.log_likelihood`."""
         return cross / torch.sqrt(power * norm + 1e-12)
 

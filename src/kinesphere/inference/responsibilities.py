@@ -1,9 +1,10 @@
-"""What a look at all nodes told of each image, kept from pass to pass so that most passes need not look again.
+"""What a look at all nodes told of each image, kept from pass to pass so that most passes need not
+look again.
 
-In the words of mixture models, the posterior of an image over the nodes is their responsibility for it. From one pass
-over the images to the next it changes little once a model has taken shape, so that the nodes drawn in a gradient step
-may come from an older one, and weights make up for what has changed since: an expectation-maximisation whose E-steps
-are partial (Neal & Hinton 1998).
+In the words of mixture models, the posterior of an image over the nodes is their responsibility for
+it. From one pass over the images to the next it changes little once a model has taken shape, so
+that the nodes drawn in a gradient step may come from an older one, and weights make up for what has
+changed since: an expectation-maximisation whose E-steps are partial (Neal & Hinton 1998).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _ROWS_AT_ONCE = 1 << 18
 
 
 class Responsibilities:
-    """Posterior of each image over the nodes, as it was when the image was last compared with all of them.
+    """Posterior of each image over the nodes, as it was when the image was last compared with all
+    of them.
 
     Parameters
     ----------
@@ -47,10 +49,14 @@ class Responsibilities:
         self._is_own[index] = True
 
     def exchange(self, ranks: Ranks) -> None:
-        """Give all ranks what each has found since the last exchange; no image may be kept by two in between."""
+        """Give all ranks what each has found since the last exchange; no image may be kept by two
+        in between.
+        """
         if ranks.size == 1:
             return
-        for table, own in zip(self.table.split(_ROWS_AT_ONCE), self._is_own.split(_ROWS_AT_ONCE), strict=True):
+        for table, own in zip(
+            self.table.split(_ROWS_AT_ONCE), self._is_own.split(_ROWS_AT_ONCE), strict=True
+        ):
             found, is_new = _own_rows(table, own), own.float()
             ranks.sum_([found, is_new])
             table.copy_(torch.where(is_new[:, None] > 0, found.to(table.dtype), table))

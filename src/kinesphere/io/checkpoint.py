@@ -1,4 +1,6 @@
-"""Checkpoints: named tensors (safetensors) and plain values (JSON) in one folder that is either whole or absent."""
+"""Checkpoints: named tensors (safetensors) and plain values (JSON) in one folder that is either
+whole or absent.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,11 @@ _TENSORS, _VALUES = "tensors.safetensors", "values.json"
 LATEST = "latest"
 
 
-def save_checkpoint(folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
-    """Write a checkpoint and make it the latest, keeping the one before it until the new one is on disk.
+def save_checkpoint(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint and make it the latest, keeping the one before it until the new one is on
+    disk.
 
     Parameters
     ----------
@@ -75,7 +80,9 @@ def load_checkpoint(folder: Path, name: str = LATEST) -> tuple[dict[str, Tensor]
         tensors = safetensors.torch.load_file(chosen / _TENSORS)
         values = json.loads((chosen / _VALUES).read_text(encoding="utf-8"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        remedy = f"Remove {folder} to start again, or point {folder / LATEST} at an older checkpoint"
+        remedy = (
+            f"Remove {folder} to start again, or point {folder / LATEST} at an older checkpoint"
+        )
         raise InputError(chosen, f"cannot be read as a checkpoint ({error})", remedy) from error
     return tensors, values
 
@@ -88,13 +95,19 @@ def has_checkpoint(folder: Path) -> bool:
 def remove_older(folder: Path, keep: int) -> None:
     """Delete all but the `keep` most recently written checkpoints, never the latest."""
     latest = _latest_name(folder)
-    others = [path for path in folder.iterdir() if path.is_dir() and path.name != latest and path.name[0] != "."]
+    others = [
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and path.name != latest and path.name[0] != "."
+    ]
     for path in sorted(others, key=lambda p: p.stat().st_mtime)[: max(len(others) - keep + 1, 0)]:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _point_latest(folder: Path, name: str) -> None:
-    """Name the latest in a one-line file rather than a symbolic link: copies and archives of a run keep it."""
+    """Name the latest in a one-line file rather than a symbolic link: copies and archives of a run
+    keep it.
+    """
     temporary = folder / f".{LATEST}.partial"
     temporary.write_text(name + "\n", encoding="utf-8")
     temporary.replace(folder / LATEST)

@@ -1,4 +1,6 @@
-"""cryoSPARC `.cs` files: NumPy arrays with one named column a field, and the passthrough files that complete them."""
+"""cryoSPARC `.cs` files: NumPy arrays with one named column a field, and the passthrough files that
+complete them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from kinesphere.runtime import atomic_write
 NUMPY_MAGIC = b"\x93NUMPY"
 COMPRESSED_MAGIC = b"\x94CSDAT"
 
-# One-dimensional, with named fields; NumPy's own types cannot say so in a way that can be checked at run time.
+# One-dimensional, with named fields; NumPy's own types cannot say so in a way that can be checked
+# at run time.
 StructuredArray: TypeAlias = NDArray[Any]
 
 
@@ -47,9 +50,13 @@ def read_cs(path: str | Path) -> StructuredArray:
     try:
         rows = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise InputError(path, f"cannot be read ({error})", "Copy or export it from cryoSPARC again") from error
+        raise InputError(
+            path, f"cannot be read ({error})", "Copy or export it from cryoSPARC again"
+        ) from error
     if not isinstance(rows, np.ndarray) or rows.dtype.names is None or rows.ndim != 1:
-        raise InputError(path, "holds no table of named columns", "Give a .cs file that cryoSPARC wrote")
+        raise InputError(
+            path, "holds no table of named columns", "Give a .cs file that cryoSPARC wrote"
+        )
     return rows
 
 
@@ -78,9 +85,15 @@ def join_passthrough(rows: StructuredArray, path: Path, passthrough: Path) -> St
     other = read_cs(passthrough)
     for source, table in ((path, rows), (passthrough, other)):
         if "uid" not in _names(table):
-            raise InputError(source, "has no column uid, which joins it to its passthrough file", "Export it again")
+            raise InputError(
+                source,
+                "has no column uid, which joins it to its passthrough file",
+                "Export it again",
+            )
     order = np.argsort(other["uid"], kind="stable")
-    found = np.searchsorted(other["uid"], rows["uid"], sorter=order).clip(max=max(len(other) - 1, 0))
+    found = np.searchsorted(other["uid"], rows["uid"], sorter=order).clip(
+        max=max(len(other) - 1, 0)
+    )
     position = order[found] if len(other) else np.zeros(0, dtype=np.int64)
     if len(position) != len(rows) or (other["uid"][position] != rows["uid"]).any():
         n_absent = int((~np.isin(rows["uid"], other["uid"])).sum())
@@ -89,8 +102,11 @@ def join_passthrough(rows: StructuredArray, path: Path, passthrough: Path) -> St
     added = [name for name in _names(other) if name not in _names(rows)]
     if not added:
         return rows
-    # Packed, so that a file written from this holds the columns' own bytes and nothing between them.
-    joined: StructuredArray = merge_arrays([rows, repack_fields(other[added])[position]], flatten=True, usemask=False)
+    # Packed, so that a file written from this holds the columns' own bytes and nothing between
+    # them.
+    joined: StructuredArray = merge_arrays(
+        [rows, repack_fields(other[added])[position]], flatten=True, usemask=False
+    )
     return joined
 
 
@@ -111,8 +127,8 @@ def write_cs(path: str | Path, rows: StructuredArray) -> None:
 def star_columns(rows: StructuredArray) -> dict[str, NDArray[Any]]:
     """Turn all columns into STAR columns, with names that say where they come from.
 
-    `alignments3D/cross_cor` becomes `csAlignments3DCrossCor`, `uid` becomes `csUid`, and the numbers of a column of
-    vectors are counted from 1: `csBlobShape1`, `csBlobShape2`.
+    `alignments3D/cross_cor` becomes `csAlignments3DCrossCor`, `uid` becomes `csUid`, and the
+    numbers of a column of vectors are counted from 1: `csBlobShape1`, `csBlobShape2`.
 
     Parameters
     ----------
@@ -152,9 +168,15 @@ def _require_numpy(path: Path, beginning: bytes) -> None:
     if beginning.startswith(NUMPY_MAGIC):
         return
     if beginning.startswith(COMPRESSED_MAGIC):
-        problem, remedy = "is in cryoSPARC's compressed format", "Save it as a plain .cs file with cryosparc-tools"
+        problem, remedy = (
+            "is in cryoSPARC's compressed format",
+            "Save it as a plain .cs file with cryosparc-tools",
+        )
     elif beginning.startswith(b"version https://git-lfs"):
         problem, remedy = "is a git-lfs pointer, not the file itself", "Fetch it with git lfs pull"
     else:
-        problem, remedy = "has no NumPy header: it is not a .cs file, or only its raw rows", "Export it again"
+        problem, remedy = (
+            "has no NumPy header: it is not a .cs file, or only its raw rows",
+            "Export it again",
+        )
     raise InputError(path, problem, remedy)

@@ -33,7 +33,8 @@ class DensityMap:
     pixel_size_angstrom
         Edge of a voxel.
     origin_angstrom
-        (3,) float64, xyz of the centre of voxel `[0, 0, 0]` in the frame in which ChimeraX shows the map.
+        (3,) float64, xyz of the centre of voxel `[0, 0, 0]` in the frame in which ChimeraX shows
+        the map.
     start_px
         (3,) int, xyz: the header's `nstart`, kept so that what is written carries what was read.
     """
@@ -60,22 +61,27 @@ def read_map(path: str | Path) -> DensityMap:
     Parameters
     ----------
     path
-        MRC or CCP4 file, gzipped or not, of any real mode (int8, int16, uint16, float16, float32) and any axis order.
+        MRC or CCP4 file, gzipped or not, of any real mode (int8, int16, uint16, float16, float32)
+        and any axis order.
 
     Returns
     -------
     DensityMap
-        The origin is the header's `origin` where it is not zero, else `nstart` times the voxel (as in ChimeraX).
+        The origin is the header's `origin` where it is not zero, else `nstart` times the voxel (as
+        in ChimeraX).
 
     Raises
     ------
     InputError
-        If the file is missing, cut short, not a cubic map, without a pixel size, or holds values that are not finite.
+        If the file is missing, cut short, not a cubic map, without a pixel size, or holds values
+        that are not finite.
     """
     path = Path(path)
     header, data = _read_all(path)
     order = _axis_order(path, header)
-    data = np.ascontiguousarray(data.transpose([2 - order.index(axis) for axis in (2, 1, 0)]), dtype=np.float32)
+    data = np.ascontiguousarray(
+        data.transpose([2 - order.index(axis) for axis in (2, 1, 0)]), dtype=np.float32
+    )
     if len(set(data.shape)) != 1 or data.shape[0] < 2:
         shape = " x ".join(str(edge) for edge in data.shape[::-1])
         raise InputError(path, f"is {shape} voxels, not a cubic map", "Give a map with equal edges")
@@ -99,8 +105,8 @@ def write_map(path: str | Path, data: ArrayLike, like: DensityMap | float) -> No
     data
         (n, n, n) density indexed `[z, y, x]`.
     like
-        Map whose frame the new one shares (it will overlay it, also with another box over the same field of view), or
-        the pixel size in Å of a map whose origin is zero.
+        Map whose frame the new one shares (it will overlay it, also with another box over the same
+        field of view), or the pixel size in Å of a map whose origin is zero.
     """
     volume = np.asarray(data, dtype=np.float32)
     with atomic_write(Path(path)) as temporary, mrcfile.new(str(temporary), overwrite=True) as mrc:
@@ -111,7 +117,9 @@ def write_map(path: str | Path, data: ArrayLike, like: DensityMap | float) -> No
             return
         scale = like.box_px / volume.shape[0]
         mrc.voxel_size = like.pixel_size_angstrom * scale
-        start_places_map = np.allclose(np.array(like.start_px) * like.pixel_size_angstrom, like.origin_angstrom)
+        start_places_map = np.allclose(
+            np.array(like.start_px) * like.pixel_size_angstrom, like.origin_angstrom
+        )
         if scale == 1:
             mrc.nstart = like.start_px
         # A frame given by nstart alone stays so: some programs add nstart and origin.
@@ -122,7 +130,8 @@ def write_map(path: str | Path, data: ArrayLike, like: DensityMap | float) -> No
 class ImageStack:
     """Images of one MRC file, read only when indexed.
 
-    The file is mapped anew at each call, so a stack may be pickled, forked and kept by the thousand.
+    The file is mapped anew at each call, so a stack may be pickled, forked and kept by the
+    thousand.
 
     Parameters
     ----------
@@ -138,7 +147,9 @@ class ImageStack:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.suffix in _COMPRESSED_SUFFIXES:
-            raise InputError(path, "is compressed, which allows no random access", "Decompress the stack")
+            raise InputError(
+                path, "is compressed, which allows no random access", "Decompress the stack"
+            )
         header = _read_header(self.path)
         self.dtype = np.dtype(data_dtype_from_header(header))
         self.shape = (int(header.nz), int(header.ny), int(header.nx))
@@ -150,11 +161,15 @@ class ImageStack:
         return self.shape[0]
 
     def __getitem__(self, indices: int | slice | ArrayLike) -> NDArray[np.float32]:
-        """Read images: (h, w) for an integer, else (b, h, w); InputError for an index that the file does not have."""
+        """Read images: (h, w) for an integer, else (b, h, w); InputError for an index that the file
+        does not have.
+        """
         if not isinstance(indices, slice):
             indices = np.asarray(indices)
             self._require_present(indices)
-        images = np.memmap(self.path, dtype=self.dtype, mode="r", offset=self._offset, shape=self.shape)
+        images = np.memmap(
+            self.path, dtype=self.dtype, mode="r", offset=self._offset, shape=self.shape
+        )
         return np.array(images[indices], dtype=np.float32)
 
     def _require_complete(self) -> None:
@@ -165,11 +180,17 @@ class ImageStack:
             raise InputError(self.path, problem, "Copy or write the stack again")
 
     def _require_present(self, indices: NDArray[Any]) -> None:
-        outside = (indices < -len(self)) | (indices >= len(self)) if indices.dtype != bool else np.zeros(1, bool)
+        outside = (
+            (indices < -len(self)) | (indices >= len(self))
+            if indices.dtype != bool
+            else np.zeros(1, bool)
+        )
         if outside.any():
             asked = int(np.atleast_1d(indices)[np.atleast_1d(outside)][0]) + 1
             problem = f"holds {len(self)} images, image {asked} is asked for"
-            raise InputError(self.path, problem, "The star file and the stack do not belong together")
+            raise InputError(
+                self.path, problem, "The star file and the stack do not belong together"
+            )
 
 
 class StackWriter:
@@ -217,7 +238,8 @@ def stack_writer(
         If another number of images was written.
     """
     with atomic_write(Path(path)) as temporary:
-        # Plain writes after the header: on a full disk they fail with an error, where a memory map would crash.
+        # Plain writes after the header: on a full disk they fail with an error, where a memory map
+        # would crash.
         _write_stack_header(temporary, shape, pixel_size_angstrom, np.dtype(dtype))
         with temporary.open("r+b") as file:
             file.seek(HEADER_BYTES)
@@ -235,7 +257,9 @@ def write_stack(
 ) -> None:
     """Write a stack of images that fits in memory, (n, height, width), atomically."""
     stack = np.asarray(images)
-    with stack_writer(path, (stack.shape[0], stack.shape[1], stack.shape[2]), pixel_size_angstrom, dtype) as writer:
+    with stack_writer(
+        path, (stack.shape[0], stack.shape[1], stack.shape[2]), pixel_size_angstrom, dtype
+    ) as writer:
         writer.write(stack)
 
 
@@ -251,7 +275,9 @@ def _write_stack_header(
 
 def _corner_of_same_centre(like: DensityMap, box: int, scale: float) -> NDArray[np.float64]:
     """Origin with which voxel box//2 of the new map sits on voxel n//2 of `like`."""
-    corner: NDArray[np.float64] = like.centre_angstrom - like.pixel_size_angstrom * scale * (box // 2)
+    corner: NDArray[np.float64] = like.centre_angstrom - like.pixel_size_angstrom * scale * (
+        box // 2
+    )
     return corner
 
 
@@ -263,12 +289,16 @@ def _read_header(path: Path) -> np.recarray[Any, Any]:
 def _read_all(path: Path) -> tuple[np.recarray[Any, Any], NDArray[Any]]:
     header, data = _open(path, header_only=False)
     if data is None or data.ndim != 3:
-        raise InputError(path, "is not a three-dimensional map, or is cut short", "Give a complete MRC map")
+        raise InputError(
+            path, "is not a three-dimensional map, or is cut short", "Give a complete MRC map"
+        )
     return header, data
 
 
 def _open(path: Path, *, header_only: bool) -> tuple[np.recarray[Any, Any], NDArray[Any] | None]:
-    """Header and data of a file; permissive, since many programs write wrong stamps over right data."""
+    """Header and data of a file; permissive, since many programs write wrong stamps over right
+    data.
+    """
     if not path.is_file():
         raise InputError(path, "there is no such file", "Check the path")
     try:
@@ -277,7 +307,9 @@ def _open(path: Path, *, header_only: bool) -> tuple[np.recarray[Any, Any], NDAr
             with mrcfile.open(str(path), permissive=True, header_only=header_only) as mrc:
                 header, data = mrc.header.copy(), mrc.data
     except (ValueError, OSError, EOFError, RuntimeError) as error:
-        raise InputError(path, f"cannot be read as MRC ({error})", "Give an MRC file (.mrc, .mrcs, .map)") from error
+        raise InputError(
+            path, f"cannot be read as MRC ({error})", "Give an MRC file (.mrc, .mrcs, .map)"
+        ) from error
     _require_plausible(path, header)
     return header, data
 
@@ -286,18 +318,30 @@ def _require_plausible(path: Path, header: np.recarray[Any, Any]) -> None:
     mode = int(header.mode)
     if mode in {3, 4}:
         raise InputError(path, f"holds complex values (mode {mode})", "Give real-space data")
-    if mode not in _REAL_MODES or min(int(header.nx), int(header.ny), int(header.nz)) < 1 or int(header.nsymbt) < 0:
+    if (
+        mode not in _REAL_MODES
+        or min(int(header.nx), int(header.ny), int(header.nz)) < 1
+        or int(header.nsymbt) < 0
+    ):
         sizes = f"{header.nx} x {header.ny} x {header.nz}, mode {mode}"
-        raise InputError(path, f"is not a usable MRC file ({sizes})", "Give an MRC file (.mrc, .mrcs, .map)")
+        raise InputError(
+            path, f"is not a usable MRC file ({sizes})", "Give an MRC file (.mrc, .mrcs, .map)"
+        )
 
 
 def _axis_order(path: Path, header: np.recarray[Any, Any]) -> tuple[int, int, int]:
-    """Return the axis (0 x, 1 y, 2 z) of the file's columns, of its rows and of its sections; unset means xyz."""
+    """Return the axis (0 x, 1 y, 2 z) of the file's columns, of its rows and of its sections; unset
+    means xyz.
+    """
     order = (int(header.mapc) - 1, int(header.mapr) - 1, int(header.maps) - 1)
     if order == (-1, -1, -1):
         return (0, 1, 2)
     if sorted(order) != [0, 1, 2]:
-        raise InputError(path, f"has axis order {order[0] + 1}, {order[1] + 1}, {order[2] + 1}", "Write the map again")
+        raise InputError(
+            path,
+            f"has axis order {order[0] + 1}, {order[1] + 1}, {order[2] + 1}",
+            "Write the map again",
+        )
     return order
 
 
@@ -322,4 +366,6 @@ def _cubic_voxel(path: Path, header: np.recarray[Any, Any]) -> float:
 def _require_finite(path: Path, data: NDArray[np.float32]) -> None:
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
-        raise InputError(path, f"has {bad} voxels that are not finite numbers", "Write the map again without NaN")
+        raise InputError(
+            path, f"has {bad} voxels that are not finite numbers", "Write the map again without NaN"
+        )

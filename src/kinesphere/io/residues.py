@@ -11,7 +11,8 @@ _SUGAR = frozenset({"C1'", "C3'", "C4'", "O3'"})
 
 
 def residue_kind(name: str, atoms: list[gemmi.Atom]) -> str:
-    """Classify a residue by gemmi's table of monomers, and one the table lacks by the backbone atoms it has.
+    """Classify a residue by gemmi's table of monomers, and one the table lacks by the backbone
+    atoms it has.
 
     Parameters
     ----------
@@ -35,7 +36,9 @@ def residue_kind(name: str, atoms: list[gemmi.Atom]) -> str:
 
 
 def central_atom(kind: str, atoms: list[gemmi.Atom]) -> int:
-    """Position in `atoms` of the atom that stands for the residue: CA, C4' or P, else the one nearest the centroid."""
+    """Position in `atoms` of the atom that stands for the residue: CA, C4' or P, else the one
+    nearest the centroid.
+    """
     preferred = {PROTEIN: ("CA",), NUCLEIC: ("C4'", "C4*", "P")}.get(kind, ())
     names = [atom.name for atom in atoms]
     for name in preferred:
@@ -46,7 +49,8 @@ def central_atom(kind: str, atoms: list[gemmi.Atom]) -> int:
 
 
 def one_conformer(residue: gemmi.Residue) -> list[gemmi.Atom]:
-    """Atoms of the alternative location with the highest mean occupancy (the first among equals), each name once.
+    """Atoms of the alternative location with the highest mean occupancy (the first among equals),
+    each name once.
 
     A name that only another location has is kept from there, so that no atom gets lost.
     """

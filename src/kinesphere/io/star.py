@@ -1,4 +1,6 @@
-"""STAR files: tables read through gemmi, written anew or copied with rows chosen and columns changed."""
+"""STAR files: tables read through gemmi, written anew or copied with rows chosen and columns
+changed.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class StarTable:
         try:
             values = list(self._block.find_values(f"_{name}"))
         except UnicodeDecodeError as error:
-            raise InputError(self.path, f"{name} is not UTF-8 text", "Write the file again as UTF-8") from error
+            raise InputError(
+                self.path, f"{name} is not UTF-8 text", "Write the file again as UTF-8"
+            ) from error
         return [cif.as_string(value) if value[:1] in {"'", '"', ";"} else value for value in values]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
@@ -74,7 +78,10 @@ class StarTable:
             numbers = np.array([_number_or_nan(value) for value in text])
         bad = np.flatnonzero(~np.isfinite(numbers))
         if bad.size:
-            problem = f"{name} of row {bad[0] + 1} is {text[bad[0]]!r}, not a finite number ({bad.size} such rows)"
+            problem = (
+                f"{name} of row {bad[0] + 1} is {text[bad[0]]!r}, not a finite number "
+                f"({bad.size} such rows)"
+            )
             raise InputError(self.path, problem, "Correct or remove these rows")
         return numbers
 
@@ -130,9 +137,11 @@ class TableEdit:
 
 
 def read_star(path: str | Path) -> StarFile:
-    """Read the tables of a STAR file, as RELION 3.0 to 5, Warp, cryoSPARC's converters and others write it.
+    """Read the tables of a STAR file, as RELION 3.0 to 5, Warp, cryoSPARC's converters and others
+    write it.
 
-    The file is parsed by gemmi; a table gives its columns on demand, so that only those asked for become arrays.
+    The file is parsed by gemmi; a table gives its columns on demand, so that only those asked for
+    become arrays.
 
     Parameters
     ----------
@@ -146,7 +155,8 @@ def read_star(path: str | Path) -> StarFile:
     Raises
     ------
     InputError
-        If the file is missing, not text, a git-lfs pointer, not STAR, or a loop in it has a row of another length.
+        If the file is missing, not text, a git-lfs pointer, not STAR, or a loop in it has a row of
+        another length.
     """
     path = Path(path)
     head, stamp = _read_head(path)
@@ -164,7 +174,8 @@ def copy_star(
     stamp: tuple[int, int] | None = None,
     image_folder: Path | None = None,
 ) -> None:
-    """Write a copy of a STAR file in which some tables have other rows or columns; every other value keeps its text.
+    """Write a copy of a STAR file in which some tables have other rows or columns; every other
+    value keeps its text.
 
     Parameters
     ----------
@@ -199,7 +210,10 @@ def copy_star(
 
 
 def write_star(
-    path: str | Path, tables: Mapping[str, Mapping[str, ArrayLike]], *, image_folder: Path | None = None
+    path: str | Path,
+    tables: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    image_folder: Path | None = None,
 ) -> None:
     """Write a STAR file in the layout of RELION 3.1.
 
@@ -223,7 +237,8 @@ def write_star(
 
 
 def format_column(values: ArrayLike) -> list[str]:
-    """Write values as STAR text: whole numbers as such, others with up to nine digits, text quoted where it must.
+    """Write values as STAR text: whole numbers as such, others with up to nine digits, text quoted
+    where it must.
 
     Raises
     ------
@@ -237,7 +252,11 @@ def format_column(values: ArrayLike) -> list[str]:
         if not np.isfinite(array).all():
             raise ValueError("a column to be written holds values that are not finite")
         # The shortest text that gives a float32 back; nine digits of a float64.
-        return array.astype(str).tolist() if array.itemsize <= 4 else [f"{value:.9g}" for value in array]
+        return (
+            array.astype(str).tolist()
+            if array.itemsize <= 4
+            else [f"{value:.9g}" for value in array]
+        )
     return [_quote(str(value)) for value in array]
 
 
@@ -261,7 +280,9 @@ def _read_head(path: Path) -> tuple[str, tuple[int, int]]:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
     if head.startswith("version https://git-lfs"):
-        raise InputError(path, "is a git-lfs pointer, not the file itself", "Fetch it with git lfs pull")
+        raise InputError(
+            path, "is a git-lfs pointer, not the file itself", "Fetch it with git lfs pull"
+        )
     if not head.strip():
         raise InputError(path, "is empty", "Give a STAR file with particles")
     return head, (status.st_size, status.st_mtime_ns)
@@ -280,7 +301,9 @@ def _parse(path: Path) -> cif.Document:
             remedy = "Each row needs one value a column; quote values that hold blanks"
             raise InputError(path, ragged, remedy) from error
         where = re.search(r":(\d+):\d+\(\d+\): (.*)$", str(error))
-        reason = f"line {where.group(1)}: {where.group(2)}" if where else str(error).rpartition(": ")[2]
+        reason = (
+            f"line {where.group(1)}: {where.group(2)}" if where else str(error).rpartition(": ")[2]
+        )
         remedy = "Give a file that RELION or cryoSPARC wrote"
         raise InputError(path, f"is not a STAR file ({reason})", remedy) from error
 
@@ -289,7 +312,9 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(path, "is not a text file", "Give a STAR file, or a .cs file under that name") from error
+        raise InputError(
+            path, "is not a text file", "Give a STAR file, or a .cs file under that name"
+        ) from error
 
 
 def _quote_reserved(match: re.Match[str]) -> str:
@@ -314,7 +339,10 @@ def _find_ragged_row(text: str) -> str | None:
         elif n_columns:
             row += 1
             if len(values) != n_columns:
-                return f"row {row} of {block} (line {number}) has {len(values)} values for {n_columns} columns"
+                return (
+                    f"row {row} of {block} (line {number}) has {len(values)} values for "
+                    f"{n_columns} columns"
+                )
     return None
 
 
@@ -360,7 +388,9 @@ def _copy_block(file: TextIO, block: cif.Block, edit: TableEdit) -> None:
         if pair is not None:
             file.write(f"{pair[0]}  {_unquote_reserved(pair[1])}\n")
         elif loop is not None:
-            _copy_loop(file, loop, block.item_as_table(item), edit if loop.tags == edited else TableEdit())
+            _copy_loop(
+                file, loop, block.item_as_table(item), edit if loop.tags == edited else TableEdit()
+            )
     file.write("\n")
 
 

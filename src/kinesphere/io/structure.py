@@ -14,7 +14,14 @@ from jaxtyping import Float64, Int64, Shaped
 from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
-from kinesphere.io.residues import NUCLEIC, OTHER, PROTEIN, central_atom, one_conformer, residue_kind
+from kinesphere.io.residues import (
+    NUCLEIC,
+    OTHER,
+    PROTEIN,
+    central_atom,
+    one_conformer,
+    residue_kind,
+)
 from kinesphere.runtime import atomic_write
 
 _PDB_SUFFIXES = (".pdb", ".ent")
@@ -45,7 +52,8 @@ class AtomicModel:
     residue_kind
         (n_residues,) str: `protein`, `nucleic` or `other`.
     centre_atom
-        (n_residues,) int: row of CA, of C4' (else P), or of the atom nearest the centroid of anything else.
+        (n_residues,) int: row of CA, of C4' (else P), or of the atom nearest the centroid of
+        anything else.
     """
 
     positions_angstrom: Float64[np.ndarray, "n_atoms 3"]
@@ -93,15 +101,19 @@ class AtomicModel:
         return f"{self.chain[residue]}/{self.residue_name[residue]} {number}"
 
     def select(self, atom_mask: NDArray[np.bool_]) -> AtomicModel:
-        """Return the model of the atoms that are True in `atom_mask`, (n_atoms,); residues left empty go.
+        """Return the model of the atoms that are True in `atom_mask`, (n_atoms,); residues left
+        empty go.
 
         A residue that loses its central atom is given the remaining atom nearest to it.
         """
         kept = np.flatnonzero(atom_mask)
         residues, residue_index = np.unique(self.residue_index[kept], return_inverse=True)
         positions = self.positions_angstrom[kept]
-        distance = np.linalg.norm(positions - self.centres_angstrom[self.residue_index[kept]], axis=1)
-        # Sorted by residue, then by distance: the first row of each residue is its atom nearest the old centre.
+        distance = np.linalg.norm(
+            positions - self.centres_angstrom[self.residue_index[kept]], axis=1
+        )
+        # Sorted by residue, then by distance: the first row of each residue is its atom nearest the
+        # old centre.
         order = np.lexsort((distance, residue_index))
         first = np.searchsorted(residue_index[order], np.arange(len(residues)))
         return AtomicModel(
@@ -124,8 +136,9 @@ class AtomicModel:
 def read_model(path: str | Path) -> AtomicModel:
     """Read the first model of a PDB or mmCIF file, gzipped or not.
 
-    Waters are dropped. Of alternative locations the one with the highest occupancy is kept, of residues that share a
-    number the one with the highest occupancy. Modified residues, nucleotides, sugars, ligands, ions and hydrogens stay.
+    Waters are dropped. Of alternative locations the one with the highest occupancy is kept, of
+    residues that share a number the one with the highest occupancy. Modified residues, nucleotides,
+    sugars, ligands, ions and hydrogens stay.
 
     Parameters
     ----------
@@ -165,15 +178,20 @@ def read_models(path: str | Path) -> tuple[AtomicModel, NDArray[np.float64]]:
     first = _read_first(path, structure)
     others = [_to_model(model) for model in list(structure)[1:]]
     positions = [first.positions_angstrom]
-    positions += [match_atoms(first, other, f"{path} model {row}") for row, other in enumerate(others, start=2)]
+    positions += [
+        match_atoms(first, other, f"{path} model {row}")
+        for row, other in enumerate(others, start=2)
+    ]
     return first, np.stack(positions)
 
 
-def match_atoms(reference: AtomicModel, other: AtomicModel, source: str | Path) -> NDArray[np.float64]:
+def match_atoms(
+    reference: AtomicModel, other: AtomicModel, source: str | Path
+) -> NDArray[np.float64]:
     """Return the positions of `other` in the atom order of `reference`, (n_atoms, 3) Å.
 
-    Atoms agree when chain, residue number, insertion code, residue name and atom name do; atoms that only `other` has
-    are left out.
+    Atoms agree when chain, residue number, insertion code, residue name and atom name do; atoms
+    that only `other` has are left out.
 
     Raises
     ------
@@ -203,8 +221,9 @@ def write_model(
     Parameters
     ----------
     path
-        `.cif`, `.mmcif`, `.pdb` or `.ent`, with or without `.gz`. In PDB files serial numbers beyond 99,999 and residue
-        numbers beyond 9,999 are hybrid-36, as gemmi, PyMOL and ChimeraX read them.
+        `.cif`, `.mmcif`, `.pdb` or `.ent`, with or without `.gz`. In PDB files serial numbers
+        beyond 99,999 and residue numbers beyond 9,999 are hybrid-36, as gemmi, PyMOL and ChimeraX
+        read them.
     model
         Atoms to write.
     positions
@@ -220,7 +239,9 @@ def write_model(
         If the suffix is another one, or a PDB file cannot hold the model.
     """
     path = Path(path)
-    stacked = model.positions_angstrom if positions is None else np.asarray(positions, dtype=np.float64)
+    stacked = (
+        model.positions_angstrom if positions is None else np.asarray(positions, dtype=np.float64)
+    )
     stacked = stacked.reshape(-1, model.n_atoms, 3)
     written = model.b_factor if b_factor is None else b_factor
     text = _format_text(path, model, stacked, np.broadcast_to(written, stacked.shape[:2]), title)
@@ -233,7 +254,11 @@ def write_model(
 
 
 def _format_text(
-    path: Path, model: AtomicModel, positions: NDArray[np.float64], b_factor: NDArray[np.float64], title: str
+    path: Path,
+    model: AtomicModel,
+    positions: NDArray[np.float64],
+    b_factor: NDArray[np.float64],
+    title: str,
 ) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
@@ -272,7 +297,9 @@ def _read_structure(path: Path) -> gemmi.Structure:
         structure = gemmi.read_structure(str(path), format=gemmi.CoorFormat.Detect)
     except (RuntimeError, ValueError, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(path, f"cannot be read as PDB or mmCIF ({reason})", "Give an atomic model") from error
+        raise InputError(
+            path, f"cannot be read as PDB or mmCIF ({reason})", "Give an atomic model"
+        ) from error
     structure.restore_full_ccd_codes()
     return structure
 
@@ -282,23 +309,33 @@ def _read_first(path: Path, structure: gemmi.Structure) -> AtomicModel:
         raise InputError(path, "holds no atoms", "Give a PDB or mmCIF file of an atomic model")
     model = _to_model(structure[0])
     if not np.isin(model.residue_kind, (PROTEIN, NUCLEIC)).any():
-        raise InputError(path, "has no protein or nucleic residue", "Give a model with CA atoms or nucleotides")
+        raise InputError(
+            path, "has no protein or nucleic residue", "Give a model with CA atoms or nucleotides"
+        )
     if not np.isfinite(model.positions_angstrom).all():
         atom = int(np.argmin(np.isfinite(model.positions_angstrom).all(axis=1)))
         label = model.residue_label(int(model.residue_index[atom]))
-        raise InputError(path, f"atom {model.atom_name[atom]} of {label} has no finite position", "Repair the file")
+        raise InputError(
+            path,
+            f"atom {model.atom_name[atom]} of {label} has no finite position",
+            "Repair the file",
+        )
     return model
 
 
 def _to_model(source: gemmi.Model) -> AtomicModel:
     residues = [(chain, residue) for chain in source for residue in _distinct_residues(chain)]
     atoms = [one_conformer(residue) for _, residue in residues]
-    kinds = [residue_kind(residue.name, held) for (_, residue), held in zip(residues, atoms, strict=True)]
+    kinds = [
+        residue_kind(residue.name, held) for (_, residue), held in zip(residues, atoms, strict=True)
+    ]
     counts = np.array([len(held) for held in atoms], dtype=np.int64)
     central = [central_atom(kind, held) for kind, held in zip(kinds, atoms, strict=True)]
     flat = [atom for held in atoms for atom in held]
     return AtomicModel(
-        positions_angstrom=np.array([atom.pos.tolist() for atom in flat], dtype=np.float64).reshape(-1, 3),
+        positions_angstrom=np.array([atom.pos.tolist() for atom in flat], dtype=np.float64).reshape(
+            -1, 3
+        ),
         atomic_number=np.array([atom.element.atomic_number for atom in flat], dtype=np.int64),
         atom_name=np.array([atom.name for atom in flat], dtype=np.str_),
         alt_loc=np.array([atom.altloc.strip("\0 ") for atom in flat], dtype=np.str_),
@@ -307,7 +344,9 @@ def _to_model(source: gemmi.Model) -> AtomicModel:
         occupancy=np.array([atom.occ for atom in flat], dtype=np.float64),
         residue_name=np.array([residue.name for _, residue in residues], dtype=np.str_),
         chain=np.array([chain.name for chain, _ in residues], dtype=np.str_),
-        insertion_code=np.array([residue.seqid.icode.strip() for _, residue in residues], dtype=np.str_),
+        insertion_code=np.array(
+            [residue.seqid.icode.strip() for _, residue in residues], dtype=np.str_
+        ),
         residue_number=np.array([residue.seqid.num for _, residue in residues], dtype=np.int64),
         residue_kind=np.array(kinds, dtype=np.str_),
         centre_atom=np.cumsum(counts) - counts + np.array(central, dtype=np.int64),
@@ -315,7 +354,9 @@ def _to_model(source: gemmi.Model) -> AtomicModel:
 
 
 def _distinct_residues(chain: gemmi.Chain) -> list[gemmi.Residue]:
-    """Residues with atoms, without waters; of several with one number in a row (a point mutation) the most occupied."""
+    """Residues with atoms, without waters; of several with one number in a row (a point mutation)
+    the most occupied.
+    """
     chosen: list[gemmi.Residue] = []
     present = (residue for residue in chain if len(residue) and not residue.is_water())
     for _, alternatives in groupby(present, key=lambda residue: str(residue.seqid)):
@@ -327,7 +368,9 @@ def _distinct_residues(chain: gemmi.Chain) -> list[gemmi.Residue]:
 
 
 def _atom_keys(model: AtomicModel) -> list[tuple[str, str, str, str, int]]:
-    """Chain, number with insertion code, residue, atom, and the how-manieth of that name (ions may share a number)."""
+    """Chain, number with insertion code, residue, atom, and the how-manieth of that name (ions may
+    share a number).
+    """
     number = np.char.add(model.residue_number.astype(np.str_), model.insertion_code)
     seen: dict[tuple[str, str, str, str], int] = {}
     keys = []
@@ -338,11 +381,15 @@ def _atom_keys(model: AtomicModel) -> list[tuple[str, str, str, str, int]]:
     return keys
 
 
-def _to_structure(model: AtomicModel, positions: NDArray[np.float64], b_factor: NDArray[np.float64]) -> gemmi.Structure:
+def _to_structure(
+    model: AtomicModel, positions: NDArray[np.float64], b_factor: NDArray[np.float64]
+) -> gemmi.Structure:
     structure = gemmi.Structure()
     structure.name = "model"
     for number, (places, b_of_atom) in enumerate(zip(positions, b_factor, strict=True), start=1):
-        structure.add_model(_to_gemmi_model(replace(model, positions_angstrom=places, b_factor=b_of_atom), number))
+        structure.add_model(
+            _to_gemmi_model(replace(model, positions_angstrom=places, b_factor=b_of_atom), number)
+        )
     structure.merge_chain_parts()
     structure.setup_entities()
     structure.assign_label_seq_id()
@@ -366,7 +413,9 @@ def _to_gemmi_model(model: AtomicModel, number: int) -> gemmi.Model:
 def _to_gemmi_residue(model: AtomicModel, row: int, atoms: range) -> gemmi.Residue:
     residue = gemmi.Residue()
     residue.name = str(model.residue_name[row])
-    residue.seqid = gemmi.SeqId(int(model.residue_number[row]), str(model.insertion_code[row]) or " ")
+    residue.seqid = gemmi.SeqId(
+        int(model.residue_number[row]), str(model.insertion_code[row]) or " "
+    )
     for index in atoms:
         atom = gemmi.Atom()
         atom.name = str(model.atom_name[index])

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Unmodelled:
-    """How far molecules stray from a motion model, which no run can see from within: standard deviations.
+    """How far molecules stray from a motion model, which no run can see from within: standard
+    deviations.
 
-    Each kind of motion has its own, fixed by simulation (docs/errors.md); a model that was never tested has none to
-    offer, and says nothing.
+    Each kind of motion has its own, fixed by simulation (docs/errors.md); a model that was never
+    tested has none to offer, and says nothing.
     """
 
     residue_fraction: float = 0.0
@@ -29,7 +30,8 @@ class Unmodelled:
 
 @dataclass(frozen=True)
 class States:
-    """The states of a motion at latent positions: several sets of points are moved to them one after the other.
+    """The states of a motion at latent positions: several sets of points are moved to them one
+    after the other.
 
     A motion model that has work in common for all points keeps it in a subclass.
 
@@ -48,7 +50,9 @@ class States:
         """Return some of the states."""
         return States(self.motion, self.z[rows])
 
-    def move(self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]) -> Float[Tensor, "k q 3"]:
+    def move(
+        self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
+    ) -> Float[Tensor, "k q 3"]:
         """Move any points along: see `Motion.move`."""
         return self.motion.move(self.z, points, owner)
 
@@ -59,7 +63,8 @@ class States:
 
 
 class Motion(nn.Module, ABC):
-    """y(z) = motion(z, y⁰): moves reference points, and whatever belongs to them, to the conformation at latent z.
+    """y(z) = motion(z, y⁰): moves reference points, and whatever belongs to them, to the
+    conformation at latent z.
 
     A motion model is one subclass in one file; the rest of the program only uses the members below.
 
@@ -70,13 +75,16 @@ class Motion(nn.Module, ABC):
     latent_dim
         Number of latent dimensions.
     learns_reference
-        Whether y⁰ is a parameter: pseudo-atoms of a blurred map start where no state of the molecule has them.
+        Whether y⁰ is a parameter: pseudo-atoms of a blurred map start where no state of the
+        molecule has them.
     """
 
     reference: Tensor
     unmodelled = Unmodelled()
 
-    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, *, learns_reference: bool = False) -> None:
+    def __init__(
+        self, reference: Float[Tensor, "p 3"], latent_dim: int, *, learns_reference: bool = False
+    ) -> None:
         super().__init__()
         if learns_reference:
             self.reference = nn.Parameter(reference.clone())
@@ -115,7 +123,9 @@ class Motion(nn.Module, ABC):
         """
 
     def at_rest(self, beads: Float[Tensor, "g 3"]) -> Float[Tensor, "g 3"]:
-        """Where the rendered Gaussians are in the reference state: as given, or y⁰ itself where it is learnt."""
+        """Where the rendered Gaussians are in the reference state: as given, or y⁰ itself where it
+        is learnt.
+        """
         return self.reference if self.learns_reference else beads
 
     def bead_weight(self) -> Float[Tensor, " g"] | None:
@@ -126,16 +136,26 @@ class Motion(nn.Module, ABC):
         """Make the state at z the reference state; nothing where y⁰ is given."""
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draw the model's own random parameters afresh (once a training step); nothing by default."""
+        """Draw the model's own random parameters afresh (once a training step); nothing by
+        default.
+        """
 
     def divergence(self) -> Float[Tensor, ""]:
-        """KL divergence, in nats, of the posterior of the model's own parameters from their prior; 0 by default."""
+        """KL divergence, in nats, of the posterior of the model's own parameters from their prior;
+        0 by default.
+        """
         return self.reference.new_zeros(())
 
-    def strain(self, z: Float[Tensor, "k d"], generator: torch.Generator) -> Float[Tensor, " k"] | None:  # noqa: ARG002
-        """Energy in nats of what a state at z does to the space it is defined in; none by default."""
+    def strain(
+        self,
+        z: Float[Tensor, "k d"],  # noqa: ARG002 - a hook that does nothing here
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Float[Tensor, " k"] | None:
+        """Energy in nats of what a state at z does to the space it is defined in; none here."""
         return None
 
     def structural_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the molecule rather than of its motion, which learn at their own rate; none by default."""
+        """Parameters of the molecule rather than of its motion, which learn at their own rate; none
+        by default.
+        """
         return iter(())

@@ -1,4 +1,6 @@
-"""From an atomic model to pseudo-atoms and their bonds, by the DynaMight paper's rules (Methods, reference model)."""
+"""From an atomic model to pseudo-atoms and their bonds, by the DynaMight paper's rules (Methods,
+reference model).
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ def coarse_grain(
 ) -> PseudoAtoms:
     """Group the atoms of each residue into pseudo-atoms, with the bonds between them.
 
-    An amino acid has one at the barycentre of N, C and O, one at its first side-chain atoms (Cα, Cβ, Cγ; Cδ too in
-    proline; in Ser, Cys, Ala, Val and Thr without Cα, which then counts to the main chain), one at the rest, two in Tyr
-    and Trp; a nucleotide one at the phosphate, one at the sugar, two at the base. Amplitudes are proportional to
-    the summed atomic numbers. Bonds join the main chain in sequence and every side chain to its main chain.
+    An amino acid has one at the barycentre of N, C and O, one at its first side-chain atoms (Cα,
+    Cβ, Cγ; Cδ too in proline; in Ser, Cys, Ala, Val and Thr without Cα, which then counts to the
+    main chain), one at the rest, two in Tyr and Trp; a nucleotide one at the phosphate, one at the
+    sugar, two at the base. Amplitudes are proportional to the summed atomic numbers. Bonds join the
+    main chain in sequence and every side chain to its main chain.
 
     Parameters
     ----------
@@ -80,10 +83,14 @@ def coarse_grain(
         last_of_chain = first if is_protein else first + min(1, len(groups) - 1)
         previous = (chain, last_of_chain)
     if not places:
-        raise InputError(source, "has no amino acid or nucleotide", "Give a model of a protein or nucleic acid")
+        raise InputError(
+            source, "has no amino acid or nucleotide", "Give a model of a protein or nucleic acid"
+        )
     amplitude = np.array(weights) / (n_classes * sum(weights))
     positions = np.stack(places) - np.asarray(centre_angstrom)
-    width = _FIRST_WIDTH_ANGSTROM * (np.geomspace(0.8, 1.25, n_classes) if n_classes > 1 else np.ones(1))
+    width = _FIRST_WIDTH_ANGSTROM * (
+        np.geomspace(0.8, 1.25, n_classes) if n_classes > 1 else np.ones(1)
+    )
     return PseudoAtoms(
         torch.as_tensor(positions, dtype=torch.float32),
         torch.as_tensor(np.tile(amplitude, (n_classes, 1)), dtype=torch.float32),
@@ -106,7 +113,11 @@ def _protein_groups(name: str, heavy: dict[str, int]) -> Iterator[Group]:
         main, alpha = [*main, *alpha], []
     yield from (group for group in (main, [*alpha, *root] if root else []) if group)
     if name in _TWO_ENDS and rest:
-        near = [row for atom, row in rest.items() if atom[1:2] == "D" or (atom[1:2] == "E" and name == "TYR")]
+        near = [
+            row
+            for atom, row in rest.items()
+            if atom[1:2] == "D" or (atom[1:2] == "E" and name == "TYR")
+        ]
         far = [row for row in rest.values() if row not in near]
         yield from (group for group in (near, far) if group)
     elif rest:
@@ -115,9 +126,17 @@ def _protein_groups(name: str, heavy: dict[str, int]) -> Iterator[Group]:
 
 def _nucleotide_groups(heavy: dict[str, int]) -> Iterator[Group]:
     """Yield phosphate, sugar, and the two halves of the base, from the sugar outwards."""
-    phosphate = [row for atom, row in heavy.items() if atom in {"P", "OP1", "OP2", "OP3", "O1P", "O2P", "O3P"}]
+    phosphate = [
+        row
+        for atom, row in heavy.items()
+        if atom in {"P", "OP1", "OP2", "OP3", "O1P", "O2P", "O3P"}
+    ]
     sugar = [row for atom, row in heavy.items() if "'" in atom or "*" in atom]
     base = {atom: row for atom, row in heavy.items() if row not in phosphate and row not in sugar}
-    near = [row for atom, row in base.items() if atom in {"N1", "C2", "O2", "N9", "C8", "N7", "C4", "C5"}]
+    near = [
+        row
+        for atom, row in base.items()
+        if atom in {"N1", "C2", "O2", "N9", "C8", "N7", "C4", "C5"}
+    ]
     far = [row for row in base.values() if row not in near]
     yield from (group for group in (phosphate, sugar, near, far) if group)

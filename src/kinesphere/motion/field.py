@@ -1,11 +1,14 @@
-"""DynaMight's motion: a displacement field δ(z, x) that is smooth in x and defined everywhere (eqs. 3, 4 and 9).
+"""DynaMight's motion: a displacement field δ(z, x) that is smooth in x and defined everywhere (eqs.
+3, 4 and 9).
 
-Two forms. `SeparableField` writes δ(z, x) = Σ_k a_k(z) φ_k(x): the φ depend on the place only and are worked out once
-for all latent positions, the a on the latent only, and the rest is one matrix product. `CoordinateField` is the
-paper's network of place and latent together, evaluated once for every pair; the reference the other is compared with.
+Two forms. `SeparableField` writes δ(z, x) = Σ_k a_k(z) φ_k(x): the φ depend on the place only and
+are worked out once for all latent positions, the a on the latent only, and the rest is one matrix
+product. `CoordinateField` is the paper's network of place and latent together, evaluated once for
+every pair; the reference the other is compared with.
 
-Both vanish at one latent position, the anchor: the reference is a state that the decoder reaches, never an average that
-no molecule has. The paper approaches the same by fixing the networks now and then and by replacing the reference.
+Both vanish at one latent position, the anchor: the reference is a state that the decoder reaches,
+never an average that no molecule has. The paper approaches the same by fixing the networks now and
+then and by replacing the reference.
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from kinesphere.kernels.blending import blended_basis, blending_weights
+from kinesphere.kernels.rigid_maps import rigid_maps
 from kinesphere.motion.base import Motion, Unmodelled
-from kinesphere.motion.blending import blended_basis, blending_weights
-from kinesphere.motion.rigid_maps import rigid_maps
 
 _POINTS_A_PART = 24
 _FEWEST_PARTS, _MOST_PARTS = 8, 32
@@ -37,7 +40,9 @@ _WATCHED_DISTANCE_ANGSTROM = 2.0
 _PROBE_ANGSTROM = 1.0
 _LARGEST_COMPRESSION = 0.2
 _LOG_WEIGHT_STD = 0.15
-_SHORTEST_WAVE_ANGSTROM = 16.0  # no shorter than what neighbouring side chains share: finer motion is noise
+_SHORTEST_WAVE_ANGSTROM = (
+    16.0  # no shorter than what neighbouring side chains share: finer motion is noise
+)
 _LONGEST_WAVE_ANGSTROM = 256.0
 
 
@@ -46,8 +51,8 @@ class FieldConfig:
     """The form of the displacement field."""
 
     decoder: Literal["separable", "network"] = "separable"
-    """`separable`: parts that move nearly rigidly, blended smoothly in space. `network`: the DynaMight paper's
-    coordinate network, tens of times slower."""
+    """`separable`: parts that move nearly rigidly, blended smoothly in space. `network`: the
+    DynaMight paper's coordinate network, tens of times slower."""
     n_parts: int | None = None
     """Parts of the separable field; none: one for every 24 Gaussians, at least 8 and at most 32."""
     decoder_width: int = 128
@@ -55,8 +60,8 @@ class FieldConfig:
     n_frequencies: int = 10
     """Frequencies of the positional encoding (`network`), from one wave in 256 Å to one in 16 Å."""
     fold_weight: float = 3.0
-    """Weight of the penalty on places where the field folds space over or compresses it to less than 0.2 of its volume,
-    in nats for each Gaussian; 0: none. What folds has no inverse."""
+    """Weight of the penalty on places where the field folds space over or compresses it to less
+    than 0.2 of its volume, in nats for each Gaussian; 0: none. What folds has no inverse."""
 
 
 def default_n_parts(n_points: int) -> int:
@@ -65,11 +70,13 @@ def default_n_parts(n_points: int) -> int:
 
 
 class FieldMotion(Motion):
-    """Γ_z(x) = x + δ(z, x) − δ(anchor, x), with pseudo-atoms whose reference positions and weights are learnt as well.
+    """Γ_z(x) = x + δ(z, x) − δ(anchor, x), with pseudo-atoms whose reference positions and weights
+    are learnt as well.
 
-    What moves is blurred in the consensus, and part of it lies below the threshold: pseudo-atoms drawn from the map
-    have too little weight there, and would have to move too far to explain the images. So the weights are learnt, as
-    in the paper, from a log-normal prior about those given (15 % wide).
+    What moves is blurred in the consensus, and part of it lies below the threshold: pseudo-atoms
+    drawn from the map have too little weight there, and would have to move too far to explain the
+    images. So the weights are learnt, as in the paper, from a log-normal prior about those given
+    (15 % wide).
 
     Parameters
     ----------
@@ -84,25 +91,38 @@ class FieldMotion(Motion):
     anchor: Tensor
     unmodelled = Unmodelled(residue_fraction=0.15, collective_fraction=0.05, floor_angstrom=0.1)
 
-    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float) -> None:
+    def __init__(
+        self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float
+    ) -> None:
         super().__init__(reference, latent_dim, learns_reference=True)
         self.fold_weight = fold_weight
         self.register_buffer("anchor", torch.zeros(latent_dim))
-        self.log_weight = nn.Parameter(torch.zeros(len(reference)))  # in standard deviations of its prior
+        self.log_weight = nn.Parameter(
+            torch.zeros(len(reference))
+        )  # in standard deviations of its prior
 
     @abstractmethod
-    def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
+    def displacement(
+        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]
+    ) -> Float[Tensor, "k q 3"]:
         """δ(z, x) − δ(anchor, x) in Å, at any points."""
 
     def move(
-        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"] | None = None
+        self,
+        z: Float[Tensor, "k d"],
+        points: Float[Tensor, "q 3"],
+        owner: Int[Tensor, " q"] | None = None,
     ) -> Float[Tensor, "k q 3"]:
         """Move points with the field where they are; it is the same for all owners."""
         del owner
         return points + self.displacement(z, points)
 
-    def strain(self, z: Float[Tensor, "k d"], generator: torch.Generator) -> Float[Tensor, " k"] | None:
-        """Charge for folds: the square of what is missing to 0.2 of the volume, at random places near the molecule."""
+    def strain(
+        self, z: Float[Tensor, "k d"], generator: torch.Generator
+    ) -> Float[Tensor, " k"] | None:
+        """Charge for folds: the square of what is missing to 0.2 of the volume, at random places
+        near the molecule.
+        """
         if self.fold_weight == 0:
             return None
         chosen = torch.randint(len(self.reference), (_PLACES_WATCHED,), generator=generator)
@@ -126,7 +146,9 @@ class FieldMotion(Motion):
 
     @torch.no_grad()
     def replace_reference(self, z: Float[Tensor, " d"]) -> None:
-        """Make the state at z the reference: its positions become y⁰, and the field vanishes at z from now on."""
+        """Make the state at z the reference: its positions become y⁰, and the field vanishes at z
+        from now on.
+        """
         self.reference.copy_(self(z[None])[0])
         self.anchor.copy_(z)
 
@@ -136,17 +158,21 @@ class FieldMotion(Motion):
 
     @abstractmethod
     def memberships(self) -> Float[Tensor, "p m"]:
-        """Soft assignment of the reference points to parts that move together, rows adding up to 1."""
+        """Soft assignment of the reference points to parts that move together, rows adding up to
+        1.
+        """
 
 
 class SeparableField(FieldMotion):
-    """δ(z, x) = Σ_m w_m(x) [R_m(z) (x − p_m) + p_m + t_m(z) − x]: parts that move rigidly, blended smoothly.
+    """δ(z, x) = Σ_m w_m(x) [R_m(z) (x − p_m) + p_m + t_m(z) − x]: parts that move rigidly, blended
+    smoothly.
 
-    In the form Σ_k a_k(z) φ_k(x), the φ are the blending weights w_m(x) and their products with the components of x,
-    the a translations and the entries of R_m − 1. The weights are normalised Gaussians about learnt centres:
-    a partition of unity, so that what lies outside all parts moves with the nearest, and between two the field turns
-    from one rigid motion to the other over a distance of the order of the parts' size. What moves rigidly keeps its
-    distances exactly, however far it turns; eq. 13 has only the boundaries left to restrain.
+    In the form Σ_k a_k(z) φ_k(x), the φ are the blending weights w_m(x) and their products with the
+    components of x, the a translations and the entries of R_m − 1. The weights are normalised
+    Gaussians about learnt centres: a partition of unity, so that what lies outside all parts moves
+    with the nearest, and between two the field turns from one rigid motion to the other over a
+    distance of the order of the parts' size. What moves rigidly keeps its distances exactly,
+    however far it turns; eq. 13 has only the boundaries left to restrain.
 
     Parameters
     ----------
@@ -161,12 +187,17 @@ class SeparableField(FieldMotion):
     pivots: Tensor
     radius: Tensor
 
-    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig) -> None:
+    def __init__(
+        self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig
+    ) -> None:
         super().__init__(reference, latent_dim, config.fold_weight)
         n_parts = min(config.n_parts or default_n_parts(len(reference)), len(reference))
         centres, owner = _spread_centres(reference, n_parts)
         radius = torch.stack(
-            [(reference[owner == m] - centres[m]).square().sum(1).mean().sqrt() for m in range(n_parts)]
+            [
+                (reference[owner == m] - centres[m]).square().sum(1).mean().sqrt()
+                for m in range(n_parts)
+            ]
         )
         distance = torch.cdist(centres, centres).fill_diagonal_(torch.inf).min(1).values
         self.register_buffer("start", centres)
@@ -184,22 +215,32 @@ class SeparableField(FieldMotion):
     def _gaussians(self) -> tuple[Float[Tensor, "m 3"], Float[Tensor, " m"]]:
         """Centre and sharpness, ½ over the squared width, of the Gaussian of each part."""
         centres = self.start + self.spacing[:, None] * self.offset
-        width = 0.5 * self.spacing * torch.exp(_LARGEST_LOG * torch.tanh(self.log_width / _LARGEST_LOG))
+        width = (
+            0.5 * self.spacing * torch.exp(_LARGEST_LOG * torch.tanh(self.log_width / _LARGEST_LOG))
+        )
         return centres, 0.5 / width**2
 
-    def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
-        """Rotation vectors (radians) and translations (Å) of the parts about `pivots`; zero at the anchor."""
+    def transforms(
+        self, z: Float[Tensor, "k d"]
+    ) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
+        """Rotation vectors (radians) and translations (Å) of the parts about `pivots`; zero at the
+        anchor.
+        """
         output = self.decoder(torch.cat([z, self.anchor[None]]))
         output = (output[:-1] - output[-1:]).reshape(len(z), -1, 6)
         return output[..., :3] / self.radius[:, None], output[..., 3:]
 
-    def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
+    def displacement(
+        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]
+    ) -> Float[Tensor, "k q 3"]:
         """See `FieldMotion.displacement`."""
         rotation, translation = self.transforms(z)
-        # Σ_m w_m [t_m + (R_m − 1) (x − p_m)] = Σ_m w_m [s_m + (R_m − 1) x], so that only w depends on place and part
+        # Σ_m w_m [t_m + (R_m − 1) (x − p_m)] = Σ_m w_m [s_m + (R_m − 1) x], so that only w depends
+        # on place and part
         coefficients = rigid_maps(rotation, translation, self.pivots)  # (k, 3, m, 4): a of each φ
         basis = blended_basis(points, *self._gaussians())  # (q, m, 4)
-        # one coordinate after the other, as the renderer reads them: nothing has to be put in another order
+        # one coordinate after the other, as the renderer reads them: nothing has to be put in
+        # another order
         by_axis = coefficients.flatten(2).flatten(0, 1) @ basis.flatten(1).T  # (k · 3, q)
         return by_axis.reshape(len(z), 3, len(points)).mT
 
@@ -209,11 +250,13 @@ class SeparableField(FieldMotion):
 
 
 class CoordinateField(FieldMotion):
-    """The paper's decoder: eight linear layers with ELU and an additive residual, from latent and place (eq. 9).
+    """The paper's decoder: eight linear layers with ELU and an additive residual, from latent and
+    place (eq. 9).
 
-    The positional encoding is sines and cosines of x, y and z at `n_frequencies` frequencies. The paper lets them rise
-    by octaves from the box; here they end at one wave in 16 Å, since a field that changes over less tears neighbours
-    apart. What it adds to the first layer does not depend on z and is worked out once for all latent positions.
+    The positional encoding is sines and cosines of x, y and z at `n_frequencies` frequencies. The
+    paper lets them rise by octaves from the box; here they end at one wave in 16 Å, since a field
+    that changes over less tears neighbours apart. What it adds to the first layer does not depend
+    on z and is worked out once for all latent positions.
 
     Parameters
     ----------
@@ -225,10 +268,14 @@ class CoordinateField(FieldMotion):
 
     frequency: Tensor
 
-    def __init__(self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig) -> None:
+    def __init__(
+        self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig
+    ) -> None:
         super().__init__(reference, latent_dim, config.fold_weight)
         waves = np.geomspace(_LONGEST_WAVE_ANGSTROM, _SHORTEST_WAVE_ANGSTROM, config.n_frequencies)
-        self.register_buffer("frequency", torch.as_tensor(2.0 * math.pi / waves, dtype=torch.float32))
+        self.register_buffer(
+            "frequency", torch.as_tensor(2.0 * math.pi / waves, dtype=torch.float32)
+        )
         width = config.decoder_width
         self.of_place = nn.Linear(6 * config.n_frequencies, width)
         self.of_latent = nn.Linear(latent_dim, width, bias=False)
@@ -237,7 +284,9 @@ class CoordinateField(FieldMotion):
         nn.init.normal_(self.last.weight, std=_INITIAL_SIZE / width**0.5)
         self.activation = nn.ELU()
 
-    def displacement(self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]) -> Float[Tensor, "k q 3"]:
+    def displacement(
+        self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]
+    ) -> Float[Tensor, "k q 3"]:
         """See `FieldMotion.displacement`."""
         phase = (points[:, :, None] * self.frequency).flatten(1)
         place = self.of_place(torch.cat([phase.sin(), phase.cos()], dim=1))
@@ -248,15 +297,22 @@ class CoordinateField(FieldMotion):
         return output[:-1] - output[-1:]
 
     def memberships(self) -> Float[Tensor, "p m"]:
-        """Nearest of as many evenly spread centres as the separable field would have parts: the field has none."""
+        """Nearest of as many evenly spread centres as the separable field would have parts: the
+        field has none.
+        """
         points = self.reference.detach().cpu()
         _, owner = _spread_centres(points, default_n_parts(len(points)))
         return nn.functional.one_hot(owner).to(self.reference)
 
 
-def make_field(config: FieldConfig, reference: Float[Tensor, "p 3"], latent_dim: int) -> FieldMotion:
+def make_field(
+    config: FieldConfig, reference: Float[Tensor, "p 3"], latent_dim: int
+) -> FieldMotion:
     """Make a displacement field of the form that the user chose."""
-    forms: dict[str, type[SeparableField | CoordinateField]] = {"separable": SeparableField, "network": CoordinateField}
+    forms: dict[str, type[SeparableField | CoordinateField]] = {
+        "separable": SeparableField,
+        "network": CoordinateField,
+    }
     return forms[config.decoder](reference, latent_dim, config)
 
 
@@ -264,11 +320,15 @@ def _mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
     last = nn.Linear(width, n_out)
     nn.init.normal_(last.weight, std=_INITIAL_SIZE / width**0.5)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
+    return nn.Sequential(
+        nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last
+    )
 
 
 def _spread_centres(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Spread centres evenly over points (farthest-point start, then k-means), and the centre nearest each point."""
+    """Spread centres evenly over points (farthest-point start, then k-means), and the centre
+    nearest each point.
+    """
     places = points.double().numpy()
     chosen = [int(np.linalg.norm(places - places.mean(0), axis=1).argmin())]
     distance = np.linalg.norm(places - places[chosen[0]], axis=1)

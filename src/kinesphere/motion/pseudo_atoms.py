@@ -1,4 +1,6 @@
-"""Gaussian pseudo-atoms that stand for a map: placed inside its threshold, then fitted to it (DynaMight eq. 8)."""
+"""Gaussian pseudo-atoms that stand for a map: placed inside its threshold, then fitted to it
+(DynaMight eq. 8).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from kinesphere.runtime import atomic_write
 _VOXELS_PER_RESOLUTION = 3.0
 _SOLVENT_RADIUS = 0.46  # of the box: beyond it, a particle's map is solvent
 _NOISE_SIGMAS = 4.0
-_LEVEL = 0.35  # of the mean density inside: half occupied regions stay, the halo of a blurred map does not
+# Of the mean density inside: half occupied regions stay, the halo of a blurred map does not.
+_LEVEL = 0.35
 _SMALLEST_PIECE = 0.01
 _VOLUME_ANGSTROM3 = 110.0
 _LLOYD_ROUNDS = 12
@@ -54,7 +57,10 @@ class PseudoAtoms:
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
-        arrays = {name: getattr(self, name).numpy() for name in ("positions", "amplitude", "width_angstrom", "edges")}
+        arrays = {
+            name: getattr(self, name).numpy()
+            for name in ("positions", "amplitude", "width_angstrom", "edges")
+        }
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
@@ -66,7 +72,9 @@ class PseudoAtoms:
                 names = ("positions", "amplitude", "width_angstrom", "edges")
                 return cls(*(torch.from_numpy(stored[name]) for name in names))
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(path, "holds no pseudo-atoms", "Run the training command again") from error
+            raise InputError(
+                path, "holds no pseudo-atoms", "Run the training command again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,9 @@ class Solid:
         """Volume inside."""
         return float(self.inside.sum()) * self.step_angstrom**3
 
-    def voxels(self, margin_angstrom: float = 0.0) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, " v"]]:
+    def voxels(
+        self, margin_angstrom: float = 0.0
+    ) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, " v"]]:
         """Positions (xyz, Å) and density of the voxels inside, or up to a margin outside."""
         inside = self.inside
         if margin_angstrom > 0:
@@ -114,8 +124,9 @@ def find_solid(
 ) -> Solid:
     """Low-pass filter a map and find where it is molecule.
 
-    Without a threshold it is the larger of four standard deviations of the solvent (outside the largest sphere) and
-    0.35 × the mean density above that; pieces below 1% of the largest are noise.
+    Without a threshold it is the larger of four standard deviations of the solvent (outside the
+    largest sphere) and 0.35 × the mean density above that; pieces below 1% of the largest are
+    noise.
 
     Parameters
     ----------
@@ -144,11 +155,18 @@ def find_solid(
         floor = level + _NOISE_SIGMAS * noise
         above = density[density > floor]
         if above.size == 0:
-            raise InputError(source, "shows no molecule above its noise", "Check the map, or give --threshold")
+            raise InputError(
+                source, "shows no molecule above its noise", "Check the map, or give --threshold"
+            )
         threshold = max(floor, _LEVEL * float(above.mean()))
     elif threshold >= density.max():
-        problem = f"{threshold:g} is above the largest density {density.max():.3g} at {resolution_angstrom:g} Å"
-        raise InputError("--threshold", f"{problem} of {Path(source).name}", "Give a smaller one, or none")
+        problem = (
+            f"{threshold:g} is above the largest density {density.max():.3g} at "
+            f"{resolution_angstrom:g} Å"
+        )
+        raise InputError(
+            "--threshold", f"{problem} of {Path(source).name}", "Give a smaller one, or none"
+        )
     inside = _large_pieces(density > threshold)
     return Solid(density, inside, step, threshold)
 
@@ -182,17 +200,19 @@ def low_pass(
 
 
 def default_count(solid: Solid, resolution_angstrom: float) -> int:
-    """Return the number of Gaussians unless the user says: one per 110 Å³, or per cube of the images' resolution.
+    """Return the number of Gaussians unless the user says: one per 110 Å³, or per cube of the
+    images' resolution.
 
-    At the automatic threshold the former is about the paper's two a residue; neighbours nearer than the finest
-    resolution cannot be told apart by the images.
+    At the automatic threshold the former is about the paper's two a residue; neighbours nearer than
+    the finest resolution cannot be told apart by the images.
     """
     share = max(_VOLUME_ANGSTROM3, resolution_angstrom**3)
     return max(int(solid.volume_angstrom3 / share), 10)
 
 
 def place_pseudo_atoms(solid: Solid, count: int, seed: int) -> Float[np.ndarray, "g 3"]:
-    """Spread points over a density: draws from it, then Lloyd's iteration (k-means weighted by density).
+    """Spread points over a density: draws from it, then Lloyd's iteration (k-means weighted by
+    density).
 
     Parameters
     ----------
@@ -215,7 +235,10 @@ def place_pseudo_atoms(solid: Solid, count: int, seed: int) -> Float[np.ndarray,
     """
     voxels, density = solid.voxels()
     if count > len(voxels):
-        problem = f"{count} do not fit into {solid.volume_angstrom3:.0f} Å³ of density ({len(voxels)} voxels)"
+        problem = (
+            f"{count} do not fit into {solid.volume_angstrom3:.0f} Å³ of density "
+            f"({len(voxels)} voxels)"
+        )
         raise InputError("--n-gaussians", problem, "Give fewer, or lower --threshold")
     draw = np.random.default_rng(seed)
     chosen = draw.choice(len(voxels), count, replace=False, p=density / density.sum())
@@ -223,17 +246,27 @@ def place_pseudo_atoms(solid: Solid, count: int, seed: int) -> Float[np.ndarray,
     for _ in range(_LLOYD_ROUNDS):
         nearest = cKDTree(points).query(voxels)[1]
         weight = np.bincount(nearest, density, count)
-        moment = np.stack([np.bincount(nearest, density * voxels[:, axis], count) for axis in range(3)], 1)
+        moment = np.stack(
+            [np.bincount(nearest, density * voxels[:, axis], count) for axis in range(3)], 1
+        )
         points = np.where(weight[:, None] > 0, moment / np.maximum(weight, 1e-12)[:, None], points)
     return np.asarray(points, dtype=np.float64)
 
 
-def pseudo_atoms_of(solid: Solid, count: int, resolution_angstrom: float, n_classes: int, seed: int) -> PseudoAtoms:
-    """Represent a density by Gaussians: place them, then fit positions, amplitude and widths by gradient descent."""
+def pseudo_atoms_of(
+    solid: Solid, count: int, resolution_angstrom: float, n_classes: int, seed: int
+) -> PseudoAtoms:
+    """Represent a density by Gaussians: place them, then fit positions, amplitude and widths by
+    gradient descent.
+    """
     points = place_pseudo_atoms(solid, count, seed)
     amplitude = np.full((n_classes, count), 1.0 / (n_classes * count))
     spacing = (solid.volume_angstrom3 / count) ** (1.0 / 3.0)
-    width = 0.5 * spacing * np.geomspace(0.8, 1.25, n_classes) if n_classes > 1 else np.array([0.5 * spacing])
+    width = (
+        0.5 * spacing * np.geomspace(0.8, 1.25, n_classes)
+        if n_classes > 1
+        else np.array([0.5 * spacing])
+    )
     start = PseudoAtoms(
         torch.as_tensor(points, dtype=torch.float32),
         torch.as_tensor(amplitude, dtype=torch.float32),
@@ -248,8 +281,9 @@ def fit_to_density(
 ) -> PseudoAtoms:
     """Fit pseudo-atoms to a density by gradient descent (Adam) on projections in random directions.
 
-    A projection of the density is rendered as that of its voxels, so that map and Gaussians pass through the same
-    renderer. Amplitudes keep their ratios within a class; with several classes the shares d_ji of eq. 8 are fitted too.
+    A projection of the density is rendered as that of its voxels, so that map and Gaussians pass
+    through the same renderer. Amplitudes keep their ratios within a class; with several classes the
+    shares d_ji of eq. 8 are fitted too.
 
     Parameters
     ----------
@@ -281,7 +315,9 @@ def fit_to_density(
     for _ in range(_FIT_STEPS):
         views = torch.randperm(_VIEWS, generator=order)[:_VIEWS_A_STEP]
         optimizer.zero_grad()
-        loss, _ = fit.misfit(positions, start.amplitude.sum(0) * torch.softmax(share, 0), log_width.exp(), views)
+        loss, _ = fit.misfit(
+            positions, start.amplitude.sum(0) * torch.softmax(share, 0), log_width.exp(), views
+        )
         loss.backward()
         optimizer.step()
     with torch.no_grad():
@@ -296,13 +332,19 @@ def fit_to_density(
 
 
 class _Fit:
-    """Projections of a density in random directions, and how far those of pseudo-atoms are from them."""
+    """Projections of a density in random directions, and how far those of pseudo-atoms are from
+    them.
+    """
 
     def __init__(self, solid: Solid, resolution_angstrom: float, seed: int) -> None:
         box = solid.density.shape[0]
         grid = RenderGrid(box, solid.step_angstrom)
-        self.band = FourierBand.of_grid(grid, max(int(box * solid.step_angstrom / resolution_angstrom), 2))
-        self.plan = RenderPlan.of_frequencies(self.band.smallest_grid(), self.band.row, self.band.column)
+        self.band = FourierBand.of_grid(
+            grid, max(int(box * solid.step_angstrom / resolution_angstrom), 2)
+        )
+        self.plan = RenderPlan.of_frequencies(
+            self.band.smallest_grid(), self.band.row, self.band.column
+        )
         sx, sy = self.band.frequencies()
         self.squared = sx**2 + sy**2
         matrices = Rotation.random(_VIEWS, random_state=seed).as_matrix()
@@ -310,16 +352,27 @@ class _Fit:
         voxels, density = solid.voxels(_MARGIN_ANGSTROM)
         points = torch.as_tensor(voxels, dtype=torch.float32)
         values = torch.as_tensor(density * solid.step_angstrom**3, dtype=torch.float32)
-        views = [render_coefficients(points @ r[None, :, :2], values, self.plan) for r in self.rotation]
+        views = [
+            render_coefficients(points @ r[None, :, :2], values, self.plan) for r in self.rotation
+        ]
         self.target = torch.cat(views)
 
-    def misfit(self, positions: Tensor, amplitude: Tensor, width: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Relative squared distance of some projections, the total amplitude being optimal; and that amplitude."""
+    def misfit(
+        self, positions: Tensor, amplitude: Tensor, width: Tensor, views: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Relative squared distance of some projections, the total amplitude being optimal; and
+        that amplitude.
+        """
         points = positions @ self.rotation[views][:, :, :2]
         envelope = torch.exp(-2.0 * math.pi**2 * width[:, None] ** 2 * self.squared)
-        parts = [render_coefficients(points, amplitude[j], self.plan) * envelope[j] for j in range(len(width))]
+        parts = [
+            render_coefficients(points, amplitude[j], self.plan) * envelope[j]
+            for j in range(len(width))
+        ]
         model, target = torch.stack(parts).sum(0), self.target[views]
-        cross = (self.band.multiplicity * (target.real * model.real + target.imag * model.imag)).sum()
+        cross = (
+            self.band.multiplicity * (target.real * model.real + target.imag * model.imag)
+        ).sum()
         power = (self.band.multiplicity * (model.real**2 + model.imag**2)).sum()
         norm = (self.band.multiplicity * (target.real**2 + target.imag**2)).sum()
         return 1.0 - cross**2 / (power * norm), cross / power

@@ -1,4 +1,6 @@
-"""From an atomic model to y⁰: what moves, what is rendered, and which atom rides with which residue."""
+"""From an atomic model to y⁰: what moves, what is rendered, and which atom rides with which
+residue.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,19 @@ _HYDROGEN = 1
 
 @dataclass(frozen=True)
 class Reference:
-    """The nominal model as motion and renderer see it; positions in Å, the centre of the box at zero.
+    """The nominal model as motion and renderer see it; positions in Å, the centre of the box at
+    zero.
 
     Parameters
     ----------
     points
         (n_points, 3) central atoms of the polymer's residues: what the motion model moves.
     chain, domains
-        (n_points,) number of each point's chain, and of the range (the chain, or one the user gave) that its segments
-        stay in.
+        (n_points,) number of each point's chain, and of the range (the chain, or one the user gave)
+        that its segments stay in.
     beads, amplitude, bead_owner
-        (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each rides with. Where they
-        are of several widths, `amplitude` has a row for each.
+        (n_beads, 3), (n_beads,), (n_beads,): the Gaussians that are rendered, and the point each
+        rides with. Where they are of several widths, `amplitude` has a row for each.
     atoms, atom_owner
         (n_atoms, 3), (n_atoms,): every atom of the model, and the point it rides with.
     residue
@@ -69,8 +72,8 @@ def build_reference(
 ) -> Reference:
     """Prepare an atomic model for a run.
 
-    Sugars, ligands and ions ride with the nearest residue of a polymer. A bead's amplitude is the sum of the atomic
-    numbers it stands for: the electrons of eq. 1.
+    Sugars, ligands and ions ride with the nearest residue of a polymer. A bead's amplitude is the
+    sum of the atomic numbers it stands for: the electrons of eq. 1.
 
     Parameters
     ----------
@@ -81,7 +84,8 @@ def build_reference(
     source
         Name of the file, for error messages.
     placement
-        One bead a residue at its electron-weighted centroid or at its central atom (the paper's Cα), or one an atom.
+        One bead a residue at its electron-weighted centroid or at its central atom (the paper's
+        Cα), or one an atom.
     domain_of_residue
         (n_residues,) labels, if segments must stay within ranges other than chains.
 
@@ -97,7 +101,9 @@ def build_reference(
     """
     residue = np.flatnonzero(model.residue_kind != "other")
     if residue.size == 0:
-        raise InputError(source, "has no amino acid or nucleotide", "Give a model of a protein or nucleic acid")
+        raise InputError(
+            source, "has no amino acid or nucleotide", "Give a model of a protein or nucleic acid"
+        )
     positions = model.positions_angstrom - np.asarray(centre_angstrom)
     points = positions[model.centre_atom[residue]]
     point_of_residue = _point_of_residue(model, positions, residue, points)
@@ -145,7 +151,10 @@ def _chain_number(model: AtomicModel) -> NDArray[np.int64]:
 
 
 def _point_of_residue(
-    model: AtomicModel, positions: NDArray[np.float64], residue: NDArray[np.int64], points: NDArray[np.float64]
+    model: AtomicModel,
+    positions: NDArray[np.float64],
+    residue: NDArray[np.int64],
+    points: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Which point every residue rides with: its own, or the nearest one for what is no polymer."""
     point = np.full(model.n_residues, -1, dtype=np.int64)
@@ -157,7 +166,10 @@ def _point_of_residue(
 
 
 def _beads(
-    model: AtomicModel, positions: NDArray[np.float64], point_of_residue: NDArray[np.int64], placement: BeadPlacement
+    model: AtomicModel,
+    positions: NDArray[np.float64],
+    point_of_residue: NDArray[np.int64],
+    placement: BeadPlacement,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     number = np.where(model.atomic_number == _UNKNOWN, _CARBON, model.atomic_number).astype(float)
     electrons = np.where(model.occupancy > 0, number, 0.0)
@@ -170,7 +182,8 @@ def _beads(
         beads = positions[model.centre_atom]
     else:
         moments = [
-            np.bincount(model.residue_index, electrons * positions[:, axis], model.n_residues) for axis in range(3)
+            np.bincount(model.residue_index, electrons * positions[:, axis], model.n_residues)
+            for axis in range(3)
         ]
         beads = np.stack(moments, 1) / np.maximum(amplitude, 1e-9)[:, None]
     return beads[present], amplitude[present], point_of_residue[present]

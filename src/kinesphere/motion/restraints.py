@@ -1,6 +1,8 @@
-"""Priors on structures: keep the chain whole and residues apart, or neighbouring pseudo-atoms at their distances.
+"""Priors on structures: keep the chain whole and residues apart, or neighbouring pseudo-atoms at
+their distances.
 
-After section 3.6 of the cryoSPHERE paper and Rosenbaum et al. 2021; eqs. 12 to 14 of the DynaMight paper.
+After section 3.6 of the cryoSPHERE paper and Rosenbaum et al. 2021; eqs. 12 to 14 of the DynaMight
+paper.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from kinesphere.motion.pairs import pair_distances, strain_energy
+from kinesphere.kernels.distances import pair_distances, strain_energy
 
 _LONGEST_BOND_ANGSTROM = 9.0
 
@@ -22,7 +24,8 @@ class Restraint(ABC):
     """An energy of structures, in nats, that a run adds to its loss."""
 
     balance: float | None = None
-    """Wanted ratio of the norms of the energy's and the data term's gradients; none: the energy's weight is fixed."""
+    """Wanted ratio of the norms of the energy's and the data term's gradients; none: the energy's
+    weight is fixed."""
 
     @property
     @abstractmethod
@@ -48,7 +51,8 @@ class Restraint(ABC):
 
 
 class Restraints(Restraint):
-    """Continuity and clash energies of residue centres, per structure; both are zero on the nominal model.
+    """Continuity and clash energies of residue centres, per structure; both are zero on the nominal
+    model.
 
     Parameters
     ----------
@@ -71,12 +75,18 @@ class Restraints(Restraint):
         clash: float = 0.0,
         clash_distance_angstrom: float = 4.0,
     ) -> None:
-        self.continuity, self.clash, self.clash_distance = continuity, clash, clash_distance_angstrom
+        self.continuity, self.clash, self.clash_distance = (
+            continuity,
+            clash,
+            clash_distance_angstrom,
+        )
         self._bonds = _bonds(reference, chain)
         self._bond_length = pair_distances(reference[None], self._bonds)[0]
         near = _neighbours(reference, clash_distance_angstrom)
         # what is that close in the nominal model is not a clash that motion made
-        self._never = {tuple(pair) for pair in near.tolist()} | {tuple(pair) for pair in self._bonds.tolist()}
+        self._never = {tuple(pair) for pair in near.tolist()} | {
+            tuple(pair) for pair in self._bonds.tolist()
+        }
 
     @property
     def active(self) -> bool:
@@ -95,37 +105,43 @@ class Restraints(Restraint):
     def continuity_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
         """Sum over bonds of Huber's function of the change in length, (k,) in Å².
 
-        Quadratic up to 0.3 Å and linear beyond: strays that images hardly resolve are held back, at a price for real
-        distortions of the chain that stays small.
+        Quadratic up to 0.3 Å and linear beyond: strays that images hardly resolve are held back, at
+        a price for real distortions of the chain that stays small.
         """
         return strain_energy(positions, self._bonds, self._bond_length.to(positions.device))
 
     def clash_energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
-        """Sum over clashing pairs of the squared overlap, (k,) in Å²; from a neighbour search, 0 without clashes."""
+        """Sum over clashing pairs of the squared overlap, (k,) in Å²; from a neighbour search, 0
+        without clashes.
+        """
         energies = []
         for structure in positions:
             pairs = _neighbours(structure.detach(), self.clash_distance)
-            pairs = torch.tensor([p for p in pairs.tolist() if tuple(p) not in self._never], dtype=torch.int64)
+            pairs = torch.tensor(
+                [p for p in pairs.tolist() if tuple(p) not in self._never], dtype=torch.int64
+            )
             overlap = self.clash_distance - pair_distances(structure[None], pairs.reshape(-1, 2))[0]
             energies.append((overlap.clamp_min(0.0) ** 2).sum())
         return torch.stack(energies)
 
 
 class NeighbourRestraints(Restraint):
-    """Distances between neighbouring pseudo-atoms as in the reference, and none of them too close (eqs. 12 to 14).
+    """Distances between neighbouring pseudo-atoms as in the reference, and none of them too close
+    (eqs. 12 to 14).
 
     Parameters
     ----------
     reference
         (n_points, 3) pseudo-atoms in Å.
     weight
-        Weight in nats/Å² of the mean over edges of Huber's function of the change in length, times the number of
-        points: of the energy of a molecule in which every point has one edge. So it does not depend on how many
-        neighbours the graph gives.
+        Weight in nats/Å² of the mean over edges of Huber's function of the change in length, times
+        the number of points: of the energy of a molecule in which every point has one edge. So it
+        does not depend on how many neighbours the graph gives.
     balance
         Ratio of the gradients' norms that sets the weight instead, as the paper does (0.9).
     edges
-        (e, 2) bonds of an atomic model; none: the graph of eq. 12, built again as the reference changes.
+        (e, 2) bonds of an atomic model; none: the graph of eq. 12, built again as the reference
+        changes.
     repulsion
         Whether eq. 14 is added; the paper leaves it out where bonds are given.
     """
@@ -178,19 +194,21 @@ class NeighbourRestraints(Restraint):
     def energy(self, positions: Float[Tensor, "k p 3"]) -> Float[Tensor, " k"]:
         """Weighted sum of eqs. 13 and 14, per point: (k,).
 
-        The paper squares changes of length; here they count with Huber's function, as bonds do in `Restraints`. A hinge
-        may then be sharp while what lies on either side stays rigid: measured on adenylate kinase and an antibody,
-        errors without the mean fall by 3% and 10%.
+        The paper squares changes of length; here they count with Huber's function, as bonds do in
+        `Restraints`. A hinge may then be sharp while what lies on either side stays rigid: measured
+        on adenylate kinase and an antibody, errors without the mean fall by 3% and 10%.
         """
         edges, kept = self.edges.to(positions.device), self.length.to(positions.device)
-        # of pairs that the reference has closer than τ only the approach counts, or it would pull at the reference
+        # of pairs that the reference has closer than τ only the approach counts, or it would pull
+        # at the reference
         nearest = kept.clamp_max(self.closest) if self.repulsion else None
         total = strain_energy(positions, edges, kept, nearest)
         return self.weight * positions.shape[1] * total / max(len(edges), 1)
 
 
 def neighbour_graph(points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "e 2"], float]:
-    """Connect points closer than 1.5 times the mean distance of the two nearest neighbours (eq. 12).
+    """Connect points closer than 1.5 times the mean distance of the two nearest neighbours (eq.
+    12).
 
     Returns
     -------
@@ -213,5 +231,7 @@ def _bonds(reference: Tensor, chain: Tensor) -> Tensor:
 
 
 def _neighbours(points: Tensor, radius: float) -> Tensor:
-    pairs = cKDTree(points.cpu().numpy()).query_pairs(radius, output_type="ndarray").astype(np.int64)
+    pairs = (
+        cKDTree(points.cpu().numpy()).query_pairs(radius, output_type="ndarray").astype(np.int64)
+    )
     return torch.from_numpy(np.sort(pairs, axis=1))

@@ -1,4 +1,6 @@
-"""cryoSPHERE's motion: learnt segments of the chain that move as rigid bodies (sections 3.3 to 3.5 of the paper)."""
+"""cryoSPHERE's motion: learnt segments of the chain that move as rigid bodies (sections 3.3 to 3.5
+of the paper).
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kinesphere.kernels.composition import compose_two
+from kinesphere.kernels.mixture import soft_memberships, two_largest_memberships
 from kinesphere.motion.base import Motion, States, Unmodelled
-from kinesphere.motion.composition import compose_two
-from kinesphere.motion.mixture import soft_memberships, two_largest_memberships
 
 _SMALLEST_WIDTH = 0.05
 _LARGEST_LOG = 6.0
@@ -29,28 +31,34 @@ class SegmentsConfig:
     temperature: float = 20.0
     """τ of eq. 6: the larger, the sharper the boundaries between segments."""
     pivot: Literal["centroid", "origin"] = "centroid"
-    """What segments rotate about: their own centroid (better conditioned) or the centre of the box (the paper)."""
+    """What segments rotate about: their own centroid (better conditioned) or the centre of the box
+    (the paper)."""
     decoder_width: int = 128
     """Width of the two hidden layers of the decoder network."""
 
 
 def default_n_segments(n_residues: int) -> int:
-    """Return how many segments a chain is divided into unless the user says: one for every 16 residues, 4 to 32."""
+    """Return how many segments a chain is divided into unless the user says: one for every 16
+    residues, 4 to 32.
+    """
     return min(max(n_residues // 16, 4), 32)
 
 
 class Segmentation(nn.Module):
-    """Who belongs to which segment: a Gaussian mixture over the residue index, with a posterior on its parameters.
+    """Who belongs to which segment: a Gaussian mixture over the residue index, with a posterior on
+    its parameters.
 
-    The mixture's means, widths and weights have the paper's independent Gaussian posteriors and standard normal priors.
-    They are kept in units in which the prior is sensible for any chain length: a mean is its offset from even spacing
-    in units of the spacing, a width is a log ratio to half the spacing, so that no value of a parameter is invalid, and
-    none can collapse or overflow.
+    The mixture's means, widths and weights have the paper's independent Gaussian posteriors and
+    standard normal priors. They are kept in units in which the prior is sensible for any chain
+    length: a mean is its offset from even spacing in units of the spacing, a width is a log ratio
+    to half the spacing, so that no value of a parameter is invalid, and none can collapse or
+    overflow.
 
     Parameters
     ----------
     domains
-        (n_points,) integer label: points in different domains (chains, or ranges the user gave) never share a segment.
+        (n_points,) integer label: points in different domains (chains, or ranges the user gave)
+        never share a segment.
     n_segments
         Number of mixture components, shared out over domains by their length.
     temperature
@@ -81,7 +89,9 @@ class Segmentation(nn.Module):
         return int(self.mean.shape[1])
 
     def resample(self, generator: torch.Generator) -> None:
-        """Draw the mixture's parameters from their posterior (reparametrised); evaluation uses the posterior mean."""
+        """Draw the mixture's parameters from their posterior (reparametrised); evaluation uses the
+        posterior mean.
+        """
         self.noise.copy_(torch.randn(self.noise.shape, generator=generator))
 
     def memberships(self) -> Float[Tensor, "p m"]:
@@ -89,25 +99,32 @@ class Segmentation(nn.Module):
         return soft_memberships(*self._mixture(), self.index, self.allowed, self.temperature)
 
     def two_largest(self) -> tuple[Float[Tensor, "p two"], Int[Tensor, "p two"]]:
-        """Membership and number of the two segments that hold most of each point, in chain order, (p, 2) each."""
+        """Membership and number of the two segments that hold most of each point, in chain order,
+        (p, 2) each.
+        """
         return two_largest_memberships(*self._mixture(), self.index, self.allowed, self.temperature)
 
     def _mixture(self) -> tuple[Tensor, Tensor, Tensor]:
         """Centre and width, in residues, and logarithm of the weight of each component."""
-        value = self.mean + self.noise * _bounded(self.log_std).exp() if self.training else self.mean
+        value = (
+            self.mean + self.noise * _bounded(self.log_std).exp() if self.training else self.mean
+        )
         offset, log_width, log_weight = value.unbind(0)
         centre = self.start + self.spacing * offset
         width = 0.5 * self.spacing * (torch.exp(_bounded(log_width)) + _SMALLEST_WIDTH)
         return centre, width, functional.log_softmax(log_weight, dim=0)
 
     def divergence(self) -> Tensor:
-        """KL of the Gaussian posteriors of the mixture's parameters from their standard normal priors, in nats."""
+        """KL of the Gaussian posteriors of the mixture's parameters from their standard normal
+        priors, in nats.
+        """
         log_std = _bounded(self.log_std)
         return 0.5 * ((2.0 * log_std).exp() + self.mean**2 - 1.0 - 2.0 * log_std).sum()
 
 
 class SegmentsMotion(Motion):
-    """Rigid motion of learnt segments: a network maps z to one rotation and one translation a segment.
+    """Rigid motion of learnt segments: a network maps z to one rotation and one translation a
+    segment.
 
     Parameters
     ----------
@@ -126,7 +143,11 @@ class SegmentsMotion(Motion):
     unmodelled = Unmodelled(residue_fraction=0.2, collective_fraction=0.05, floor_angstrom=0.1)
 
     def __init__(
-        self, reference: Float[Tensor, "p 3"], domains: Int[Tensor, " p"], latent_dim: int, config: SegmentsConfig
+        self,
+        reference: Float[Tensor, "p 3"],
+        domains: Int[Tensor, " p"],
+        latent_dim: int,
+        config: SegmentsConfig,
     ) -> None:
         super().__init__(reference, latent_dim)
         self.config = config
@@ -153,7 +174,9 @@ class SegmentsMotion(Motion):
             return (weight.T @ self.reference) / weight.sum(0)[:, None].clamp_min(1e-6)
 
     def _initial_radii(self) -> Tensor:
-        """Radius of gyration of each segment in Å, at least 5: makes a rotation as large a step as a translation."""
+        """Radius of gyration of each segment in Å, at least 5: makes a rotation as large a step as
+        a translation.
+        """
         with torch.no_grad():
             weight = self.segmentation.memberships()
             squared = ((self.reference[:, None] - self.pivots) ** 2).sum(-1)
@@ -171,10 +194,14 @@ class SegmentsMotion(Motion):
         """Return the parameters of the segmentation."""
         return self.segmentation.parameters()
 
-    def transforms(self, z: Float[Tensor, "k d"]) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
-        """Rotation vectors (radians) and translations (Å) of every segment at z, each (k, n_segments, 3).
+    def transforms(
+        self, z: Float[Tensor, "k d"]
+    ) -> tuple[Float[Tensor, "k m 3"], Float[Tensor, "k m 3"]]:
+        """Rotation vectors (radians) and translations (Å) of every segment at z, each (k,
+        n_segments, 3).
 
-        Rotation vectors instead of quaternions: no constraint to break, and the paper's angle G_im δ_m is a product.
+        Rotation vectors instead of quaternions: no constraint to break, and the paper's angle G_im
+        δ_m is a product.
         """
         output = self.decoder(z).reshape(z.shape[0], -1, 6)
         return output[..., :3] / self.radius[:, None], output[..., 3:]
@@ -182,17 +209,22 @@ class SegmentsMotion(Motion):
     def move(
         self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
     ) -> Float[Tensor, "k q 3"]:
-        """Move points with the segments of the residues they belong to; the two largest memberships of each count."""
+        """Move points with the segments of the residues they belong to; the two largest memberships
+        of each count.
+        """
         return self.states(z).move(points, owner)
 
     def states(self, z: Float[Tensor, "k d"]) -> SegmentStates:
         """See `Motion.states`."""
-        return SegmentStates(self, z, self.pivots, *self.transforms(z), *self.segmentation.two_largest())
+        return SegmentStates(
+            self, z, self.pivots, *self.transforms(z), *self.segmentation.two_largest()
+        )
 
 
 @dataclass(frozen=True)
 class SegmentStates(States):
-    """The rotations and translations of all segments at latent positions, and the two segments that hold each residue.
+    """The rotations and translations of all segments at latent positions, and the two segments that
+    hold each residue.
 
     Parameters
     ----------
@@ -212,17 +244,23 @@ class SegmentStates(States):
 
     def __getitem__(self, rows: Int[Tensor, " own"]) -> SegmentStates:
         """Return some of the states."""
-        z, rotation, translation = (t.index_select(0, rows) for t in (self.z, self.rotation, self.translation))
+        z, rotation, translation = (
+            t.index_select(0, rows) for t in (self.z, self.rotation, self.translation)
+        )
         return replace(self, z=z, rotation=rotation, translation=translation)
 
-    def move(self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]) -> Float[Tensor, "k q 3"]:
+    def move(
+        self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
+    ) -> Float[Tensor, "k q 3"]:
         """See `Motion.move`."""
         whose = self.share.index_select(0, owner), self.segment.index_select(0, owner)
         return compose_two(points, *whose, self.rotation, self.translation, self.pivots)
 
 
 def _bounded(logarithm: Tensor) -> Tensor:
-    """Keep a logarithm inside ±6, a factor of 400 either way, where it is far from the float limits; near 0, itself."""
+    """Keep a logarithm inside ±6, a factor of 400 either way, where it is far from the float
+    limits; near 0, itself.
+    """
     return _LARGEST_LOG * torch.tanh(logarithm / _LARGEST_LOG)
 
 

@@ -31,7 +31,8 @@ BLOB_SIGMAS = (0.05, 0.08, 0.12, 0.17)
 WORKING_BOX_PX = 64
 CHUNK_IMAGES = 64
 CONCLUSIVE_Z = 4.0
-# Standard error of a median over that of a mean, for normal values; and standard deviation over the median deviation.
+# Standard error of a median over that of a mean, for normal values; and standard deviation over the
+# median deviation.
 _MEDIAN_ERROR, _SD_OVER_MAD = 1.2533, 1.4826
 
 
@@ -63,15 +64,17 @@ class ContrastEstimate:
 def estimate_contrast_sign(particles: ParticleSet, n_images: int = 1000) -> ContrastEstimate:
     """Estimate whether the molecule is bright or dark.
 
-    Each image is centred by its shift, multiplied by its CTF (with RELION's sign, positive at DC) and compared with a
-    Gaussian blob at the centre, by the matched filter for the images' own radial noise spectrum; DC is left out, so the
-    blob stands against its surroundings. A bright molecule gives positive scores. The median score over the images, in
-    units of its robust standard error, is the evidence; blobs of several sizes are tried and the clearest one counts.
+    Each image is centred by its shift, multiplied by its CTF (with RELION's sign, positive at DC)
+    and compared with a Gaussian blob at the centre, by the matched filter for the images' own
+    radial noise spectrum; DC is left out, so the blob stands against its surroundings. A bright
+    molecule gives positive scores. The median score over the images, in units of its robust
+    standard error, is the evidence; blobs of several sizes are tried and the clearest one counts.
 
     Parameters
     ----------
     particles
-        Images; without CTF parameters the CTF is taken as one, which is right for its first, positive lobe.
+        Images; without CTF parameters the CTF is taken as one, which is right for its first,
+        positive lobe.
     n_images
         At most this many images, spread evenly over the set.
 
@@ -80,9 +83,13 @@ def estimate_contrast_sign(particles: ParticleSet, n_images: int = 1000) -> Cont
     ContrastEstimate
         Undecided where the evidence is below four standard errors.
     """
-    rows = np.unique(np.linspace(0, len(particles) - 1, min(n_images, len(particles))).round().astype(np.int64))
+    rows = np.unique(
+        np.linspace(0, len(particles) - 1, min(n_images, len(particles))).round().astype(np.int64)
+    )
     groups = particles.optics_group[rows]
-    scores = np.concatenate([_blob_scores(particles, rows[groups == group]) for group in np.unique(groups)])
+    scores = np.concatenate(
+        [_blob_scores(particles, rows[groups == group]) for group in np.unique(groups)]
+    )
     centre = np.median(scores, axis=0)
     deviation = np.median(np.abs(scores - centre), axis=0)
     error = _MEDIAN_ERROR * _SD_OVER_MAD * deviation / np.sqrt(len(rows))
@@ -100,17 +107,23 @@ def _conclude(z_score: float, n_images: int) -> ContrastEstimate:
         0: "The images do not tell whether the molecule is bright or dark",
         -1: "The molecule is dark: use --invert-contrast",
     }[sign]
-    return ContrastEstimate(sign, confidence, f"{finding} (z = {z_score:+.1f}, {n_images} images)", z_score, n_images)
+    return ContrastEstimate(
+        sign, confidence, f"{finding} (z = {z_score:+.1f}, {n_images} images)", z_score, n_images
+    )
 
 
 def _blob_scores(particles: ParticleSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Score images of one optics group against each blob size, (b, r); the unit is the standard deviation of noise."""
+    """Score images of one optics group against each blob size, (b, r); the unit is the standard
+    deviation of noise.
+    """
     group = particles.optics[int(particles.optics_group[rows[0]])]
     stored_box = particles.images(rows[:1]).shape[-1]
     box = min(WORKING_BOX_PX, stored_box)
     pixel_size = group.pixel_size_angstrom * stored_box / box
     chunks = np.split(rows, range(CHUNK_IMAGES, len(rows), CHUNK_IMAGES))
-    transforms = torch.cat([_centred_transforms(particles, chunk, box, pixel_size) for chunk in chunks])
+    transforms = torch.cat(
+        [_centred_transforms(particles, chunk, box, pixel_size) for chunk in chunks]
+    )
     ctf = _transfer(particles, rows, group, ImageGrid(box, pixel_size))
     whitening = _whitening(transforms, box)
     ky, kx = fourier_grid(box)
@@ -125,7 +138,9 @@ def _blob_scores(particles: ParticleSet, rows: NDArray[np.int64]) -> NDArray[np.
 def _transfer(
     particles: ParticleSet, rows: NDArray[np.int64], group: OpticsGroup, grid: ImageGrid
 ) -> Float[Tensor, "b n half"]:
-    """By what the molecule is multiplied in the images as they are stored; one where nothing is known."""
+    """By what the molecule is multiplied in the images as they are stored; one where nothing is
+    known.
+    """
     if not particles.has_ctf:
         return torch.ones(len(rows), grid.box_px, grid.box_px // 2 + 1)
     ctf = evaluate_ctf(ctf_parameters(particles, rows), grid.box_px, grid.pixel_size_angstrom)
@@ -135,7 +150,9 @@ def _transfer(
 
 
 def _whitening(transforms: Complex[Tensor, "b n half"], box: int) -> Float[Tensor, "n half"]:
-    """Weight of each coefficient in a sum over the full plane: one over its shell's power, zero for DC and corners."""
+    """Weight of each coefficient in a sum over the full plane: one over its shell's power, zero for
+    DC and corners.
+    """
     shell = radial_shell_index(box)
     power = radial_average((transforms.abs() ** 2).mean(dim=0), box).clamp(min=1e-12)
     weights = half_plane_weights(box) / power[shell.clamp(max=box // 2)]
@@ -145,8 +162,14 @@ def _whitening(transforms: Complex[Tensor, "b n half"], box: int) -> Float[Tenso
 def _centred_transforms(
     particles: ParticleSet, rows: NDArray[np.int64], box: int, pixel_size: float
 ) -> Complex[Tensor, "b n half"]:
-    """Low frequencies of images of unit variance, the molecule's centre as phase origin, (b, box, box // 2 + 1)."""
+    """Low frequencies of images of unit variance, the molecule's centre as phase origin, (b, box,
+    box // 2 + 1).
+    """
     images = torch.from_numpy(particles.images(rows))
-    images = (images - images.mean(dim=(1, 2), keepdim=True)) / images.std(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    images = (images - images.mean(dim=(1, 2), keepdim=True)) / images.std(
+        dim=(1, 2), keepdim=True
+    ).clamp(min=1e-12)
     transforms = crop_fourier(centred_rfft2(images), images.shape[-1], box)
-    return shift_fourier(transforms, torch.from_numpy(-particles.shift_angstrom[rows] / pixel_size).float())
+    return shift_fourier(
+        transforms, torch.from_numpy(-particles.shift_angstrom[rows] / pixel_size).float()
+    )

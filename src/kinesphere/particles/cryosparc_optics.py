@@ -1,4 +1,6 @@
-"""Optics groups from a cryoSPARC `.cs` file: its exposure groups, and the higher aberrations they carry."""
+"""Optics groups from a cryoSPARC `.cs` file: its exposure groups, and the higher aberrations they
+carry.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def read_optics(
     """
     present = [name for name in _FIELDS if name in (rows.dtype.names or ())]
     columns = {name: rows[name].reshape(len(rows), -1).astype(np.float64) for name in present}
-    first, group_of_row = distinct_rows([values[:, i] for values in columns.values() for i in range(values.shape[1])])
+    first, group_of_row = distinct_rows(
+        [values[:, i] for values in columns.values() for i in range(values.shape[1])]
+    )
     groups = []
     for row in first:
         value = {name: values[row] for name, values in columns.items()}
@@ -77,9 +81,13 @@ def _group(path: Path, value: dict[str, NDArray[np.float64]], *, has_ctf: bool) 
         raise InputError(path, problem, "Extract the particles with a square box")
     spherical_aberration = number("ctf/cs_mm") if has_ctf else float("nan")
     anisotropy = value.get("ctf/anisomag", np.zeros(4))
-    matrix = [float(identity + excess) for identity, excess in zip(IDENTITY, anisotropy, strict=True)]
+    matrix = [
+        float(identity + excess) for identity, excess in zip(IDENTITY, anisotropy, strict=True)
+    ]
     return OpticsGroup(
-        name=f"expGroup{int(value['ctf/exp_group_id'][0])}" if "ctf/exp_group_id" in value else "expGroup",
+        name=f"expGroup{int(value['ctf/exp_group_id'][0])}"
+        if "ctf/exp_group_id" in value
+        else "expGroup",
         pixel_size_angstrom=number("blob/psize_A"),
         box_px=int(height),
         voltage_kv=number("ctf/accel_kv") if has_ctf else float("nan"),
@@ -92,8 +100,12 @@ def _group(path: Path, value: dict[str, NDArray[np.float64]], *, has_ctf: bool) 
     )
 
 
-def _beam_tilt(tilt_angstrom: NDArray[np.float64], spherical_aberration_mm: float) -> tuple[float, float]:
-    """Beam tilt in mrad: cryoSPARC's `ctf/tilt_A` is C_s·sin(tilt), as in pyem's conversion to RELION."""
+def _beam_tilt(
+    tilt_angstrom: NDArray[np.float64], spherical_aberration_mm: float
+) -> tuple[float, float]:
+    """Beam tilt in mrad: cryoSPARC's `ctf/tilt_A` is C_s·sin(tilt), as in pyem's conversion to
+    RELION.
+    """
     if not spherical_aberration_mm > 0:
         return (0.0, 0.0)
     sine = (tilt_angstrom / (spherical_aberration_mm * 1e7)).clip(-1, 1)
@@ -102,7 +114,9 @@ def _beam_tilt(tilt_angstrom: NDArray[np.float64], spherical_aberration_mm: floa
 
 
 def _beam_shift_warning(rows: StructuredArray) -> list[str]:
-    """Report phase ramps, which move the image: cryoSPARC keeps them apart from the particle's shift."""
+    """Report phase ramps, which move the image: cryoSPARC keeps them apart from the particle's
+    shift.
+    """
     if not {"ctf/shift_A", "blob/psize_A"} <= set(rows.dtype.names or ()):
         return []
     shift_px = np.linalg.norm(rows["ctf/shift_A"], axis=1) / rows["blob/psize_A"]

@@ -24,8 +24,8 @@ def read_cryosparc_particles(
 ) -> ParticleSet:
     """Read a `.cs` file of particles; see `ParticleSet.read`.
 
-    The pose is a rotation vector whose matrix is R; the shift, in pixels of the images that were aligned, has the sign
-    of RELION's origins; `alignments3D/split` 0 and 1 are halves 1 and 2.
+    The pose is a rotation vector whose matrix is R; the shift, in pixels of the images that were
+    aligned, has the sign of RELION's origins; `alignments3D/split` 0 and 1 are halves 1 and 2.
     """
     own = read_cs(path)
     if len(own) == 0:
@@ -37,7 +37,9 @@ def read_cryosparc_particles(
     file: NDArray[np.int32] = inverse.astype(np.int32)
     files = image_files(path, [stack.removeprefix(">") for stack in stacks.tolist()])
     optics, group_of_row, optics_warnings = read_optics(path, rows, has_ctf=_has_ctf(path, names))
-    groups, grid_warnings = complete_pixel_grid(files, file, optics, group_of_row, pixel_size_angstrom)
+    groups, grid_warnings = complete_pixel_grid(
+        files, file, optics, group_of_row, pixel_size_angstrom
+    )
     rotation, shift, pose_warnings = _read_poses(path, rows)
     if pixel_size_angstrom is not None:
         stored = np.array([group.pixel_size_angstrom for group in optics])[group_of_row]
@@ -73,10 +75,14 @@ def _require_images(path: Path, names: set[str]) -> None:
         return
     if "micrograph_blob/path" in names and "alignments3D/pose" not in names:
         raise InputError(
-            path, "holds micrographs, not particles", "Give the particles of an extraction or a refinement"
+            path,
+            "holds micrographs, not particles",
+            "Give the particles of an extraction or a refinement",
         )
     problem = f"names no images: {' and '.join(missing)} missing"
-    raise InputError(path, problem, "Pass the job's other file (passthrough_particles.cs) with --passthrough")
+    raise InputError(
+        path, problem, "Pass the job's other file (passthrough_particles.cs) with --passthrough"
+    )
 
 
 def _has_ctf(path: Path, names: set[str]) -> bool:
@@ -90,7 +96,9 @@ def _has_ctf(path: Path, names: set[str]) -> bool:
     return True
 
 
-def _numbers(path: Path, rows: StructuredArray, name: str, default: float = 0.0) -> NDArray[np.float64]:
+def _numbers(
+    path: Path, rows: StructuredArray, name: str, default: float = 0.0
+) -> NDArray[np.float64]:
     """Return a column as float64, (n, …); the default where it is missing."""
     if name not in (rows.dtype.names or ()):
         return np.full(len(rows), default)
@@ -102,7 +110,9 @@ def _numbers(path: Path, rows: StructuredArray, name: str, default: float = 0.0)
     return values
 
 
-def _read_poses(path: Path, rows: StructuredArray) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], list[str]]:
+def _read_poses(
+    path: Path, rows: StructuredArray
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], list[str]]:
     """Rotation (n, 3, 3) or None, shift (n, 2) Å, and why there is no rotation."""
     names = rows.dtype.names or ()
     if "alignments3D/pose" not in names:
@@ -113,7 +123,11 @@ def _read_poses(path: Path, rows: StructuredArray) -> tuple[NDArray[np.float64] 
     aligned = "alignments3D/psize_A" if "alignments3D/psize_A" in names else "blob/psize_A"
     pixel_size = _numbers(path, rows, aligned)
     if "alignments3D/shift" not in names:
-        return rotation, np.zeros((len(rows), 2)), ["no alignments3D/shift: the images are taken as centred"]
+        return (
+            rotation,
+            np.zeros((len(rows), 2)),
+            ["no alignments3D/shift: the images are taken as centred"],
+        )
     return rotation, -_numbers(path, rows, "alignments3D/shift") * pixel_size[:, None], []
 
 

@@ -1,4 +1,6 @@
-"""The cryoSPARC file behind a particle set, written as RELION 3.1 STAR with all its columns, or as `.cs`."""
+"""The cryoSPARC file behind a particle set, written as RELION 3.1 STAR with all its columns, or as
+`.cs`.
+"""
 
 from __future__ import annotations
 
@@ -45,20 +47,35 @@ class CryosparcSource:
         return f"cryoSPARC, {len(self.rows.dtype.names or ())} columns"
 
     def write_star(
-        self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
+        self,
+        path: Path,
+        particles: ParticleSet,
+        columns: Mapping[str, NDArray[Any]],
+        images: StoredImages | None,
     ) -> None:
         """Write RELION's columns, then the file's own under names that start with `cs`."""
         rows = self.rows[particles.row]
         own = star_columns(rows)
         if images is not None:
             own = {name: values for name, values in own.items() if not name.startswith("csBlob")}
-        table = {**_image_columns(particles, rows, images), **_relion_columns(particles), **own, **columns}
+        table = {
+            **_image_columns(particles, rows, images),
+            **_relion_columns(particles),
+            **own,
+            **columns,
+        }
         folder = None if images else folder_to_note(particles, path)
-        write_star(path, {"optics": _optics_columns(particles, images), "particles": table}, image_folder=folder)
+        write_star(
+            path,
+            {"optics": _optics_columns(particles, images), "particles": table},
+            image_folder=folder,
+        )
 
     def column(self, name: str) -> NDArray[Any]:
         """Read one column of the file or of its passthrough file."""
-        names = [field for field in self.rows.dtype.names or () if self.rows.dtype[field].shape == ()]
+        names = [
+            field for field in self.rows.dtype.names or () if self.rows.dtype[field].shape == ()
+        ]
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             remedy = f"Did you mean {near[0]}?" if near else "Check its name in the file"
@@ -78,9 +95,15 @@ def _image_columns(
     particles: ParticleSet, rows: StructuredArray, images: StoredImages | None
 ) -> dict[str, NDArray[Any]]:
     if images is not None:
-        return {"rlnImageName": np.array([f"{n:06d}@{images.stack}" for n in range(1, len(particles) + 1)])}
+        return {
+            "rlnImageName": np.array(
+                [f"{n:06d}@{images.stack}" for n in range(1, len(particles) + 1)]
+            )
+        }
     stacks = [particles.files.names[file] for file in particles.image_file]
-    names = [f"{slot + 1:06d}@{stack}" for slot, stack in zip(particles.image_slot, stacks, strict=True)]
+    names = [
+        f"{slot + 1:06d}@{stack}" for slot, stack in zip(particles.image_slot, stacks, strict=True)
+    ]
     columns: dict[str, NDArray[Any]] = {"rlnImageName": np.array(names)}
     if "location/micrograph_path" in (rows.dtype.names or ()):
         paths = text_column(rows, "location/micrograph_path")
@@ -112,7 +135,8 @@ def _relion_columns(particles: ParticleSet) -> dict[str, NDArray[Any]]:
 def _euler_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     """RELION's rot, tilt, psi, (n, 3)."""
     with warnings.catch_warnings():
-        # Without tilt only rot + psi is defined, and scipy says so; its choice (psi = 0) is as good as any.
+        # Without tilt only rot + psi is defined, and scipy says so; its choice (psi = 0) is as good
+        # as any.
         warnings.filterwarnings("ignore", message="Gimbal lock")
         angles: NDArray[np.float64] = Rotation.from_matrix(rotation).as_euler("ZYZ", degrees=True)
     return angles
@@ -123,7 +147,9 @@ def _optics_columns(particles: ParticleSet, images: StoredImages | None) -> dict
     columns: dict[str, list[Any]] = {
         "rlnOpticsGroup": list(range(1, len(groups) + 1)),
         "rlnOpticsGroupName": [group.name for group in groups],
-        "rlnImagePixelSize": [images.pixel_size_angstrom if images else group.pixel_size_angstrom for group in groups],
+        "rlnImagePixelSize": [
+            images.pixel_size_angstrom if images else group.pixel_size_angstrom for group in groups
+        ],
         "rlnImageDimensionality": [2] * len(groups),
     }
     boxes = [images.box_px if images else group.box_px for group in groups]

@@ -33,12 +33,20 @@ def ctf_parameters(particles: ParticleSet, rows: ArrayLike | None = None) -> Ctf
         If the set has no CTF.
     """
     if not particles.has_ctf:
-        raise InputError(particles.source, "has no CTF parameters", "Use a file with defocus, voltage and Cs columns")
+        raise InputError(
+            particles.source,
+            "has no CTF parameters",
+            "Use a file with defocus, voltage and Cs columns",
+        )
     chosen = np.arange(len(particles)) if rows is None else np.asarray(rows)
     group = particles.optics_group[chosen]
 
     def of_optics(field: str) -> Tensor:
-        return _float32(np.array([getattr(optics, field) for optics in particles.optics], dtype=np.float64)[group])
+        return _float32(
+            np.array([getattr(optics, field) for optics in particles.optics], dtype=np.float64)[
+                group
+            ]
+        )
 
     return CtfParameters(
         defocus_u_angstrom=_float32(particles.defocus_u_angstrom[chosen]),

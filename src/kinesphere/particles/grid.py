@@ -14,7 +14,8 @@ from torch import Tensor
 from kinesphere.errors import InputError
 from kinesphere.particles.optics import OpticsGroup
 
-# Beyond this ratio one group would lose most of its resolution, or most of its field of view, to another.
+# Beyond this ratio one group would lose most of its resolution, or most of its field of view, to
+# another.
 LARGEST_RATIO = 2.0
 
 
@@ -36,8 +37,8 @@ def common_grid(
 ) -> ImageGrid:
     """Choose the grid that all optics groups can be brought to without inventing anything.
 
-    Its pixel is the coarsest of the groups' and its field of view the smallest (rounded down to an even box), unless
-    all groups share one grid, which is kept.
+    Its pixel is the coarsest of the groups' and its field of view the smallest (rounded down to an
+    even box), unless all groups share one grid, which is kept.
 
     Parameters
     ----------
@@ -55,8 +56,8 @@ def common_grid(
     Raises
     ------
     InputError
-        If the groups differ more than twofold in pixel size or field of view, or `box_px` is odd, too small or too
-        large.
+        If the groups differ more than twofold in pixel size or field of view, or `box_px` is odd,
+        too small or too large.
     """
     grids = [ImageGrid(group.box_px, group.pixel_size_angstrom) for group in optics]
     _require_similar(optics, grids, source)
@@ -76,9 +77,10 @@ def common_grid(
 def resampling_matrix(source: ImageGrid, target: ImageGrid) -> Float[Tensor, "m n"]:
     """Matrix A with which ``A @ image @ A.T`` is the image on another grid around the same centre.
 
-    The image is taken as the real trigonometric polynomial through its pixels, frequencies that the target cannot hold
-    are left out, and what remains is evaluated at the target's pixels: Fourier-cropping for any ratio of pixel sizes.
-    Where both grids have the same field of view it equals `kinesphere.fourier.crop_fourier`.
+    The image is taken as the real trigonometric polynomial through its pixels, frequencies that the
+    target cannot hold are left out, and what remains is evaluated at the target's pixels:
+    Fourier-cropping for any ratio of pixel sizes. Where both grids have the same field of view it
+    equals `kinesphere.fourier.crop_fourier`.
 
     Parameters
     ----------
@@ -101,7 +103,9 @@ def resampling_matrix(source: ImageGrid, target: ImageGrid) -> Float[Tensor, "m 
     return torch.from_numpy(((waves_at @ waves_from.T).real / n).astype(np.float32))
 
 
-def resample(images: Float[Tensor, "b n n"], matrix: Float[Tensor, "m n"]) -> Float[Tensor, "b m m"]:
+def resample(
+    images: Float[Tensor, "b n n"], matrix: Float[Tensor, "m n"]
+) -> Float[Tensor, "b m m"]:
     """Bring images onto another grid.
 
     Parameters
@@ -119,7 +123,9 @@ def resample(images: Float[Tensor, "b n n"], matrix: Float[Tensor, "m n"]) -> Fl
     return matrix @ images @ matrix.T
 
 
-def _require_similar(optics: Sequence[OpticsGroup], grids: Sequence[ImageGrid], source: str | Path) -> None:
+def _require_similar(
+    optics: Sequence[OpticsGroup], grids: Sequence[ImageGrid], source: str | Path
+) -> None:
     for group, grid in zip(optics, grids, strict=True):
         if not (np.isfinite(grid.extent_angstrom) and grid.extent_angstrom > 0):
             problem = f"optics group {group.name} has no usable pixel size or box"
@@ -131,7 +137,8 @@ def _require_similar(optics: Sequence[OpticsGroup], grids: Sequence[ImageGrid], 
         low, high = int(np.argmin(values)), int(np.argmax(values))
         if values[high] > LARGEST_RATIO * values[low]:
             problem = (
-                f"optics groups {optics[low].name} and {optics[high].name} differ too much in {what}: "
+                f"optics groups {optics[low].name} and {optics[high].name} differ too much in "
+                f"{what}: "
                 f"{values[low]:.4g} and {values[high]:.4g} Å"
             )
             raise InputError(source, problem, "Re-extract them alike, or process them apart")

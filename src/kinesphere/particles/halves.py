@@ -13,8 +13,8 @@ from kinesphere.particles.particle_set import ParticleSet
 def assign_halves(particles: ParticleSet, seed: int) -> ParticleSet:
     """Give each particle without a half set one, keeping those that the file gives.
 
-    Entries that share an image (duplicates) go to the same half, since the halves would not be independent otherwise.
-    The numbers of the two halves come out as equal as that allows.
+    Entries that share an image (duplicates) go to the same half, since the halves would not be
+    independent otherwise. The numbers of the two halves come out as equal as that allows.
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def assign_halves(particles: ParticleSet, seed: int) -> ParticleSet:
     Returns
     -------
     ParticleSet
-        `half` is 1 or 2 throughout; `write_star` records it as `rlnRandomSubset` where anything was drawn.
+        `half` is 1 or 2 throughout; `write_star` records it as `rlnRandomSubset` where anything was
+        drawn.
     """
     free = particles.half == 0
     if not free.any():
@@ -42,7 +43,9 @@ def assign_halves(particles: ParticleSet, seed: int) -> ParticleSet:
         drawn[number] = 1 + int(n_of_each[1] < n_of_each[0])
         n_of_each[drawn[number] - 1] += counts[number]
     half = np.where(half == 0, drawn[image.ravel()], half)
-    return replace(particles, half=half, new_columns={**particles.new_columns, "rlnRandomSubset": half})
+    return replace(
+        particles, half=half, new_columns={**particles.new_columns, "rlnRandomSubset": half}
+    )
 
 
 def _follow_duplicates(half: NDArray[np.int64], image: NDArray[np.intp]) -> NDArray[np.int64]:

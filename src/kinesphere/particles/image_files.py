@@ -1,4 +1,6 @@
-"""Where the images of a particle set are: names as files give them, the stacks that they mean, reading by need."""
+"""Where the images of a particle set are: names as files give them, the stacks that they mean,
+reading by need.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _FORCED_FORMAT = re.compile(r":(mrcs?|MRCS?)$")
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """The stacks that hold the images of a particle set; each is looked for and opened when it is needed first.
+    """The stacks that hold the images of a particle set; each is looked for and opened when it is
+    needed first.
 
     Attributes
     ----------
@@ -52,7 +55,9 @@ class ImageFiles:
         return self._found[file]
 
     def folder(self) -> Path | None:
-        """Return the folder that the relative names start from; None where no stack is found there."""
+        """Return the folder that the relative names start from; None where no stack is found
+        there.
+        """
         for file in range(len(self.names)):
             if self.path(file) is not None:
                 return self._root_of(file)
@@ -74,11 +79,15 @@ class ImageFiles:
             path = self.path(file)
             if path is None:
                 problem = f"names {self.names[file]}, which is in none of {self._describe_roots()}"
-                raise InputError(self.source, problem, "Run from the project's folder, or put the images there")
+                raise InputError(
+                    self.source, problem, "Run from the project's folder, or put the images there"
+                )
             self._stacks[file] = ImageStack(path)
         return self._stacks[file]
 
-    def read(self, files: NDArray[np.int32], slots: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read(
+        self, files: NDArray[np.int32], slots: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Read images.
 
         Parameters
@@ -96,7 +105,8 @@ class ImageFiles:
         Raises
         ------
         InputError
-            If a stack is missing or too short, images are not square or differ in size, or a pixel is not finite.
+            If a stack is missing or too short, images are not square or differ in size, or a pixel
+            is not finite.
         """
         images = np.empty((0, 0, 0), dtype=np.float32)
         for file in np.unique(files).tolist():
@@ -104,9 +114,16 @@ class ImageFiles:
             self.require_present(file, slots[chosen], rows[chosen])
             part = self.stack(file)[slots[chosen]]
             if not images.size:
-                images = part if len(part) == len(files) else np.empty((len(files), *part.shape[1:]), dtype=np.float32)
+                images = (
+                    part
+                    if len(part) == len(files)
+                    else np.empty((len(files), *part.shape[1:]), dtype=np.float32)
+                )
             if part.shape[1:] != images.shape[1:] or part.shape[1] != part.shape[2]:
-                problem = f"holds images of {part.shape[2]} x {part.shape[1]} px, others are {images.shape[2]} px"
+                problem = (
+                    f"holds images of {part.shape[2]} x {part.shape[1]} px, others are "
+                    f"{images.shape[2]} px"
+                )
                 remedy = "Extract all images of an optics group with one square box"
                 raise InputError(self.stack(file).path, problem, remedy)
             if images is not part:
@@ -126,8 +143,13 @@ class ImageFiles:
         beyond = np.flatnonzero(slots >= n_images)
         if beyond.size:
             row, slot = rows[beyond[0]] + 1, slots[beyond[0]] + 1
-            problem = f"row {row} asks for image {slot} of {self.stack(file).path}, which holds {n_images}"
-            raise InputError(self.source, problem, "The particle file and the stack do not belong together")
+            problem = (
+                f"row {row} asks for image {slot} of {self.stack(file).path}, which "
+                f"holds {n_images}"
+            )
+            raise InputError(
+                self.source, problem, "The particle file and the stack do not belong together"
+            )
 
     def _require_finite(
         self,
@@ -139,11 +161,18 @@ class ImageFiles:
         bad = np.flatnonzero(~np.isfinite(images.sum(axis=(1, 2), dtype=np.float64)))
         if bad.size:
             first = bad[0]
-            problem = f"image {slots[first] + 1} (row {rows[first] + 1} of {self.source}) holds NaN or infinite pixels"
-            raise InputError(self.stack(int(files[first])).path, problem, "Remove it from the particle file")
+            problem = (
+                f"image {slots[first] + 1} (row {rows[first] + 1} of {self.source}) "
+                "holds NaN or infinite pixels"
+            )
+            raise InputError(
+                self.stack(int(files[first])).path, problem, "Remove it from the particle file"
+            )
 
     def _roots_by_success(self) -> Sequence[Path]:
-        """Folders to look in, the one where the stack before was found first: stacks lie together."""
+        """Folders to look in, the one where the stack before was found first: stacks lie
+        together.
+        """
         if not self._found:
             return self.roots
         latest = next(reversed(self._found))
@@ -161,8 +190,9 @@ class ImageFiles:
 def image_files(source: Path, names: Sequence[str], noted_folder: Path | None = None) -> ImageFiles:
     """Set up the search for the stacks of a particle file.
 
-    A relative name is looked for from the folder of the particle file, each folder above it (RELION and cryoSPARC write
-    names relative to their project), the folder noted in the file, and the current folder.
+    A relative name is looked for from the folder of the particle file, each folder above it (RELION
+    and cryoSPARC write names relative to their project), the folder noted in the file, and the
+    current folder.
 
     Parameters
     ----------
@@ -185,14 +215,20 @@ def image_files(source: Path, names: Sequence[str], noted_folder: Path | None = 
     for name in names:
         suffix = Path(_FORCED_FORMAT.sub("", name)).suffix.lower()
         if suffix not in MRC_SUFFIXES:
-            raise InputError(source, f"names images in {name}, which is not MRC", "Convert them to an .mrcs stack")
+            raise InputError(
+                source,
+                f"names images in {name}, which is not MRC",
+                "Convert them to an .mrcs stack",
+            )
     folder = source.resolve().parent
     noted = (noted_folder,) if noted_folder else ()
     roots = dict.fromkeys((folder, *folder.parents, *noted, Path.cwd()))
     return ImageFiles(source, tuple(names), tuple(roots))
 
 
-def split_image_names(source: Path, names: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64], list[str]]:
+def split_image_names(
+    source: Path, names: Sequence[str]
+) -> tuple[NDArray[np.int32], NDArray[np.int64], list[str]]:
     """Take RELION image names such as `000012@folder/stack.mrcs` apart.
 
     Parameters

@@ -1,4 +1,6 @@
-"""What is to be known of a particle set before it is used: counts, optics, poses, CTF, halves, images, oddities."""
+"""What is to be known of a particle set before it is used: counts, optics, poses, CTF, halves,
+images, oddities.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from kinesphere.particles.contrast import ContrastEstimate, estimate_contrast_si
 from kinesphere.particles.optics import OpticsGroup
 from kinesphere.particles.particle_set import ParticleSet
 
-# Stacks opened to compare their length and box with the file's; more would make a large project wait.
+# Stacks opened to compare their length and box with the file's; more would make a large project
+# wait.
 LARGEST_NUMBER_OF_STACKS = 500
 USUAL_ABERRATION_MM = (0.5, 5.0)
 USUAL_VOLTAGE_KV = (80.0, 300.0)
@@ -80,12 +83,19 @@ def inspect_particles(particles: ParticleSet, n_contrast_images: int = 1000) -> 
         *_half_warnings(particles),
     ]
     return Inspection(
-        file={"path": str(particles.source), "format": particles.table.format_name, "n_particles": len(particles)},
+        file={
+            "path": str(particles.source),
+            "format": particles.table.format_name,
+            "n_particles": len(particles),
+        },
         images=images,
         optics_groups=_optics_groups(particles),
         poses=_poses(particles),
         ctf=_ctf(particles),
-        halves={name: int((particles.half == number).sum()) for name, number in (("1", 1), ("2", 2), ("none", 0))},
+        halves={
+            name: int((particles.half == number).sum())
+            for name, number in (("1", 1), ("2", 2), ("none", 0))
+        },
         contrast=contrast,
         warnings=warnings,
     )
@@ -93,7 +103,10 @@ def inspect_particles(particles: ParticleSet, n_contrast_images: int = 1000) -> 
 
 def _optics_groups(particles: ParticleSet) -> list[dict[str, Any]]:
     positions, counts = np.unique(particles.optics_group, return_counts=True)
-    return [_optics_entry(particles.optics[i], int(count)) for i, count in zip(positions, counts, strict=True)]
+    return [
+        _optics_entry(particles.optics[i], int(count))
+        for i, count in zip(positions, counts, strict=True)
+    ]
 
 
 def _optics_entry(group: OpticsGroup, n_particles: int) -> dict[str, Any]:
@@ -140,21 +153,32 @@ def _ctf(particles: ParticleSet) -> dict[str, Any]:
 
 
 def _images(particles: ParticleSet, missing: list[str]) -> tuple[dict[str, Any], list[str]]:
-    pairs = particles.image_file.astype(np.int64) * (particles.image_slot.max() + 1) + particles.image_slot
+    pairs = (
+        particles.image_file.astype(np.int64) * (particles.image_slot.max() + 1)
+        + particles.image_slot
+    )
     n_distinct, n_stacks = len(np.unique(pairs)), len(np.unique(particles.image_file))
     warnings = _stack_warnings(particles)
     if n_distinct < len(particles):
         n_repeated = len(particles) - n_distinct
-        warnings.append(f"{n_repeated} of {len(particles)} particles repeat an image of another particle")
+        warnings.append(
+            f"{n_repeated} of {len(particles)} particles repeat an image of another particle"
+        )
     if missing:
-        which = "stack not found:" if n_stacks == 1 else f"{len(missing)} of {n_stacks} stacks not found, the first is"
+        which = (
+            "stack not found:"
+            if n_stacks == 1
+            else f"{len(missing)} of {n_stacks} stacks not found, the first is"
+        )
         warnings.append(f"{which} {missing[0]}")
     found = {"n_distinct": n_distinct, "n_stacks": n_stacks, "n_missing_stacks": len(missing)}
     return {**found, "first_missing_stack": missing[0] if missing else None}, warnings
 
 
 def _stack_warnings(particles: ParticleSet) -> list[str]:
-    """Say what is wrong with the stacks that are there, up to a number of them spread over the set."""
+    """Say what is wrong with the stacks that are there, up to a number of them spread over the
+    set.
+    """
     files = np.unique(particles.image_file)
     present = [int(file) for file in files if particles.files.path(int(file)) is not None]
     step = max(1, -(-len(present) // LARGEST_NUMBER_OF_STACKS))
@@ -169,13 +193,21 @@ def _stack_warnings(particles: ParticleSet) -> list[str]:
             continue
         box = particles.optics[particles.optics_group[rows[0]]].box_px
         if stack.shape[1:] != (box, box):
-            problems.append(f"{stack.path} holds images of {stack.shape[2]} x {stack.shape[1]} px, not {box} px")
-    return problems[:3] + ([f"{len(problems) - 3} more stacks with such problems"] if len(problems) > 3 else [])
+            problems.append(
+                f"{stack.path} holds images of {stack.shape[2]} x {stack.shape[1]} px, not {box} px"
+            )
+    return problems[:3] + (
+        [f"{len(problems) - 3} more stacks with such problems"] if len(problems) > 3 else []
+    )
 
 
 def _contrast(particles: ParticleSet, n_images: int) -> tuple[dict[str, Any] | None, list[str]]:
-    """Estimate the sign from particles whose images are there, and compare it with what the file says."""
-    there = np.array([particles.files.path(file) is not None for file in range(len(particles.files.names))])
+    """Estimate the sign from particles whose images are there, and compare it with what the file
+    says.
+    """
+    there = np.array(
+        [particles.files.path(file) is not None for file in range(len(particles.files.names))]
+    )
     usable = there[particles.image_file]
     if n_images < 1 or not usable.any():
         return None, []
@@ -212,12 +244,19 @@ def _optics_warnings(particles: ParticleSet) -> list[str]:
     )
     for field, (low, high), words in checks:
         odd = [
-            group for group in used if not np.isnan(getattr(group, field)) and not low <= getattr(group, field) <= high
+            group
+            for group in used
+            if not np.isnan(getattr(group, field)) and not low <= getattr(group, field) <= high
         ]
         if odd:
             more = f" (and {len(odd) - 1} more groups)" if len(odd) > 1 else ""
-            warnings.append(f"unusual {words.format(getattr(odd[0], field))} in {odd[0].name}{more}")
-    return [*warnings, *_binning_warnings(particles, min(group.pixel_size_angstrom for group in used))]
+            warnings.append(
+                f"unusual {words.format(getattr(odd[0], field))} in {odd[0].name}{more}"
+            )
+    return [
+        *warnings,
+        *_binning_warnings(particles, min(group.pixel_size_angstrom for group in used)),
+    ]
 
 
 def _aberration_warnings(particles: ParticleSet) -> list[str]:
@@ -234,11 +273,16 @@ def _aberration_warnings(particles: ParticleSet) -> list[str]:
 
 def _binning_warnings(particles: ParticleSet, pixel_size_angstrom: float) -> list[str]:
     """Compare the pixel size with a binning that the stacks' names give away."""
-    match = re.search(r"bin_?(\d+)(?!\d)", particles.files.names[int(particles.image_file[0])], re.IGNORECASE)
+    match = re.search(
+        r"bin_?(\d+)(?!\d)", particles.files.names[int(particles.image_file[0])], re.IGNORECASE
+    )
     binning = int(match.group(1)) if match else 1
     if binning < 2 or pixel_size_angstrom / binning >= FINEST_DETECTOR_PIXEL_ANGSTROM:
         return []
-    doubt = f"the stack's name says bin {binning}, and {pixel_size_angstrom:g} Å / {binning} is too fine for a detector"
+    doubt = (
+        f"the stack's name says bin {binning}, and {pixel_size_angstrom:g} Å / {binning} "
+        "is too fine for a detector"
+    )
     return [f"{doubt}: is the pixel {pixel_size_angstrom * binning:g} Å? (--pixel-size)"]
 
 
@@ -248,7 +292,9 @@ def _pose_warnings(particles: ParticleSet) -> list[str]:
     warnings = []
     if np.allclose(particles.rotation, particles.rotation[0], atol=1e-9):
         warnings.append("all particles have the same orientation: were the poses ever estimated?")
-    half_edge = np.array([group.box_px * group.pixel_size_angstrom / 2 for group in particles.optics])
+    half_edge = np.array(
+        [group.box_px * group.pixel_size_angstrom / 2 for group in particles.optics]
+    )
     half_edge = half_edge[particles.optics_group]
     outside = (np.abs(particles.shift_angstrom).max(axis=1) > half_edge) & (half_edge > 0)
     if outside.any():
@@ -258,13 +304,20 @@ def _pose_warnings(particles: ParticleSet) -> list[str]:
 
 def _ctf_warnings(particles: ParticleSet) -> list[str]:
     if not particles.has_ctf:
-        return [] if any("CTF" in warning for warning in particles.warnings) else ["no CTF parameters"]
+        return (
+            [] if any("CTF" in warning for warning in particles.warnings) else ["no CTF parameters"]
+        )
     low, high = USUAL_DEFOCUS_ANGSTROM
     defocus = (particles.defocus_u_angstrom + particles.defocus_v_angstrom) / 2
     odd = np.flatnonzero((defocus < low) | (defocus > high))
     if not odd.size:
         return []
-    return [f"unusual defocus of {defocus[odd[0]]:.0f} Å in row {particles.row[odd[0]] + 1} ({odd.size} particles)"]
+    return [
+        (
+            f"unusual defocus of {defocus[odd[0]]:.0f} Å in row {particles.row[odd[0]] + 1} "
+            f"({odd.size} particles)"
+        )
+    ]
 
 
 def _half_warnings(particles: ParticleSet) -> list[str]:

@@ -1,4 +1,6 @@
-"""Optics groups: what images of one microscope session share, and which of its effects the image model leaves out."""
+"""Optics groups: what images of one microscope session share, and which of its effects the image
+model leaves out.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 
 from kinesphere.imaging.ctf import electron_wavelength_angstrom
 
-# cos(π/8) = 0.92: below this phase error an unmodelled aberration costs less than a tenth of the signal anywhere.
+# cos(π/8) = 0.92: below this phase error an unmodelled aberration costs less than a tenth of the
+# signal anywhere.
 LARGEST_PHASE_ERROR_RADIANS = np.pi / 8
-# Displacement, at half the distance from the centre to the edge of the box, below which a distortion is left alone.
+# Displacement, at half the distance from the centre to the edge of the box, below which a
+# distortion is left alone.
 LARGEST_DISPLACEMENT_PX = 0.5
 IDENTITY = (1.0, 0.0, 0.0, 1.0)
 _TYPICAL_BOX_PX = 256
@@ -87,19 +91,43 @@ class OpticsGroup:
             values = ", ".join(f"{value:.4g}" for value in self.magnification)
             effects.append(f"rlnMagMat = ({values}): {displacement:.1f} px halfway to the edge")
         if self.is_ctf_premultiplied:
-            effects.append("rlnCtfDataAreCtfPremultiplied = 1: the images are multiplied by their CTF")
+            effects.append(
+                "rlnCtfDataAreCtfPremultiplied = 1: the images are multiplied by their CTF"
+            )
         if self.is_phase_flipped:
-            effects.append("rlnCtfDataArePhaseFlipped = 1: the images are multiplied by the sign of their CTF")
+            effects.append(
+                "rlnCtfDataArePhaseFlipped = 1: the images are multiplied by the sign of their CTF"
+            )
         return effects
 
     def _phase_effects(self, frequency: float) -> list[str]:
-        """Aberrations whose phase up to a spatial frequency (1/Å) is too large; empty strings for the others."""
+        """Aberrations whose phase up to a spatial frequency (1/Å) is too large; empty strings for
+        the others.
+        """
         return [
-            _describe("rlnBeamTiltX, Y (mrad)", self.beam_tilt_mrad, self._beam_tilt_phase(frequency)),
-            _describe("rlnOddZernike", self.odd_zernike, zernike_phase(self.odd_zernike, (1, 3, 5), frequency)),
-            _describe("rlnEvenZernike", self.even_zernike, zernike_phase(self.even_zernike, (0, 2, 4, 6), frequency)),
-            _describe("ctf/trefoil_A", self.trefoil_angstrom, self._wave_phase(self.trefoil_angstrom, 3, frequency)),
-            _describe("ctf/tetra_A", self.tetrafoil_angstrom, self._wave_phase(self.tetrafoil_angstrom, 4, frequency)),
+            _describe(
+                "rlnBeamTiltX, Y (mrad)", self.beam_tilt_mrad, self._beam_tilt_phase(frequency)
+            ),
+            _describe(
+                "rlnOddZernike",
+                self.odd_zernike,
+                zernike_phase(self.odd_zernike, (1, 3, 5), frequency),
+            ),
+            _describe(
+                "rlnEvenZernike",
+                self.even_zernike,
+                zernike_phase(self.even_zernike, (0, 2, 4, 6), frequency),
+            ),
+            _describe(
+                "ctf/trefoil_A",
+                self.trefoil_angstrom,
+                self._wave_phase(self.trefoil_angstrom, 3, frequency),
+            ),
+            _describe(
+                "ctf/tetra_A",
+                self.tetrafoil_angstrom,
+                self._wave_phase(self.tetrafoil_angstrom, 4, frequency),
+            ),
         ]
 
     def _beam_tilt_phase(self, frequency: float) -> float:
@@ -154,7 +182,9 @@ def _zernike_radial(n: int, m: int, radius: NDArray[np.float64]) -> NDArray[np.f
     """Radial Zernike polynomial R_n^m."""
     value = np.zeros_like(radius)
     for k in range((n - m) // 2 + 1):
-        weight = factorial(n - k) / (factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k))
+        weight = factorial(n - k) / (
+            factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k)
+        )
         value += (-1) ** k * weight * radius ** (n - 2 * k)
     return value
 

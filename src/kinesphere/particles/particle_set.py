@@ -1,4 +1,6 @@
-"""A set of particle images: poses, CTF, optics and half of each, the images themselves, and the file it came from."""
+"""A set of particle images: poses, CTF, optics and half of each, the images themselves, and the
+file it came from.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ Indices = slice | int | np.integer | ArrayLike
 
 @dataclass(frozen=True)
 class StoredImages:
-    """A stack that takes the place of a particle set's images, one image a particle in the set's order.
+    """A stack that takes the place of a particle set's images, one image a particle in the set's
+    order.
 
     Attributes
     ----------
@@ -51,9 +54,15 @@ class ParticleTable(Protocol):
         ...
 
     def write_star(
-        self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
+        self,
+        path: Path,
+        particles: ParticleSet,
+        columns: Mapping[str, NDArray[Any]],
+        images: StoredImages | None,
     ) -> None:
-        """Write the rows of `particles` with every column, `columns` in addition, and names of other `images`."""
+        """Write the rows of `particles` with every column, `columns` in addition, and names of
+        other `images`.
+        """
         ...
 
     def write_cs(self, path: Path, particles: ParticleSet) -> None:
@@ -78,8 +87,8 @@ class ParticleSet:
     optics
         Optics groups; one that no particle belongs to may be among them.
     has_poses, has_ctf
-        Whether orientations, and defocus with the constants that belong to it, are known. Where not, the arrays hold
-        the identity and zeros.
+        Whether orientations, and defocus with the constants that belong to it, are known. Where
+        not, the arrays hold the identity and zeros.
     rotation
         (n, 3, 3) R with x_image = Rᵀ · x_volume.
     shift_angstrom
@@ -99,7 +108,8 @@ class ParticleSet:
     warnings
         What was found odd on reading, a sentence each.
     recorded_sign
-        What a cryoSPARC file says of the images: -1 dark molecule, +1 bright; 0 where the file says nothing.
+        What a cryoSPARC file says of the images: -1 dark molecule, +1 bright; 0 where the file says
+        nothing.
     new_columns
         (n,) columns that are not in the file and that `write_star` adds, by name.
     """
@@ -143,8 +153,9 @@ class ParticleSet:
         passthrough
             cryoSPARC passthrough file with the columns that `path` lacks.
         pixel_size_angstrom
-            Overrides what the file says of the images' pixels; lengths that were stored with the wrong pixel size
-            (the shifts) are scaled with it, and `write_star` writes the corrected values.
+            Overrides what the file says of the images' pixels; lengths that were stored with the
+            wrong pixel size (the shifts) are scaled with it, and `write_star` writes the corrected
+            values.
 
         Returns
         -------
@@ -153,7 +164,8 @@ class ParticleSet:
         Raises
         ------
         InputError
-            If the file holds no single particles, or lacks or contradicts what is needed to use them.
+            If the file holds no single particles, or lacks or contradicts what is needed to use
+            them.
         """
         # The readers build particle sets, and so import this module.
         from kinesphere.particles.cryosparc_particles import read_cryosparc_particles
@@ -161,11 +173,17 @@ class ParticleSet:
 
         path = Path(path)
         if pixel_size_angstrom is not None and not 0 < pixel_size_angstrom < np.inf:
-            raise InputError("--pixel-size", f"{pixel_size_angstrom:g} is not a pixel size", "Give it in Å")
+            raise InputError(
+                "--pixel-size", f"{pixel_size_angstrom:g} is not a pixel size", "Give it in Å"
+            )
         if path.suffix.lower() == ".cs":
-            return read_cryosparc_particles(path, Path(passthrough) if passthrough else None, pixel_size_angstrom)
+            return read_cryosparc_particles(
+                path, Path(passthrough) if passthrough else None, pixel_size_angstrom
+            )
         if passthrough is not None:
-            raise InputError(path, "takes no passthrough file: it is not a .cs file", "Leave --passthrough out")
+            raise InputError(
+                path, "takes no passthrough file: it is not a .cs file", "Leave --passthrough out"
+            )
         return read_star_particles(path, pixel_size_angstrom)
 
     def __len__(self) -> int:
@@ -175,7 +193,9 @@ class ParticleSet:
         """Choose particles by a mask, indices, a slice, or one index (a set of one)."""
         if not isinstance(indices, slice):
             asked = np.atleast_1d(np.asarray(indices))
-            indices = asked if asked.size else asked.astype(np.int64)  # an empty list has no type of its own
+            indices = (
+                asked if asked.size else asked.astype(np.int64)
+            )  # an empty list has no type of its own
         chosen = np.arange(len(self))[indices]
         arrays = {name: getattr(self, name)[chosen] for name in _PER_PARTICLE}
         new_columns = {name: values[chosen] for name, values in self.new_columns.items()}
@@ -192,7 +212,8 @@ class ParticleSet:
         Parameters
         ----------
         name
-            As in the file: `rlnDefocusU`, or `alignments3D/cross_cor`; a column of vectors cannot be read.
+            As in the file: `rlnDefocusU`, or `alignments3D/cross_cor`; a column of vectors cannot
+            be read.
 
         Returns
         -------
@@ -225,16 +246,23 @@ class ParticleSet:
         Raises
         ------
         InputError
-            If a stack is missing or too short, the boxes differ among the images or from the file's, or a pixel is not
-            a finite number; the message names the image.
+            If a stack is missing or too short, the boxes differ among the images or from the
+            file's, or a pixel is not a finite number; the message names the image.
         """
         chosen = np.atleast_1d(np.asarray(indices))
         images = self.files.read(self.image_file[chosen], self.image_slot[chosen], self.row[chosen])
         for group in np.unique(self.optics_group[chosen]):
             optics = self.optics[group]
             if optics.box_px not in {0, images.shape[-1]}:
-                problem = f"says the box of {optics.name} is {optics.box_px} px, its images are {images.shape[-1]} px"
-                raise InputError(self.source, problem, "Correct rlnImageSize, or give the images that belong to it")
+                problem = (
+                    f"says the box of {optics.name} is {optics.box_px} px, its images "
+                    f"are {images.shape[-1]} px"
+                )
+                raise InputError(
+                    self.source,
+                    problem,
+                    "Correct rlnImageSize, or give the images that belong to it",
+                )
         return images
 
     def write_star(
@@ -250,7 +278,8 @@ class ParticleSet:
         path
             File to write; it replaces an old one only when it is complete.
         extra_columns
-            (n,) values by column name, such as `rlnKinesphereLatent1`; a column that is there already is replaced.
+            (n,) values by column name, such as `rlnKinesphereLatent1`; a column that is there
+            already is replaced.
         images
             Another stack that the image names, pixel size, box and pixel origins are to describe.
 
@@ -261,10 +290,15 @@ class ParticleSet:
         ValueError
             If a column does not have one value a particle.
         """
-        columns = {name: np.asarray(values) for name, values in {**self.new_columns, **(extra_columns or {})}.items()}
+        columns = {
+            name: np.asarray(values)
+            for name, values in {**self.new_columns, **(extra_columns or {})}.items()
+        }
         for name, values in columns.items():
             if values.shape != (len(self),):
-                raise ValueError(f"column {name} has shape {values.shape} for {len(self)} particles")
+                raise ValueError(
+                    f"column {name} has shape {values.shape} for {len(self)} particles"
+                )
         self.table.write_star(Path(path), self, columns, images)
 
     def write_cs(self, path: str | Path) -> None:
@@ -282,7 +316,9 @@ class ParticleSet:
         """
         self.table.write_cs(Path(path), self)
 
-    def unsupported_optics(self, resolution_angstrom: float | None = None) -> list[tuple[OpticsGroup, str]]:
+    def unsupported_optics(
+        self, resolution_angstrom: float | None = None
+    ) -> list[tuple[OpticsGroup, str]]:
         """List optical effects that matter for these particles and that the image model leaves out.
 
         Parameters
@@ -296,7 +332,11 @@ class ParticleSet:
             The group, and its field, value and size of effect.
         """
         used = [self.optics[group] for group in np.unique(self.optics_group)]
-        return [(group, effect) for group in used for effect in group.unmodelled_effects(resolution_angstrom)]
+        return [
+            (group, effect)
+            for group in used
+            for effect in group.unmodelled_effects(resolution_angstrom)
+        ]
 
     def require_simple_optics(self, resolution_angstrom: float | None = None) -> None:
         """Refuse images with optical effects that the image model leaves out.
@@ -310,7 +350,10 @@ class ParticleSet:
         if effects:
             group, effect = effects[0]
             more = f" (and {len(effects) - 1} more effects)" if len(effects) > 1 else ""
-            remedy = "Use a coarser resolution, subtract it in RELION, or pass --ignore-aberrations to leave it out"
+            remedy = (
+                "Use a coarser resolution, subtract it in RELION, or pass "
+                "--ignore-aberrations to leave it out"
+            )
             raise InputError(self.source, f"optics group {group.name} has {effect}{more}", remedy)
 
     def require_poses(self) -> None:
@@ -322,8 +365,13 @@ class ParticleSet:
             Saying what is missing.
         """
         if not self.has_poses:
-            remedy = "Give the particles of a consensus refinement (RELION Refine3D, cryoSPARC homogeneous refinement)"
-            why = next((warning for warning in self.warnings if warning.startswith("no poses")), "no poses")
+            remedy = (
+                "Give the particles of a consensus refinement (RELION Refine3D, cryoSPARC "
+                "homogeneous refinement)"
+            )
+            why = next(
+                (warning for warning in self.warnings if warning.startswith("no poses")), "no poses"
+            )
             raise InputError(self.source, why, remedy)
 
     def require_ctf(self) -> None:

@@ -1,4 +1,6 @@
-"""Pixel size and box of each optics group, completed from the images where the particle file says nothing."""
+"""Pixel size and box of each optics group, completed from the images where the particle file says
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -58,13 +60,28 @@ def complete_pixel_grid(
         pixel_size = pixel_size_angstrom or group.pixel_size_angstrom
         if np.isnan(pixel_size) and header_angstrom not in _MEANINGLESS_HEADER_ANGSTROM:
             pixel_size = header_angstrom
-            warnings.append(f"no pixel size for {group.name}: {pixel_size:g} Å is taken from the header of the images")
+            warnings.append(
+                f"no pixel size for {group.name}: {pixel_size:g} Å is taken from the header of "
+                "the images"
+            )
         if not 0 < pixel_size < np.inf:
             problem = f"has no pixel size for optics group {group.name}"
-            raise InputError(files.source, problem, "Add rlnImagePixelSize to the optics table, or pass --pixel-size")
-        if header_angstrom not in _MEANINGLESS_HEADER_ANGSTROM and abs(header_angstrom / pixel_size - 1) > 0.02:
-            warnings.append(f"{group.name} has {pixel_size:g} Å/px, the header of its images {header_angstrom:g} Å/px")
-        completed[position] = replace(group, pixel_size_angstrom=pixel_size, box_px=group.box_px or header_box)
+            raise InputError(
+                files.source,
+                problem,
+                "Add rlnImagePixelSize to the optics table, or pass --pixel-size",
+            )
+        if (
+            header_angstrom not in _MEANINGLESS_HEADER_ANGSTROM
+            and abs(header_angstrom / pixel_size - 1) > 0.02
+        ):
+            warnings.append(
+                f"{group.name} has {pixel_size:g} Å/px, the header of its images "
+                f"{header_angstrom:g} Å/px"
+            )
+        completed[position] = replace(
+            group, pixel_size_angstrom=pixel_size, box_px=group.box_px or header_box
+        )
     return tuple(completed), warnings
 
 

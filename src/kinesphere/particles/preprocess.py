@@ -1,4 +1,5 @@
-"""What is done to particle images before anything is learnt from them: background statistics, ramps, Fourier-cropping.
+"""What is done to particle images before anything is learnt from them: background statistics,
+ramps, Fourier-cropping.
 
 All functions take and return float tensors of shape ``(n_images, box, box)``, indexed ``[y, x]``.
 """
@@ -15,11 +16,15 @@ BACKGROUND_FRACTION = 0.75
 
 
 def default_background_radius(box_px: int) -> float:
-    """Radius in pixels beyond which pixels count as background: 75 % of half the box, RELION's choice on extraction."""
+    """Radius in pixels beyond which pixels count as background: 75 % of half the box, RELION's
+    choice on extraction.
+    """
     return BACKGROUND_FRACTION * box_px / 2
 
 
-def background_mask(box_px: int, radius_px: float | None = None, device: Device = None) -> Bool[Tensor, "n n"]:
+def background_mask(
+    box_px: int, radius_px: float | None = None, device: Device = None
+) -> Bool[Tensor, "n n"]:
     """Mark the pixels outside a circle around the image centre, pixel ``box_px // 2``.
 
     Parameters
@@ -45,7 +50,9 @@ def background_mask(box_px: int, radius_px: float | None = None, device: Device 
     axis = torch.arange(box_px, device=device, dtype=torch.float64) - box_px // 2
     mask = axis[:, None] ** 2 + axis**2 > radius_px**2
     if int(mask.sum()) < 3:
-        raise ValueError(f"a circle of radius {radius_px:g} px leaves no background in a box of {box_px} px")
+        raise ValueError(
+            f"a circle of radius {radius_px:g} px leaves no background in a box of {box_px} px"
+        )
     return mask
 
 
@@ -67,15 +74,19 @@ def background_statistics(
         Each ``(b,)``; sd is that of the population, as in RELION.
     """
     mask = background_mask(images.shape[-1], radius_px, images.device)
-    # Weighted sums are quicker than picking pixels by the mask; no matrix product, whose rounding depends on the batch.
+    # Weighted sums are quicker than picking pixels by the mask; no matrix product, whose rounding
+    # depends on the batch.
     weights = (mask / mask.sum()).to(images.dtype)
     mean = (images * weights).sum(dim=(1, 2))
     deviation = images - mean[:, None, None]
     return mean, (deviation * deviation * weights).sum(dim=(1, 2)).sqrt()
 
 
-def normalise_background(images: Float[Tensor, "b n n"], radius_px: float | None = None) -> Float[Tensor, "b n n"]:
-    """Give the background of each image zero mean and unit standard deviation (`relion_preprocess --norm`).
+def normalise_background(
+    images: Float[Tensor, "b n n"], radius_px: float | None = None
+) -> Float[Tensor, "b n n"]:
+    """Give the background of each image zero mean and unit standard deviation (`relion_preprocess
+    --norm`).
 
     Parameters
     ----------
@@ -96,11 +107,15 @@ def normalise_background(images: Float[Tensor, "b n n"], radius_px: float | None
     """
     mean, sd = background_statistics(images, radius_px)
     if bool((sd == 0).any()):
-        raise ValueError(f"the background of image {int((sd == 0).int().argmax())} of the batch is constant")
+        raise ValueError(
+            f"the background of image {int((sd == 0).int().argmax())} of the batch is constant"
+        )
     return (images - mean[:, None, None]) / sd[:, None, None]
 
 
-def subtract_ramp(images: Float[Tensor, "b n n"], radius_px: float | None = None) -> Float[Tensor, "b n n"]:
+def subtract_ramp(
+    images: Float[Tensor, "b n n"], radius_px: float | None = None
+) -> Float[Tensor, "b n n"]:
     """Subtract the plane a + b·x + c·y that fits the background of each image best (least squares).
 
     Parameters
@@ -139,8 +154,8 @@ def fourier_crop_images(images: Float[Tensor, "b n n"], box_px: int) -> Float[Te
     Returns
     -------
     Tensor
-        ``(b, box_px, box_px)``. Mean and amplitudes are kept, pixel ``n // 2`` maps onto ``box_px // 2``; the standard
-        deviation of white noise falls by ``box_px / n``.
+        ``(b, box_px, box_px)``. Mean and amplitudes are kept, pixel ``n // 2`` maps onto
+        ``box_px // 2``; the standard deviation of white noise falls by ``box_px / n``.
     """
     if box_px == images.shape[-1]:
         return images

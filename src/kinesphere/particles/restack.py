@@ -1,4 +1,6 @@
-"""A processed copy of a particle set: one stack, and a STAR file in which everything else stays as it was."""
+"""A processed copy of a particle set: one stack, and a STAR file in which everything else stays as
+it was.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,11 @@ def restack(
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ImageGrid:
-    """Write processed images as ``folder/particles.mrcs`` and their table as ``folder/particles.star``.
+    """Write processed images and their table as particles.mrcs and particles.star in a folder.
 
-    The table keeps every column; image names, pixel size, box and origins in pixels describe the new stack, which is
-    named by `folder` as given, so that RELION finds it from where the program was started.
+    The table keeps every column; image names, pixel size, box and origins in pixels describe the
+    new stack, which is named by `folder` as given, so that RELION finds it from where the program
+    was started.
 
     Parameters
     ----------
@@ -53,7 +56,8 @@ def restack(
     Raises
     ------
     InputError
-        If an image cannot be used, `folder` holds a result and `overwrite` is false, or holds the input itself.
+        If an image cannot be used, `folder` holds a result and `overwrite` is false, or holds the
+        input itself.
     """
     stack, star = folder / STACK_FILE, folder / STAR_FILE
     _require_free(particles, stack, star, overwrite=overwrite)
@@ -70,16 +74,26 @@ def restack(
 
 
 def _require_free(particles: ParticleSet, stack: Path, star: Path, *, overwrite: bool) -> None:
-    inputs = {path.resolve() for path in map(particles.files.path, range(len(particles.files.names))) if path}
+    inputs = {
+        path.resolve()
+        for path in map(particles.files.path, range(len(particles.files.names)))
+        if path
+    }
     if stack.resolve() in inputs or star.resolve() == particles.source.resolve():
-        raise InputError(stack.parent, "holds the particles to be processed", "Give another folder with --out")
+        raise InputError(
+            stack.parent, "holds the particles to be processed", "Give another folder with --out"
+        )
     for path in (stack, star):
         if path.exists() and not overwrite:
-            raise InputError(path, "is there already", "Give another folder with --out, or pass --overwrite")
+            raise InputError(
+                path, "is there already", "Give another folder with --out, or pass --overwrite"
+            )
 
 
 def _require_all_images(particles: ParticleSet) -> None:
-    """Look for every image before the first is processed: a missing stack should not end a job after hours."""
+    """Look for every image before the first is processed: a missing stack should not end a job
+    after hours.
+    """
     order = np.argsort(particles.image_file, kind="stable")
     files, starts = np.unique(particles.image_file[order], return_index=True)
     for file, rows in zip(files, np.split(order, starts[1:]), strict=True):

@@ -18,7 +18,8 @@ DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 # RELION's mark for an in-plane angle that was never estimated.
 NOT_ESTIMATED_DEGREES = -999.0
-# Å; origins stored in pixels and in Å are rounded to six digits by RELION, to fewer by other programs.
+# Å; origins stored in pixels and in Å are rounded to six digits by RELION, to fewer by other
+# programs.
 _LARGEST_ORIGIN_DIFFERENCE = 0.05
 
 
@@ -44,7 +45,8 @@ class CtfColumns:
 
 
 def read_ctf(table: StarTable, optics: StarOptics) -> CtfColumns:
-    """Read defocus, phase shift, B-factor and scale, and check that the constants of the CTF are there too.
+    """Read defocus, phase shift, B-factor and scale, and check that the constants of the CTF are
+    there too.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def read_ctf(table: StarTable, optics: StarOptics) -> CtfColumns:
     Returns
     -------
     CtfColumns
-        Phase shift and B-factor default to 0, the scale to 1, and the amplitude contrast to 0, as in RELION.
+        Phase shift and B-factor default to 0, the scale to 1, and the amplitude contrast to 0, as
+        in RELION.
 
     Raises
     ------
@@ -64,7 +67,9 @@ def read_ctf(table: StarTable, optics: StarOptics) -> CtfColumns:
         If some columns of the CTF are there and others are missing.
     """
     present = [name for name in DEFOCUS if name in table]
-    u, v, angle = (table.numbers(name) if name in present else np.zeros(table.n_rows) for name in DEFOCUS)
+    u, v, angle = (
+        table.numbers(name) if name in present else np.zeros(table.n_rows) for name in DEFOCUS
+    )
     if present and len(present) < len(DEFOCUS):
         _refuse_incomplete_ctf(table, present, [name for name in DEFOCUS if name not in table])
     groups, warnings = _complete_constants(table, optics) if present else (optics.groups, [])
@@ -103,7 +108,9 @@ def read_rotation(table: StarTable) -> tuple[NDArray[np.float64] | None, list[st
     """
     missing = [name for name in ANGLES if name not in table]
     if missing:
-        picked = "rlnAnglePsi" in table and (table.numbers("rlnAnglePsi") == NOT_ESTIMATED_DEGREES).all()
+        picked = (
+            "rlnAnglePsi" in table and (table.numbers("rlnAnglePsi") == NOT_ESTIMATED_DEGREES).all()
+        )
         more = "; rlnAnglePsi is -999, which means not estimated" if picked else ""
         return None, [f"no poses: {', '.join(missing)} missing{more}"]
     angles = np.stack([table.numbers(name) for name in ANGLES], axis=1)
@@ -111,7 +118,10 @@ def read_rotation(table: StarTable) -> tuple[NDArray[np.float64] | None, list[st
     if unknown.size == table.n_rows:
         return None, ["no poses: the angles are -999, which means not estimated"]
     if unknown.size:
-        problem = f"{unknown.size} particles have an angle of -999 (not estimated), the first in row {unknown[0] + 1}"
+        problem = (
+            f"{unknown.size} particles have an angle of -999 (not estimated), the first "
+            f"in row {unknown[0] + 1}"
+        )
         raise InputError(table.path, problem, "Refine them, or remove them")
     return Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix(), []
 
@@ -121,8 +131,8 @@ def read_shift(
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Read where the molecule's centre is in each image: minus RELION's origin.
 
-    Origins in Å go before origins in pixels. Where the user's pixel size replaces the file's, origins in Å are scaled
-    with it: what was refined is the shift in pixels.
+    Origins in Å go before origins in pixels. Where the user's pixel size replaces the file's,
+    origins in Å are scaled with it: what was refined is the shift in pixels.
 
     Parameters
     ----------
@@ -151,7 +161,8 @@ def read_shift(
         if difference.max() > _LARGEST_ORIGIN_DIFFERENCE:
             row = int(difference.argmax())
             warnings.append(
-                f"origins in px and in Å differ by up to {difference[row]:.2f} Å (row {row + 1}): those in Å are used"
+                f"origins in px and in Å differ by up to {difference[row]:.2f} Å (row "
+                f"{row + 1}): those in Å are used"
             )
     origin = angstrom if angstrom is not None else pixels
     if origin is None:
@@ -181,7 +192,9 @@ def read_half(table: StarTable) -> tuple[NDArray[np.int64], list[str]]:
         return nothing, []
     half = table.integers("rlnRandomSubset")
     if half.min() < 0 or half.max() > 2:
-        return nothing, [f"rlnRandomSubset goes from {half.min()} to {half.max()}: not half sets, left aside"]
+        return nothing, [
+            f"rlnRandomSubset goes from {half.min()} to {half.max()}: not half sets, left aside"
+        ]
     return half, []
 
 
@@ -189,16 +202,25 @@ def _optional(table: StarTable, name: str, default: float) -> NDArray[np.float64
     return table.numbers(name) if name in table else np.full(table.n_rows, default)
 
 
-def _pair(table: StarTable, x: str, y: str, factor: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _pair(
+    table: StarTable, x: str, y: str, factor: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
     if x not in table or y not in table:
         return None
     return np.stack([table.numbers(x), table.numbers(y)], axis=1) * factor[:, None]
 
 
-def _complete_constants(table: StarTable, optics: StarOptics) -> tuple[tuple[OpticsGroup, ...], list[str]]:
-    """Refuse groups without voltage or Cs, and give those without amplitude contrast the one RELION takes."""
+def _complete_constants(
+    table: StarTable, optics: StarOptics
+) -> tuple[tuple[OpticsGroup, ...], list[str]]:
+    """Refuse groups without voltage or Cs, and give those without amplitude contrast the one RELION
+    takes.
+    """
     used = [optics.groups[position] for position in np.unique(optics.group_of_row)]
-    for field, column in (("voltage_kv", "rlnVoltage"), ("spherical_aberration_mm", "rlnSphericalAberration")):
+    for field, column in (
+        ("voltage_kv", "rlnVoltage"),
+        ("spherical_aberration_mm", "rlnSphericalAberration"),
+    ):
         if any(np.isnan(getattr(group, field)) for group in used):
             _refuse_incomplete_ctf(table, DEFOCUS[:1], [column])
     if not any(np.isnan(group.amplitude_contrast) for group in used):
@@ -208,10 +230,15 @@ def _complete_constants(table: StarTable, optics: StarOptics) -> tuple[tuple[Opt
         for group in optics.groups
     ]
     return tuple(groups), [
-        "rlnAmplitudeContrast is missing: 0 is used, as RELION does; add the column if that is wrong"
+        (
+            "rlnAmplitudeContrast is missing: 0 is used, as RELION does; add the column if that is "
+            "wrong"
+        )
     ]
 
 
-def _refuse_incomplete_ctf(table: StarTable, present: Sequence[str], missing: Sequence[str]) -> None:
+def _refuse_incomplete_ctf(
+    table: StarTable, present: Sequence[str], missing: Sequence[str]
+) -> None:
     problem = f"has an incomplete CTF: {present[0]} is there, {' and '.join(missing)} missing"
     raise InputError(table.path, problem, f"Add {' and '.join(missing)}")

@@ -13,7 +13,8 @@ from kinesphere.errors import InputError
 from kinesphere.io.star import StarTable
 from kinesphere.particles.optics import IDENTITY, OpticsGroup
 
-# Fields that RELION takes from the particle's row where it is there, else from the optics group, and their columns.
+# Fields that RELION takes from the particle's row where it is there, else from the optics group,
+# and their columns.
 _ROW_FIELDS = {
     "voltage_kv": "rlnVoltage",
     "spherical_aberration_mm": "rlnSphericalAberration",
@@ -63,18 +64,33 @@ def read_optics(particles: StarTable, optics: StarTable | None) -> StarOptics:
     """
     base = _base_groups(optics)
     group_of_row = _group_of_rows(particles, optics)
-    own = {field: particles.numbers(column) for field, column in _ROW_FIELDS.items() if column in particles}
-    warnings = [*_contradictions(own, base, group_of_row), *_pixel_contradiction(particles, base, group_of_row)]
+    own = {
+        field: particles.numbers(column)
+        for field, column in _ROW_FIELDS.items()
+        if column in particles
+    }
+    warnings = [
+        *_contradictions(own, base, group_of_row),
+        *_pixel_contradiction(particles, base, group_of_row),
+    ]
     pixel_size = _row_pixel_size(particles)
-    if pixel_size is not None and not np.isfinite([group.pixel_size_angstrom for group in base]).all():
+    if (
+        pixel_size is not None
+        and not np.isfinite([group.pixel_size_angstrom for group in base]).all()
+    ):
         own["pixel_size_angstrom"] = pixel_size
     if {"rlnBeamTiltX", "rlnBeamTiltY"} <= set(particles.columns):
-        own |= {"tilt_x": particles.numbers("rlnBeamTiltX"), "tilt_y": particles.numbers("rlnBeamTiltY")}
+        own |= {
+            "tilt_x": particles.numbers("rlnBeamTiltX"),
+            "tilt_y": particles.numbers("rlnBeamTiltY"),
+        }
     if not own:
         return StarOptics(tuple(base), group_of_row, tuple(warnings))
     first, code = distinct_rows([group_of_row, *own.values()])
     members = [
-        _with_fields(base[group_of_row[row]], {field: float(values[row]) for field, values in own.items()})
+        _with_fields(
+            base[group_of_row[row]], {field: float(values[row]) for field, values in own.items()}
+        )
         for row in first
     ]
     return StarOptics(number_names(members), code, tuple(warnings))
@@ -120,7 +136,9 @@ def _base_groups(optics: StarTable | None) -> list[OpticsGroup]:
     if optics is None:
         return [OpticsGroup("opticsGroup1", float("nan"), 0)]
     numbers = {name: optics.numbers(name) for name in _numeric_columns(optics)}
-    zernikes = {name: optics.text(name) for name in ("rlnOddZernike", "rlnEvenZernike") if name in optics}
+    zernikes = {
+        name: optics.text(name) for name in ("rlnOddZernike", "rlnEvenZernike") if name in optics
+    }
     names = optics.text("rlnOpticsGroupName") if "rlnOpticsGroupName" in optics else None
     return [
         _base_group(
@@ -142,9 +160,13 @@ def _numeric_columns(optics: StarTable) -> list[str]:
     return [name for name in optics.columns if name in wanted]
 
 
-def _base_group(name: str, value: dict[str, float], zernike: dict[str, tuple[float, ...]]) -> OpticsGroup:
+def _base_group(
+    name: str, value: dict[str, float], zernike: dict[str, tuple[float, ...]]
+) -> OpticsGroup:
     nan = float("nan")
-    matrix = [value.get(column, default) for column, default in zip(_MAGNIFICATION, IDENTITY, strict=True)]
+    matrix = [
+        value.get(column, default) for column, default in zip(_MAGNIFICATION, IDENTITY, strict=True)
+    ]
     return OpticsGroup(
         name=name,
         pixel_size_angstrom=value.get("rlnImagePixelSize", value.get("rlnPixelSize", nan)),
@@ -166,7 +188,9 @@ def _parse_list(optics: StarTable, name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.strip("[]").split(",") if part.strip())
     except ValueError as error:
-        raise InputError(optics.path, f"{name} is {text!r}, not a list of numbers", "Correct it") from error
+        raise InputError(
+            optics.path, f"{name} is {text!r}, not a list of numbers", "Correct it"
+        ) from error
 
 
 def _group_of_rows(particles: StarTable, optics: StarTable | None) -> NDArray[np.int64]:
@@ -177,31 +201,44 @@ def _group_of_rows(particles: StarTable, optics: StarTable | None) -> NDArray[np
         problem = f"has {optics.n_rows} optics groups, and its particles have no rlnOpticsGroup"
         raise InputError(particles.path, problem, "Add the column, or keep one optics group")
     numbers = particles.integers("rlnOpticsGroup")
-    known = optics.integers("rlnOpticsGroup") if "rlnOpticsGroup" in optics else np.arange(1, optics.n_rows + 1)
+    known = (
+        optics.integers("rlnOpticsGroup")
+        if "rlnOpticsGroup" in optics
+        else np.arange(1, optics.n_rows + 1)
+    )
     order = np.argsort(known)
     position = order[np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)]
     bad = np.flatnonzero(known[position] != numbers)
     if bad.size:
-        problem = f"row {bad[0] + 1} belongs to optics group {numbers[bad[0]]}, which is not in the optics table"
+        problem = (
+            f"row {bad[0] + 1} belongs to optics group {numbers[bad[0]]}, which is not "
+            "in the optics table"
+        )
         raise InputError(particles.path, problem, "Add the group to data_optics")
     return position.astype(np.int64)
 
 
 def _row_pixel_size(particles: StarTable) -> NDArray[np.float64] | None:
-    """Pixel size of the images by the particles' own columns, (n,) Å; None where they say nothing."""
+    """Pixel size of the images by the particles' own columns, (n,) Å; None where they say
+    nothing.
+    """
     if "rlnImagePixelSize" in particles:
         return particles.numbers("rlnImagePixelSize")
     if "rlnDetectorPixelSize" in particles and "rlnMagnification" in particles:
         magnification = particles.numbers("rlnMagnification")
         if (magnification <= 0).any():
-            raise InputError(particles.path, "has an rlnMagnification of zero or less", "Correct it")
+            raise InputError(
+                particles.path, "has an rlnMagnification of zero or less", "Correct it"
+            )
         # Both columns have few digits; the quotient has no more of them.
         return np.round(particles.numbers("rlnDetectorPixelSize") * 1e4 / magnification, 6)
     return particles.numbers("rlnPixelSize") if "rlnPixelSize" in particles else None
 
 
 def _contradictions(
-    own: dict[str, NDArray[np.float64]], base: Sequence[OpticsGroup], group_of_row: NDArray[np.int64]
+    own: dict[str, NDArray[np.float64]],
+    base: Sequence[OpticsGroup],
+    group_of_row: NDArray[np.int64],
 ) -> list[str]:
     warnings = []
     for field, values in own.items():
@@ -210,7 +247,8 @@ def _contradictions(
         if different.size:
             row = different[0]
             warnings.append(
-                f"{_ROW_FIELDS[field]} of row {row + 1} is {values[row]:g}, its optics group says {shared[row]:g}: "
+                f"{_ROW_FIELDS[field]} of row {row + 1} is {values[row]:g}, its optics group "
+                f"says {shared[row]:g}: "
                 "the row's value is used, as RELION does"
             )
     return warnings
@@ -227,12 +265,23 @@ def _pixel_contradiction(
     if not different.size:
         return []
     row = different[0]
-    return [f"pixel size of row {row + 1} is {own[row]:g} Å, its optics group says {shared[row]:g} Å: that is used"]
+    return [
+        (
+            f"pixel size of row {row + 1} is {own[row]:g} Å, its optics group says {shared[row]:g} "
+            "Å: that is used"
+        )
+    ]
 
 
 def _with_fields(group: OpticsGroup, values: dict[str, float]) -> OpticsGroup:
-    tilt = (values.pop("tilt_x", group.beam_tilt_mrad[0]), values.pop("tilt_y", group.beam_tilt_mrad[1]))
+    tilt = (
+        values.pop("tilt_x", group.beam_tilt_mrad[0]),
+        values.pop("tilt_y", group.beam_tilt_mrad[1]),
+    )
     fields = {field: getattr(group, field) for field in ("voltage_kv", "spherical_aberration_mm")}
-    fields |= {"amplitude_contrast": group.amplitude_contrast, "pixel_size_angstrom": group.pixel_size_angstrom}
+    fields |= {
+        "amplitude_contrast": group.amplitude_contrast,
+        "pixel_size_angstrom": group.pixel_size_angstrom,
+    }
     fields |= values
     return replace(group, beam_tilt_mrad=tilt, **fields)

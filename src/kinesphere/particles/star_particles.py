@@ -25,13 +25,17 @@ def read_star_particles(path: Path, pixel_size_angstrom: float | None = None) ->
     file, slot, names = split_image_names(path, table.text("rlnImageName"))
     files = image_files(path, names, star.image_folder)
     optics = read_optics(table, optics_table)
-    groups, grid_warnings = complete_pixel_grid(files, file, optics.groups, optics.group_of_row, pixel_size_angstrom)
+    groups, grid_warnings = complete_pixel_grid(
+        files, file, optics.groups, optics.group_of_row, pixel_size_angstrom
+    )
     ctf = read_ctf(table, replace(optics, groups=groups))
     poses, pose_warnings = read_rotation(table)
     shift, shift_warnings = read_shift(table, optics, groups)
     half, half_warnings = read_half(table)
     return ParticleSet(
-        table=replace(_source(path, star.stamp, table, optics_table), pixel_size_angstrom=pixel_size_angstrom),
+        table=replace(
+            _source(path, star.stamp, table, optics_table), pixel_size_angstrom=pixel_size_angstrom
+        ),
         files=files,
         optics=ctf.groups,
         has_poses=poses is not None,
@@ -49,11 +53,20 @@ def read_star_particles(path: Path, pixel_size_angstrom: float | None = None) ->
         image_file=file,
         image_slot=slot,
         row=np.arange(table.n_rows),
-        warnings=(*optics.warnings, *grid_warnings, *ctf.warnings, *pose_warnings, *shift_warnings, *half_warnings),
+        warnings=(
+            *optics.warnings,
+            *grid_warnings,
+            *ctf.warnings,
+            *pose_warnings,
+            *shift_warnings,
+            *half_warnings,
+        ),
     )
 
 
-def _source(path: Path, stamp: tuple[int, int], table: StarTable, optics: StarTable | None) -> StarSource:
+def _source(
+    path: Path, stamp: tuple[int, int], table: StarTable, optics: StarTable | None
+) -> StarSource:
     return StarSource(
         path=path,
         stamp=stamp,

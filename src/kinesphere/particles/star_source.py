@@ -50,7 +50,11 @@ class StarSource:
         return "RELION 3.0 STAR" if self.optics_block is None else "RELION 3.1+ STAR"
 
     def write_star(
-        self, path: Path, particles: ParticleSet, columns: Mapping[str, NDArray[Any]], images: StoredImages | None
+        self,
+        path: Path,
+        particles: ParticleSet,
+        columns: Mapping[str, NDArray[Any]],
+        images: StoredImages | None,
     ) -> None:
         """Copy the rows of `particles` with every column; see `ParticleSet.write_star`."""
         pixel_size = images.pixel_size_angstrom if images else self.pixel_size_angstrom
@@ -77,7 +81,9 @@ class StarSource:
         """Read one column of the file again."""
         star = read_star(self.path)
         if star.stamp != self.stamp:
-            raise InputError(self.path, "has changed since it was read", "Start again with the new file")
+            raise InputError(
+                self.path, "has changed since it was read", "Start again with the new file"
+            )
         if name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=1)
             remedy = f"Did you mean {near[0]}?" if near else "Check its name in the file"
@@ -92,7 +98,10 @@ class StarSource:
     def _optics_edit(self, pixel_size_angstrom: float, box_px: int | None) -> dict[str, TableEdit]:
         if self.optics_block is None:
             return {}
-        grid = {"rlnImagePixelSize": pixel_size_angstrom, **({"rlnImageSize": box_px} if box_px else {})}
+        grid = {
+            "rlnImagePixelSize": pixel_size_angstrom,
+            **({"rlnImageSize": box_px} if box_px else {}),
+        }
         columns = {name: format_column([value] * self.n_optics) for name, value in grid.items()}
         return {self.optics_block: TableEdit(columns=columns)}
 
@@ -111,7 +120,10 @@ class StarSource:
         }
         if self.pixel_size_angstrom is not None:
             # They were stored with another pixel size; otherwise their text stays as it is.
-            values |= {"rlnOriginXAngst": origin_angstrom[:, 0], "rlnOriginYAngst": origin_angstrom[:, 1]}
+            values |= {
+                "rlnOriginXAngst": origin_angstrom[:, 0],
+                "rlnOriginYAngst": origin_angstrom[:, 1],
+            }
         if box_px is not None:
             values["rlnImageSize"] = np.full(n, box_px)
         present = {name: column for name, column in values.items() if name in self.columns}
@@ -122,7 +134,9 @@ class StarSource:
 
 
 def folder_to_note(particles: ParticleSet, path: Path) -> Path | None:
-    """Return the folder that relative image names start from, where the place of a new file does not tell."""
+    """Return the folder that relative image names start from, where the place of a new file does
+    not tell.
+    """
     if all(Path(name).is_absolute() for name in particles.files.names):
         return None
     root = particles.files.folder()

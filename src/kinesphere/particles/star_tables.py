@@ -1,4 +1,6 @@
-"""Which table of a STAR file holds single particles; files that hold something else are refused by name."""
+"""Which table of a STAR file holds single particles; files that hold something else are refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from kinesphere.errors import InputError
 from kinesphere.io.star import StarTable
 
 PREFERRED_BLOCKS = ("particles", "images")
-_EXPECTED = "Give a particle STAR file, such as run_data.star of Refine3D or particles.star of Extract"
+_EXPECTED = (
+    "Give a particle STAR file, such as run_data.star of Refine3D or particles.star of Extract"
+)
 
 # What other STAR files are, by the beginning of a block's name.
 _OTHER_FILES = {
@@ -48,20 +52,24 @@ def find_particle_table(path: Path, tables: Sequence[StarTable]) -> StarTable:
     Raises
     ------
     InputError
-        If there is none (the message says what the file is instead), several, one without rows, or one of
-        three-dimensional particles.
+        If there is none (the message says what the file is instead), several, one without rows, or
+        one of three-dimensional particles.
     """
     found = [table for table in tables if "rlnImageName" in table]
     if len(found) > 1:
         found = [table for table in found if table.block in PREFERRED_BLOCKS] or found
     if len(found) > 1:
         blocks = " and ".join(f"data_{table.block}" for table in found)
-        raise InputError(path, f"holds {len(found)} tables of images, in {blocks}", "Keep one of them")
+        raise InputError(
+            path, f"holds {len(found)} tables of images, in {blocks}", "Keep one of them"
+        )
     if not found:
         raise InputError(path, _what_else(tables), _EXPECTED)
     _refuse_three_dimensional(path, found[0], tables)
     if found[0].n_rows == 0:
-        raise InputError(path, "holds no particles: its table is empty", "Check the selection that made it")
+        raise InputError(
+            path, "holds no particles: its table is empty", "Check the selection that made it"
+        )
     return found[0]
 
 
@@ -69,7 +77,10 @@ def find_optics_table(particles: StarTable, tables: Sequence[StarTable]) -> Star
     """Find the optics groups (RELION 3.1 and later); None where the file has none (RELION 3.0)."""
     named = [table for table in tables if table.block == "optics"]
     others = [table for table in tables if "rlnVoltage" in table and "rlnOpticsGroup" in table]
-    return next((table for table in (*named, *others) if table.block != particles.block and table.n_rows), None)
+    return next(
+        (table for table in (*named, *others) if table.block != particles.block and table.n_rows),
+        None,
+    )
 
 
 def _what_else(tables: Sequence[StarTable]) -> str:
@@ -88,14 +99,20 @@ def _what_else(tables: Sequence[StarTable]) -> str:
     return "has no column rlnImageName"
 
 
-def _refuse_three_dimensional(path: Path, particles: StarTable, tables: Sequence[StarTable]) -> None:
+def _refuse_three_dimensional(
+    path: Path, particles: StarTable, tables: Sequence[StarTable]
+) -> None:
     reason = _three_dimensional(particles, tables)
     if reason:
-        raise InputError(path, f"holds sub-tomograms ({reason})", "Give two-dimensional single-particle images")
+        raise InputError(
+            path, f"holds sub-tomograms ({reason})", "Give two-dimensional single-particle images"
+        )
 
 
 def _three_dimensional(particles: StarTable, tables: Sequence[StarTable]) -> str | None:
-    """Return the evidence that the particles are volumes or tilt stacks; None for single-particle images."""
+    """Return the evidence that the particles are volumes or tilt stacks; None for single-particle
+    images.
+    """
     for table in tables:
         if "rlnTomoSubTomosAre2DStacks" in table:
             return "rlnTomoSubTomosAre2DStacks"
@@ -104,7 +121,12 @@ def _three_dimensional(particles: StarTable, tables: Sequence[StarTable]) -> str
     for name in particles.columns:
         if name.startswith("rlnTomo") or name in {"rlnOriginZAngst", "rlnOriginZ"}:
             return f"column {name}"
-    # RELION 1 and 2 also copied the micrograph's rlnCtfImage to its particles, which are images N@stack.
-    if "rlnCtfImage" in particles and particles.n_rows and "@" not in particles.text("rlnImageName")[0]:
+    # RELION 1 and 2 also copied the micrograph's rlnCtfImage to its particles, which are images
+    # N@stack.
+    if (
+        "rlnCtfImage" in particles
+        and particles.n_rows
+        and "@" not in particles.text("rlnImageName")[0]
+    ):
         return "column rlnCtfImage, and image names without @"
     return None

@@ -1,4 +1,6 @@
-"""Batches of particle images for training: shuffled, processed and read ahead, in memory that stays flat."""
+"""Batches of particle images for training: shuffled, processed and read ahead, in memory that stays
+flat.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +68,8 @@ class ImageBatch(NamedTuple):
 class ImageLoader:
     """Serves the processed images of a particle set.
 
-    Memory holds `prefetch` + 2 batches and eight bytes a particle (the order of the epoch), unless the images are
-    preloaded.
+    Memory holds `prefetch` + 2 batches and eight bytes a particle (the order of the epoch), unless
+    the images are preloaded.
 
     Parameters
     ----------
@@ -86,8 +88,12 @@ class ImageLoader:
         self.options = options or LoaderOptions()
         self._particles = particles
         groups = _occupied_groups(particles)
-        self.grid: ImageGrid = common_grid(list(groups.values()), self.options.box_px, particles.source)
-        self._resampling = {number: self._plan_resampling(group) for number, group in groups.items()}
+        self.grid: ImageGrid = common_grid(
+            list(groups.values()), self.options.box_px, particles.source
+        )
+        self._resampling = {
+            number: self._plan_resampling(group) for number, group in groups.items()
+        }
         self._require_background()
         self._kept: Tensor | None = None
         if len(particles) * self.grid.box_px**2 * 4 <= self.options.preload_bytes:
@@ -136,7 +142,10 @@ class ImageLoader:
             Rows in ascending order within a batch, which reads the disk forwards.
         """
         order, size = self.order(epoch), self.options.batch_size
-        rows = (np.sort(order[start : start + size]) for start in range(first_batch * size, len(order), size))
+        rows = (
+            np.sort(order[start : start + size])
+            for start in range(first_batch * size, len(order), size)
+        )
         if self.options.prefetch == 0 or self.is_preloaded:
             yield from map(self._batch, rows)
             return
@@ -176,8 +185,12 @@ class ImageLoader:
         images = self._normalise(self._read(rows), rows)
         if not self.options.centre:
             return images
-        shift = torch.from_numpy(self._particles.shift_angstrom[rows] / self.grid.pixel_size_angstrom)
-        return centred_irfft2(shift_fourier(centred_rfft2(images), -shift.float()), self.grid.box_px)
+        shift = torch.from_numpy(
+            self._particles.shift_angstrom[rows] / self.grid.pixel_size_angstrom
+        )
+        return centred_irfft2(
+            shift_fourier(centred_rfft2(images), -shift.float()), self.grid.box_px
+        )
 
     def _batch(self, rows: NDArray[np.int64]) -> ImageBatch:
         return ImageBatch(torch.from_numpy(rows), self.load(rows))
@@ -190,7 +203,9 @@ class ImageLoader:
         return kept
 
     def _plan_resampling(self, optics: OpticsGroup) -> Tensor | None:
-        """Matrix that brings a group onto the grid; None where Fourier-cropping (or nothing) does."""
+        """Matrix that brings a group onto the grid; None where Fourier-cropping (or nothing)
+        does.
+        """
         own = ImageGrid(optics.box_px, optics.pixel_size_angstrom)
         if abs(own.extent_angstrom - self.grid.extent_angstrom) < 1e-6 * own.extent_angstrom:
             return None
@@ -203,7 +218,9 @@ class ImageLoader:
             background_mask(self.grid.box_px, self._background_radius)
         except ValueError as error:
             problem = f"{self.options.background_radius_fraction:g} leaves no background: {error}"
-            raise InputError("--background-radius-fraction", problem, "Use a fraction from 0 to 1") from error
+            raise InputError(
+                "--background-radius-fraction", problem, "Use a fraction from 0 to 1"
+            ) from error
 
     @property
     def _background_radius(self) -> float:
@@ -218,7 +235,11 @@ class ImageLoader:
             stored = torch.from_numpy(self._particles.images(rows[members]))
             self._require_usable(stored, rows[members])
             matrix = self._resampling[int(group)]
-            there = fourier_crop_images(stored, self.grid.box_px) if matrix is None else resample(stored, matrix)
+            there = (
+                fourier_crop_images(stored, self.grid.box_px)
+                if matrix is None
+                else resample(stored, matrix)
+            )
             images[torch.from_numpy(members)] = there
         return -images if self.options.invert_contrast else images
 
@@ -229,30 +250,43 @@ class ImageLoader:
             return images
         mean, sd = background_statistics(images, self._background_radius)
         deviation = images - mean[:, None, None]
-        # Relative to the whole image: interpolation leaves rounding noise on a background that was masked to zero.
+        # Relative to the whole image: interpolation leaves rounding noise on a background that was
+        # masked to zero.
         whole = torch.linalg.vector_norm(deviation, dim=(1, 2)) / images.shape[-1]
         self._refuse(
-            sd <= 1e-5 * whole, rows, "has a constant background", "Use images without a mask, or do not normalise"
+            sd <= 1e-5 * whole,
+            rows,
+            "has a constant background",
+            "Use images without a mask, or do not normalise",
         )
         return deviation.div_(sd[:, None, None])
 
     def _require_usable(self, stored: Tensor, rows: NDArray[np.int64]) -> None:
         remedy = "Leave it out of the particle file"
         sums = stored.sum(dim=(1, 2), dtype=torch.float64)
-        self._refuse(~torch.isfinite(sums), rows, "holds values that are not finite numbers", remedy)
-        self._refuse(stored.amax(dim=(1, 2)) == stored.amin(dim=(1, 2)), rows, "is constant", remedy)
+        self._refuse(
+            ~torch.isfinite(sums), rows, "holds values that are not finite numbers", remedy
+        )
+        self._refuse(
+            stored.amax(dim=(1, 2)) == stored.amin(dim=(1, 2)), rows, "is constant", remedy
+        )
 
     def _refuse(self, bad: Tensor, rows: NDArray[np.int64], problem: str, remedy: str) -> None:
         if bool(bad.any()):
             first, n_bad = rows[int(bad.int().argmax())], int(bad.sum())
             stack = self._particles.files.names[self._particles.image_file[first]]
-            name = f"image {self._particles.image_slot[first] + 1} of {stack} (row {self._particles.row[first] + 1})"
+            name = (
+                f"image {self._particles.image_slot[first] + 1} of {stack} (row "
+                f"{self._particles.row[first] + 1})"
+            )
             more = f", and {n_bad - 1} more of {len(rows)} read with it" if n_bad > 1 else ""
             raise InputError(self._particles.source, f"{name} {problem}{more}", remedy)
 
 
 def _occupied_groups(particles: ParticleSet) -> dict[int, OpticsGroup]:
-    """Optics groups with particles by number, their boxes read from an image where the file does not say."""
+    """Optics groups with particles by number, their boxes read from an image where the file does
+    not say.
+    """
     if len(particles) == 0:
         raise InputError(particles.source, "has no particles", "Check the selection that made it")
     groups = {}

@@ -1,4 +1,6 @@
-"""Deformed backprojection of one half set: sums over its images, and the map that follows from them (eq. 7)."""
+"""Deformed backprojection of one half set: sums over its images, and the map that follows from them
+(eq. 7).
+"""
 
 from __future__ import annotations
 
@@ -93,14 +95,18 @@ class Sweep:
     advance: Callable[[int], None] = field(default=lambda _: None)
 
     def views(self, rotation: Float[Tensor, "b 3 3"], seen: Float[Tensor, "b nodes 2"]) -> Views:
-        """How these images look at the support, given displacements of its nodes as they show them."""
+        """How these images look at the support, given displacements of its nodes as they show
+        them.
+        """
         device = self.projector.device
         return self.projector.views_of_seen(rotation.to(device), seen.to(device))
 
     def batches(self, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, int]]:
-        """Serve rows from the given one on, with what they show of the nodes' motion, in pieces that fit the caches.
+        """Serve rows from the given one on, with what they show of the nodes' motion, in pieces
+        that fit the caches.
 
-        Yields this rank's share of each piece, which may be empty, and the number of rows of all ranks in it.
+        Yields this rank's share of each piece, which may be empty, and the number of rows of all
+        ranks in it.
         """
         n_ranks = self.ranks.size
         size = max(_OVERSAMPLED_PIXELS_AT_ONCE // self.projector.size**2, 1)
@@ -114,7 +120,9 @@ class Sweep:
                 yield own[part : part + size], seen[part : part + size], n_rows
 
 
-def accumulate(sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = lambda: None) -> None:
+def accumulate(
+    sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = lambda: None
+) -> None:
     """Add the images that are not in the sums yet, each rank its share.
 
     Parameters
@@ -131,20 +139,26 @@ def accumulate(sweep: Sweep, sums: HalfSums, after_batch: Callable[[], None] = l
             batch = sweep.images.batch(rows)
             sums.volume.insert(batch.data, batch.precision, batch.rotation)
             data = batch.data.to(sweep.projector.device)
-            sums.pulled += sweep.projector.backproject(data, sweep.views(batch.rotation, seen)).cpu().numpy()
+            sums.pulled += (
+                sweep.projector.backproject(data, sweep.views(batch.rotation, seen)).cpu().numpy()
+            )
         sums.n_images += n_rows
         sweep.advance(n_rows)
         after_batch()
 
 
 def blend_weight(support: Support) -> Float[np.ndarray, "n n n"]:
-    """How much of a map comes from the support: one inside, falling to zero over its outermost two voxels."""
+    """How much of a map comes from the support: one inside, falling to zero over its outermost two
+    voxels.
+    """
     depth = np.clip(ndimage.distance_transform_edt(support.inside) / _BLEND_PX, 0.0, 1.0)
     return (0.5 - 0.5 * np.cos(np.pi * depth)).astype(np.float32)
 
 
 def homogeneous_map(sums: HalfSums) -> Float[np.ndarray, "n n n"]:
-    """Map without motion: the inserted slices divided by their sampling, inside the sphere that the box holds."""
+    """Map without motion: the inserted slices divided by their sampling, inside the sphere that the
+    box holds.
+    """
     box = sums.volume.box
     gain = homogeneous_filter(sums.volume.sampling(), box)
     return deconvolve(sums.volume.backprojection(), gain, box) * sphere_mask(
@@ -153,14 +167,17 @@ def homogeneous_map(sums: HalfSums) -> Float[np.ndarray, "n n n"]:
 
 
 def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]:
-    """Map of the reference state: eq. 7 with D taken as without motion, which is diagonal in Fourier space.
+    """Map of the reference state: eq. 7 with D taken as without motion, which is diagonal in
+    Fourier space.
 
-    The backprojection along the motion is known on the support. Outside it, where nothing is known to move, the one
-    without motion takes its place, so that the filter, whose response reaches far, finds no edge there, and the map's
-    solvent is as noisy as it should be for what judges half maps by it.
+    The backprojection along the motion is known on the support. Outside it, where nothing is known
+    to move, the one without motion takes its place, so that the filter, whose response reaches far,
+    finds no edge there, and the map's solvent is as noisy as it should be for what judges half maps
+    by it.
 
-    Motion and the limits of the support carry signal to where no slice lies. The filter is therefore bounded to ten
-    times that of the shell: with a few views only, dividing by the sampling as it is would make noise of that signal.
+    Motion and the limits of the support carry signal to where no slice lies. The filter is
+    therefore bounded to ten times that of the shell: with a few views only, dividing by the
+    sampling as it is would make noise of that signal.
 
     Parameters
     ----------
@@ -180,5 +197,7 @@ def deformed_map(sums: HalfSums, support: Support) -> Float[np.ndarray, "n n n"]
     pulled = support.embed(sums.pulled.astype(np.float32)) * apodisation_of_box(box)
     weight = blend_weight(support)
     backprojected[index] = weight * pulled + (1.0 - weight) * backprojected[index]
-    density = deconvolve(backprojected, homogeneous_filter(sums.volume.sampling(), box, _LEAST_SAMPLED), box)
+    density = deconvolve(
+        backprojected, homogeneous_filter(sums.volume.sampling(), box, _LEAST_SAMPLED), box
+    )
     return density * sphere_mask(box, box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX)

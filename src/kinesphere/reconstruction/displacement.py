@@ -1,4 +1,6 @@
-"""How the nodes of the lattice move in each image: no motion, a finished run, or known trajectories."""
+"""How the nodes of the lattice move in each image: no motion, a finished run, or known
+trajectories.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kinesphere.imaging.pose import project_points
-from kinesphere.reconstruction import carrier_kernels
+from kinesphere.kernels import carriers as carrier_kernels
 
 _NEIGHBOURS = carrier_kernels.TERMS
 _IMAGES_IN_MEAN, _IMAGES_AT_ONCE = 1000, 100
@@ -35,7 +37,9 @@ class DisplacementField(Protocol):
     def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
         """Where these particles carry the nodes, minus the nodes; (b, n_nodes, 3) Å."""
 
-    def seen(self, rows: Int[np.ndarray, " b"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b nodes 2"]:
+    def seen(
+        self, rows: Int[np.ndarray, " b"], rotation: Float[Tensor, "b 3 3"]
+    ) -> Float[Tensor, "b nodes 2"]:
         """Displacements as the images show them: projected in poses R, (b, n_nodes, 2) xy in Å."""
         return project_points(self.at(rows), rotation.float())
 
@@ -59,13 +63,15 @@ class NoMotion(DisplacementField):
 
 @dataclass(frozen=True, eq=False)
 class Carrier:
-    """Displacements at anchors (residues, pseudo-atoms) continued smoothly to any point, as one sparse matrix.
+    """Displacements at anchors (residues, pseudo-atoms) continued smoothly to any point, as one
+    sparse matrix.
 
-    Around each point an affine map is fitted to the displacements of the nearest anchors by weighted least squares
-    (moving least squares: Lancaster & Salkauskas 1981, doi:10.1090/S0025-5718-1981-0616367-1), with a ridge on its
-    linear part. So a body that moves rigidly takes the empty space around it along, rotation included; between bodies
-    the field changes smoothly over about one width, instead of jumping where one owner gives way to another; and far
-    from all anchors it tends to their mean displacement.
+    Around each point an affine map is fitted to the displacements of the nearest anchors by
+    weighted least squares (moving least squares: Lancaster & Salkauskas 1981,
+    doi:10.1090/S0025-5718-1981-0616367-1), with a ridge on its linear part. So a body that moves
+    rigidly takes the empty space around it along, rotation included; between bodies the field
+    changes smoothly over about one width, instead of jumping where one owner gives way to another;
+    and far from all anchors it tends to their mean displacement.
 
     Parameters
     ----------
@@ -76,14 +82,20 @@ class Carrier:
     matrix: scipy.sparse.csr_matrix
 
     @classmethod
-    def between(cls, anchors: Float[np.ndarray, "anchors 3"], points: Float[np.ndarray, "points 3"]) -> Carrier:
+    def between(
+        cls, anchors: Float[np.ndarray, "anchors 3"], points: Float[np.ndarray, "points 3"]
+    ) -> Carrier:
         """Fit the carrier of some points, (n, 3) Å in the frame of the anchors."""
         n_neighbours = min(_NEIGHBOURS, len(anchors))
         tree = cKDTree(anchors)
-        distance, index = (found.reshape(len(points), -1) for found in tree.query(points, n_neighbours))
+        distance, index = (
+            found.reshape(len(points), -1) for found in tree.query(points, n_neighbours)
+        )
         width = _WIDTH_IN_SPACINGS * _spacing(tree)
         weight = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / width**2)
-        if len(anchors) > n_neighbours:  # anchors come in and go out with no weight: no jump where the set changes
+        if (
+            len(anchors) > n_neighbours
+        ):  # anchors come in and go out with no weight: no jump where the set changes
             weight -= (1.0 - _LAST_WEIGHT) * weight[:, -1:]
         weight /= weight.sum(1, keepdims=True)
         near = anchors[index]  # (p, k, 3)
@@ -92,20 +104,33 @@ class Carrier:
         covariance = np.einsum("pk,pki,pkj->pij", weight, offset, offset)
         covariance += (_RIDGE_IN_WIDTHS * width) ** 2 * np.eye(3)
         lever = _shorten(points - centroid, _LARGEST_LEVER_IN_WIDTHS * width)
-        linear = np.einsum("pki,pi->pk", offset, np.linalg.solve(covariance, lever[..., None])[..., 0])
+        linear = np.einsum(
+            "pki,pi->pk", offset, np.linalg.solve(covariance, lever[..., None])[..., 0]
+        )
         values = (weight * (1.0 + linear)).astype(np.float32)
         starts = np.arange(len(points) + 1) * n_neighbours
-        return cls(scipy.sparse.csr_matrix((values.ravel(), index.ravel(), starts), (len(points), len(anchors))))
+        return cls(
+            scipy.sparse.csr_matrix(
+                (values.ravel(), index.ravel(), starts), (len(points), len(anchors))
+            )
+        )
 
-    def carry(self, displacement: Float[np.ndarray, "b anchors c"]) -> Float[np.ndarray, "b points c"]:
+    def carry(
+        self, displacement: Float[np.ndarray, "b anchors c"]
+    ) -> Float[np.ndarray, "b points c"]:
         """Displacements of the points, or components of them, from those of the anchors."""
         return carrier_kernels.carry(*self._terms, displacement)
 
     @cached_property
     def _terms(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Anchors of each point and how much of each, (n_points, 20); no weight where there are fewer."""
+        """Anchors of each point and how much of each, (n_points, 20); no weight where there are
+        fewer.
+        """
         n_points = self.matrix.shape[0]
-        index, weight = self.matrix.indices.reshape(n_points, -1), self.matrix.data.reshape(n_points, -1)
+        index, weight = (
+            self.matrix.indices.reshape(n_points, -1),
+            self.matrix.data.reshape(n_points, -1),
+        )
         missing = ((0, 0), (0, _NEIGHBOURS - index.shape[1]))
         return np.pad(index.astype(np.int32), missing), np.pad(weight.astype(np.float32), missing)
 
@@ -113,12 +138,16 @@ class Carrier:
 def carry_reference(
     matrix: scipy.sparse.csr_matrix, displacement: Float[np.ndarray, "b anchors c"]
 ) -> Float[np.ndarray, "b points c"]:
-    """Multiply the displacements of each image by the matrix of a carrier: the reference of `Carrier.carry`."""
+    """Multiply the displacements of each image by the matrix of a carrier: the reference of
+    `Carrier.carry`.
+    """
     return np.stack([matrix @ of_image for of_image in displacement])
 
 
 def typical_spacing(points: Float[np.ndarray, "p 3"]) -> float:
-    """Median distance in Å from a point to its nearest one, at least 1; 4 (residues of a chain) for a single point."""
+    """Median distance in Å from a point to its nearest one, at least 1; 4 (residues of a chain) for
+    a single point.
+    """
     return _spacing(cKDTree(points))
 
 
@@ -176,7 +205,8 @@ class MovingRun(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """Points where a motion model has matter: in its own reference, and in the one that is reconstructed.
+    """Points where a motion model has matter: in its own reference, and in the one that is
+    reconstructed.
 
     Parameters
     ----------
@@ -195,11 +225,11 @@ def common_reference(
 ) -> dict[int, Anchors]:
     """Give two half-set models one reference state, where each has learnt its own.
 
-    Two learnt references are two conformations, and maps of two conformations differ, however well each is resolved.
-    But both models move to the same mean position a point of the molecule: that tells which points correspond. With p
-    the mean position of an anchor over images of its half set, and −μ(p) the way back to a model's own reference, the
-    anchor lies at p − (μ₁(p) + μ₂(p)) / 2 in the common reference. What the halves share is this smooth mean motion,
-    no density.
+    Two learnt references are two conformations, and maps of two conformations differ, however well
+    each is resolved. But both models move to the same mean position a point of the molecule: that
+    tells which points correspond. With p the mean position of an anchor over images of its half
+    set, and −μ(p) the way back to a model's own reference, the anchor lies at p − (μ₁(p) + μ₂(p)) /
+    2 in the common reference. What the halves share is this smooth mean motion, no density.
 
     Parameters
     ----------
@@ -213,21 +243,32 @@ def common_reference(
     Returns
     -------
     dict
-        Anchors by half set; where there is one model, or both have the same reference, this is kept.
+        Anchors by half set; where there is one model, or both have the same reference, this is
+        kept.
     """
     references = list(own.values())
-    if len(own) == 1 or (references[0].shape == references[1].shape and np.allclose(references[0], references[1])):
+    if len(own) == 1 or (
+        references[0].shape == references[1].shape and np.allclose(references[0], references[1])
+    ):
         return {number: Anchors(points, points) for number, points in own.items()}
-    mean = {number: _mean_displacement(run, points, np.flatnonzero(half == number)) for number, points in own.items()}
+    mean = {
+        number: _mean_displacement(run, points, np.flatnonzero(half == number))
+        for number, points in own.items()
+    }
     found = {}
     for number, points in own.items():
         at = points + mean[number]
-        back = [Carrier.between(own[other] + mean[other], at).carry(-mean[other][None])[0] for other in own]
+        back = [
+            Carrier.between(own[other] + mean[other], at).carry(-mean[other][None])[0]
+            for other in own
+        ]
         found[number] = Anchors(points, at + np.mean(back, axis=0))
     return found
 
 
-def _mean_displacement(run: MovingRun, points: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _mean_displacement(
+    run: MovingRun, points: NDArray[np.float64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Mean over evenly spread images of a half set, (n_anchors, 3) Å."""
     chosen = rows[:: max(len(rows) // _IMAGES_IN_MEAN, 1)]
     parts = np.array_split(chosen, max(len(chosen) // _IMAGES_AT_ONCE, 1))
@@ -248,7 +289,8 @@ class RunMotion(DisplacementField):
     centre_angstrom
         (3,) the box centre in the frame of the run.
     anchors
-        By half set (0 where one model serves all): where the motion model has matter, and so is to be trusted.
+        By half set (0 where one model serves all): where the motion model has matter, and so is to
+        be trusted.
     half
         (n_images,) the half set whose model moves each image, a key of `anchors`.
     """
@@ -264,19 +306,27 @@ class RunMotion(DisplacementField):
         self._run, self._anchors, self._half = run, anchors, half
         nodes = nodes_angstrom + centre_angstrom
         self._n_nodes = len(nodes)
-        self._carriers = {number: Carrier.between(a.common_angstrom, nodes) for number, a in anchors.items()}
+        self._carriers = {
+            number: Carrier.between(a.common_angstrom, nodes) for number, a in anchors.items()
+        }
 
     def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
         """Displacements by each image's own model."""
         return self._carried(rows, lambda _, moved: moved, 3)
 
-    def seen(self, rows: Int[np.ndarray, " b"], rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b nodes 2"]:
-        """Displacements as the images show them; what the anchors do is projected, which is less to carry."""
+    def seen(
+        self, rows: Int[np.ndarray, " b"], rotation: Float[Tensor, "b 3 3"]
+    ) -> Float[Tensor, "b nodes 2"]:
+        """Displacements as the images show them; what the anchors do is projected, which is less to
+        carry.
+        """
         axes = rotation[:, :, :2].double().numpy()
         return self._carried(rows, lambda chosen, moved: moved @ axes[chosen], 2)
 
     def _carried(self, rows: NDArray[np.int64], of_anchors: _OfAnchors, n: int) -> Tensor:
-        """Carry `n` components, made of the anchors' displacements in images `rows[chosen]`, to the nodes."""
+        """Carry `n` components, made of the anchors' displacements in images `rows[chosen]`, to the
+        nodes.
+        """
         carried = np.empty((len(rows), self._n_nodes, n), dtype=np.float32)
         for number, carrier in self._carriers.items():
             chosen = np.flatnonzero(self._half[rows] == number)

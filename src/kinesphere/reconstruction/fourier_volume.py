@@ -1,8 +1,10 @@
-"""Central slices in a Fourier volume: homogeneous backprojection, and the sampling that every filter divides by.
+"""Central slices in a Fourier volume: homogeneous backprojection, and the sampling that every
+filter divides by.
 
-Images and their precisions (CTF² over noise power) are inserted with a cubic B-spline into a volume of twice the
-box, Friedel mates included; the spline's transform is divided out in real space. What comes out is the exact
-transpose of projection without motion, and the kernel K of AᵀΛA, which then is a convolution (the paper's D).
+Images and their precisions (CTF² over noise power) are inserted with a cubic B-spline into a volume
+of twice the box, Friedel mates included; the spline's transform is divided out in real space. What
+comes out is the exact transpose of projection without motion, and the kernel K of AᵀΛA, which then
+is a convolution (the paper's D).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinesphere.fourier import fourier_grid, half_plane_weights
-from kinesphere.reconstruction import slice_kernels
+from kinesphere.kernels import slices as slice_kernels
 from kinesphere.reconstruction.operator import below_nyquist, cubic_weights
 
 PADDING = 2
@@ -27,7 +29,8 @@ _DATA_PARTS = 3
 
 @dataclass(frozen=True, eq=False)
 class SlicePlan:
-    """The coefficients of a half plane that are inserted: below Nyquist, each pair of Friedel mates once.
+    """The coefficients of a half plane that are inserted: below Nyquist, each pair of Friedel mates
+    once.
 
     Parameters
     ----------
@@ -88,16 +91,23 @@ class FourierVolume:
             R with x_image = Rᵀ · x_volume.
         """
         plan, index = self._plan, torch.from_numpy(self._plan.index)
-        flat = [values.cpu().flatten(1).index_select(1, index).numpy() for values in (data, precision)]
+        flat = [
+            values.cpu().flatten(1).index_select(1, index).numpy() for values in (data, precision)
+        ]
         turn = rotation.cpu().float().contiguous().numpy()
-        slice_kernels.insert_slices(self.sums, *flat, turn, plan.kx, plan.ky, plan.share, np.float32(PADDING))
+        slice_kernels.insert_slices(
+            self.sums, *flat, turn, plan.kx, plan.ky, plan.share, np.float32(PADDING)
+        )
 
     def backprojection(self) -> Float[np.ndarray, "size size size"]:
-        """Aᵀ of the images without motion, times `apodisation`: padded and periodic, box centre at index 0."""
+        """Aᵀ of the images without motion, times `apodisation`: padded and periodic, box centre at
+        index 0.
+        """
         return _to_real(self.sums[..., 0] + 1j * self.sums[..., 1], self.size)
 
     def sampling(self) -> Float[np.ndarray, "size size half"]:
-        """Precision of each Fourier coefficient of a map: real, not below zero, `[kz, ky, kx]`, DC at [0, 0, 0].
+        """Precision of each Fourier coefficient of a map: real, not below zero, `[kz, ky, kx]`, DC
+        at [0, 0, 0].
 
         It is normalised so that it is what AᵀΛA multiplies a wave with.
         """
@@ -105,9 +115,11 @@ class FourierVolume:
 
 
 def apodisation(size: int) -> NDArray[np.float32]:
-    """Transform of the inserted spline along one axis of the padded map, (size,), the box centre at index 0.
+    """Transform of the inserted spline along one axis of the padded map, (size,), the box centre at
+    index 0.
 
-    A map times this in x, y and z has a Fourier transform smoothed by the spline, as the sums of `FourierVolume` have.
+    A map times this in x, y and z has a Fourier transform smoothed by the spline, as the sums of
+    `FourierVolume` have.
     """
     return (np.sinc(scipy.fft.fftfreq(size)) ** _TAPS).astype(np.float32)
 
@@ -118,7 +130,8 @@ def insert_reference(
     precision: Float[Tensor, "b n half"],
     rotation: Float[Tensor, "b 3 3"],
 ) -> tuple[Complex[Tensor, "size size size"], Float[Tensor, "size size size"]]:
-    """Insert slices of the full plane into a full volume: slow, readable; what `insert_slices` is compared with.
+    """Insert slices of the full plane into a full volume: slow, readable; what `insert_slices` is
+    compared with.
 
     Returns
     -------
@@ -136,8 +149,14 @@ def insert_reference(
             low = torch.floor(place)
             weight = cubic_weights(place - low)
             tap = torch.remainder(low.long()[..., None] + torch.arange(-1, _TAPS - 1), size)
-            index = (tap[:, 2, :, None, None] * size + tap[:, 1, None, :, None]) * size + tap[:, 0, None, None, :]
-            spline = weight[:, 2, :, None, None] * weight[:, 1, None, :, None] * weight[:, 0, None, None, :]
+            index = (tap[:, 2, :, None, None] * size + tap[:, 1, None, :, None]) * size + tap[
+                :, 0, None, None, :
+            ]
+            spline = (
+                weight[:, 2, :, None, None]
+                * weight[:, 1, None, :, None]
+                * weight[:, 0, None, None, :]
+            )
             values = data[image].flatten()[plan.index] * share
             values = values if sign > 0 else values.conj()
             known = precision[image].flatten()[plan.index] * share
@@ -157,13 +176,19 @@ def symmetrise_plane(half: NDArray[np.inexact]) -> NDArray[np.inexact]:
 def _to_real(half: NDArray[np.complex64], size: int) -> NDArray[np.float32]:
     """Unnormalised inverse transform of a half volume, box centre at index 0."""
     values: NDArray[np.float32] = scipy.fft.irfftn(
-        symmetrise_plane(half), s=(size,) * 3, norm="forward", workers=torch.get_num_threads(), overwrite_x=True
+        symmetrise_plane(half),
+        s=(size,) * 3,
+        norm="forward",
+        workers=torch.get_num_threads(),
+        overwrite_x=True,
     )
     return values
 
 
 def crop_centre(padded: Float[np.ndarray, "..."], box: int) -> Float[np.ndarray, "..."]:
-    """Cut the box around index 0 out of a periodic array; the box centre comes to box // 2 along every axis."""
+    """Cut the box around index 0 out of a periodic array; the box centre comes to box // 2 along
+    every axis.
+    """
     index = np.arange(box) - box // 2
     return padded[np.ix_(*(index,) * padded.ndim)]
 
@@ -177,9 +202,12 @@ def pad_centre(volume: Float[np.ndarray, "..."], size: int) -> Float[np.ndarray,
 
 
 def deconvolve(
-    backprojected: Float[np.ndarray, "size size size"], gain: Float[np.ndarray, "size size half"], box: int
+    backprojected: Float[np.ndarray, "size size size"],
+    gain: Float[np.ndarray, "size size half"],
+    box: int,
 ) -> Float[np.ndarray, "n n n"]:
-    """Multiply a backprojection by a filter in Fourier space, cut out the box and take the apodisation off.
+    """Multiply a backprojection by a filter in Fourier space, cut out the box and take the
+    apodisation off.
 
     Parameters
     ----------
@@ -198,7 +226,9 @@ def deconvolve(
     size = backprojected.shape[0]
     spectrum = scipy.fft.rfftn(backprojected, workers=torch.get_num_threads())
     spectrum *= gain
-    real = scipy.fft.irfftn(spectrum, s=(size,) * 3, workers=torch.get_num_threads(), overwrite_x=True)
+    real = scipy.fft.irfftn(
+        spectrum, s=(size,) * 3, workers=torch.get_num_threads(), overwrite_x=True
+    )
     return crop_centre(real, box) / apodisation_of_box(box)
 
 
@@ -209,9 +239,13 @@ def apodisation_of_box(box: int) -> NDArray[np.float32]:
 
 
 def shell_of_volume(size: int, box: int) -> NDArray[np.int64]:
-    """Resolution shell, in cycles per box rounded to the nearest integer, of a half volume of another size."""
+    """Resolution shell, in cycles per box rounded to the nearest integer, of a half volume of
+    another size.
+    """
     k = scipy.fft.fftfreq(size, 1.0 / box)
-    radius = np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + scipy.fft.rfftfreq(size, 1.0 / box) ** 2)
+    radius = np.sqrt(
+        k[:, None, None] ** 2 + k[:, None] ** 2 + scipy.fft.rfftfreq(size, 1.0 / box) ** 2
+    )
     return np.rint(radius).astype(np.int64)
 
 
@@ -234,12 +268,15 @@ def shell_mean(
 def homogeneous_filter(
     sampling: Float[np.ndarray, "size size half"], box: int, floor: float = 1e-3
 ) -> NDArray[np.float32]:
-    """One over the sampling, at least `floor` of its shell's mean (RELION's rule); zero from Nyquist on.
+    """One over the sampling, at least `floor` of its shell's mean (RELION's rule); zero from
+    Nyquist on.
 
     A shell of which nothing is seen has zero, too.
     """
     shell = shell_of_volume(sampling.shape[0], box)
     mean = shell_mean(sampling, shell, box // 2)
-    lowest = np.append(np.where(mean > 0, floor * mean, np.inf), np.inf)[np.minimum(shell, box // 2)]
+    lowest = np.append(np.where(mean > 0, floor * mean, np.inf), np.inf)[
+        np.minimum(shell, box // 2)
+    ]
     gain: NDArray[np.float32] = (1.0 / np.maximum(sampling, lowest)).astype(np.float32)
     return gain

@@ -29,10 +29,12 @@ def fourier_shell_correlation(
     Returns
     -------
     ndarray
-        (n // 2,) for shells 0 … n/2 − 1, where shell s holds the frequencies that round to s cycles a box; 0 where a
-        map has no power.
+        (n // 2,) for shells 0 … n/2 − 1, where shell s holds the frequencies that round to s cycles
+        a box; 0 where a map has no power.
     """
-    return _correlate(fft.rfftn(first.astype(np.float64)), fft.rfftn(second.astype(np.float64)), first.shape[0])
+    return _correlate(
+        fft.rfftn(first.astype(np.float64)), fft.rfftn(second.astype(np.float64)), first.shape[0]
+    )
 
 
 def _correlate(
@@ -45,7 +47,9 @@ def _correlate(
         weight[-1] = 1.0
 
     def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        summed: NDArray[np.float64] = np.bincount(shell.ravel(), (values * weight).ravel())[: box // 2].astype(float)
+        summed: NDArray[np.float64] = np.bincount(shell.ravel(), (values * weight).ravel())[
+            : box // 2
+        ].astype(float)
         return summed
 
     cross = total((first * second.conj()).real)
@@ -64,7 +68,8 @@ class FscCurves:
     unmasked, masked
         Of the maps as they are, and times the mask.
     randomised
-        Masked, after the phases beyond `randomised_from` were replaced by random ones: what the mask alone gives.
+        Masked, after the phases beyond `randomised_from` were replaced by random ones: what the
+        mask alone gives.
     corrected
         (masked − randomised) / (1 − randomised) beyond `randomised_from` + 2, masked below.
     randomised_from
@@ -93,8 +98,8 @@ def half_map_fsc(
 ) -> FscCurves:
     """Compare two half maps, with the phase-randomised correction for the mask.
 
-    Chen et al. (2013), Ultramicroscopy 135, 24–35, doi:10.1016/j.ultramic.2013.06.004. Phases are randomised from the
-    shell at which the unmasked FSC falls below 0.8, RELION's choice.
+    Chen et al. (2013), Ultramicroscopy 135, 24–35, doi:10.1016/j.ultramic.2013.06.004. Phases are
+    randomised from the shell at which the unmasked FSC falls below 0.8, RELION's choice.
 
     Parameters
     ----------
@@ -128,7 +133,9 @@ def half_map_fsc(
 def randomise_phases(
     density: Float[np.ndarray, "n n n"], first_shell: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "n n n"]:
-    """Replace the phases from a shell on by those of white noise, which keeps the map real and its amplitudes."""
+    """Replace the phases from a shell on by those of white noise, which keeps the map real and its
+    amplitudes.
+    """
     spectrum = fft.rfftn(density.astype(np.float64))
     noise = fft.rfftn(rng.standard_normal(density.shape))
     phase = noise / np.maximum(np.abs(noise), np.finfo(float).tiny)
@@ -139,7 +146,9 @@ def randomise_phases(
 
 
 def crossing_angstrom(
-    curve: Float[np.ndarray, " shells"], field_of_view_angstrom: float, threshold: float = GOLD_STANDARD
+    curve: Float[np.ndarray, " shells"],
+    field_of_view_angstrom: float,
+    threshold: float = GOLD_STANDARD,
 ) -> float:
     """Resolution in Å at which a curve first falls below a threshold, interpolated between shells.
 

@@ -1,4 +1,6 @@
-"""One half set from images to maps, in steps that an interrupt may divide: sums, iterations, maps."""
+"""One half set from images to maps, in steps that an interrupt may divide: sums, iterations,
+maps.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ class HalfMaps:
 
 @dataclass(frozen=True)
 class HalfCheckpoints:
-    """What is kept of a half set between steps; of another reconstruction's checkpoints nothing is used.
+    """What is kept of a half set between steps; of another reconstruction's checkpoints nothing is
+    used.
 
     Parameters
     ----------
@@ -81,7 +84,9 @@ class HalfCheckpoints:
         if not self.writes:
             return
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        save_checkpoint(self.folder / step, step, tensors, {"fingerprint": self.fingerprint, **values})
+        save_checkpoint(
+            self.folder / step, step, tensors, {"fingerprint": self.fingerprint, **values}
+        )
 
     def load(self, step: str) -> tuple[dict[str, np.ndarray], dict[str, float]] | None:
         """Read the state of a step; None where there is none of this problem."""
@@ -131,7 +136,9 @@ def reconstruct_half(
     if kept is not None:
         return HalfMaps(kept[0]["moved"], kept[0]["homogeneous"])
     rows = problem.rows(half)
-    power = ranks.from_first(lambda: noise_power(problem.particles, problem.loader, rows, _IMAGES_AT_ONCE))
+    power = ranks.from_first(
+        lambda: noise_power(problem.particles, problem.loader, rows, _IMAGES_AT_ONCE)
+    )
     images = WeightedImages(problem.particles, problem.loader, power)
     sweep = Sweep(images, rows, DeformedProjector(problem.support), problem.motion, ranks)
     sums = _sum_up(sweep, checkpoints, flag, progress)
@@ -145,13 +152,19 @@ def reconstruct_half(
     return maps
 
 
-def _sum_up(sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progress: Progress) -> HalfSums:
+def _sum_up(
+    sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progress: Progress
+) -> HalfSums:
     """Sweep once over the images."""
     ranks, sums = sweep.ranks, HalfSums.empty(sweep.projector.support)
     kept = checkpoints.load(_SUMS) if ranks.is_first else None
     if kept is not None:
         arrays, values = kept
-        sums = HalfSums(FourierVolume(sums.volume.box, arrays["sums"]), arrays["pulled"], int(values["n_images"]))
+        sums = HalfSums(
+            FourierVolume(sums.volume.box, arrays["sums"]),
+            arrays["pulled"],
+            int(values["n_images"]),
+        )
     sums.n_images = before = ranks.broadcast(sums.n_images)
     due = time.monotonic() + _SECONDS_BETWEEN_CHECKPOINTS
 
@@ -174,7 +187,9 @@ def _sum_up(sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progre
         if not ranks.is_first:
             sums.clear()
         now = time.monotonic()  # the sums of large boxes take gigabytes
-        due = now + max(_SECONDS_BETWEEN_CHECKPOINTS, (now - started) / _LARGEST_SHARE_OF_CHECKPOINTS)
+        due = now + max(
+            _SECONDS_BETWEEN_CHECKPOINTS, (now - started) / _LARGEST_SHARE_OF_CHECKPOINTS
+        )
 
     accumulate(sweep, sums, after_batch)
     ranks.sum_(sums.tensors())
@@ -201,11 +216,19 @@ def _least_squares(
     if kept is not None:
         arrays, values = kept
         state = SolverState(
-            arrays["solution"], arrays["residual"], arrays["direction"], values["energy"], int(values["iteration"])
+            arrays["solution"],
+            arrays["residual"],
+            arrays["direction"],
+            values["energy"],
+            int(values["iteration"]),
         )
 
     def save(current: SolverState) -> None:
-        arrays = {"solution": current.solution, "residual": current.residual, "direction": current.direction}
+        arrays = {
+            "solution": current.solution,
+            "residual": current.residual,
+            "direction": current.direction,
+        }
         checkpoints.save(_SOLVER, arrays, energy=current.energy, iteration=float(current.iteration))
 
     sweep.advance = _pass_counter(sweep, problem.settings.iterations, state, flag, progress)

@@ -1,4 +1,6 @@
-"""The images as backprojection takes them: re-centred, times CTF over noise power, with their precision."""
+"""The images as backprojection takes them: re-centred, times CTF over noise power, with their
+precision.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +54,15 @@ class WeightedImages:
     loader
         Serves their images.
     noise_power
-        (n_groups, n // 2 + 1) power of the noise in each shell of each optics group (`noise_power`).
+        (n_groups, n // 2 + 1) power of the noise in each shell of each optics group
+        (`noise_power`).
     """
 
     def __init__(
-        self, particles: ParticleSet, loader: ImageLoader, noise_power: Float[Tensor, "groups shells"]
+        self,
+        particles: ParticleSet,
+        loader: ImageLoader,
+        noise_power: Float[Tensor, "groups shells"],
     ) -> None:
         self.grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
         self._particles, self._loader = particles, loader
@@ -72,13 +78,17 @@ class WeightedImages:
         weighted = transfer * self._weight[torch.from_numpy(particles.optics_group[rows])]
         return WeightedBatch(images * weighted, transfer * weighted, self.rotation(rows))
 
-    def geometry(self, rows: Int[np.ndarray, " b"]) -> tuple[Float[Tensor, "b n half"], Float[Tensor, "b 3 3"]]:
+    def geometry(
+        self, rows: Int[np.ndarray, " b"]
+    ) -> tuple[Float[Tensor, "b n half"], Float[Tensor, "b 3 3"]]:
         """Precision and pose of some images, without reading them."""
         group = torch.from_numpy(self._particles.optics_group[rows])
         return self._transfer(rows) ** 2 * self._weight[group], self.rotation(rows)
 
     def _transfer(self, rows: NDArray[np.int64]) -> Tensor:
-        return evaluate_ctf(ctf_parameters(self._particles, rows), self.grid.box, self.grid.pixel_size_angstrom)
+        return evaluate_ctf(
+            ctf_parameters(self._particles, rows), self.grid.box, self.grid.pixel_size_angstrom
+        )
 
     def rotation(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b 3 3"]:
         """R of some images, with x_image = Rᵀ · x_volume."""
@@ -88,11 +98,12 @@ class WeightedImages:
 def noise_power(
     particles: ParticleSet, loader: ImageLoader, rows: Int[np.ndarray, " n"], batch_size: int
 ) -> Float[Tensor, "groups shells"]:
-    """Estimate the noise from the background of the images: power of a Fourier coefficient in each shell.
+    """Estimate the noise from the background of the images: power of a Fourier coefficient in each
+    shell.
 
-    The images are multiplied by a window that is one beyond three quarters of the half box and falls smoothly to zero
-    further in; the power that is left, divided by the mean square of the window, is that of the noise. Of many images,
-    a thousand, evenly spread, are used.
+    The images are multiplied by a window that is one beyond three quarters of the half box and
+    falls smoothly to zero further in; the power that is left, divided by the mean square of the
+    window, is that of the noise. Of many images, a thousand, evenly spread, are used.
 
     Parameters
     ----------
@@ -113,7 +124,9 @@ def noise_power(
     box = loader.grid.box_px
     axis = torch.arange(box) - box // 2
     radius = torch.hypot(axis[:, None].float(), axis.float()) / (box / 2)
-    window = 0.5 - 0.5 * torch.cos(torch.pi * ((radius - _BACKGROUND_RADIUS) / _BACKGROUND_EDGE + 1.0).clamp(0.0, 1.0))
+    window = 0.5 - 0.5 * torch.cos(
+        torch.pi * ((radius - _BACKGROUND_RADIUS) / _BACKGROUND_EDGE + 1.0).clamp(0.0, 1.0)
+    )
     chosen = rows[:: max(len(rows) // _IMAGES_FOR_NOISE, 1)]
     total = torch.zeros(len(particles.optics), box // 2 + 1)
     count = torch.zeros(len(particles.optics))

@@ -113,10 +113,11 @@ def _conclude(folder: Path, problem: Problem, halves: list[HalfMaps]) -> dict[st
 
 
 def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstruction:
-    """Compare the half maps, and add them up to one map, Wiener-filtered by what the comparison says.
+    """Compare the half maps, and add them up to one map, Wiener-filtered by what the comparison
+    says.
 
-    With C the corrected FSC of the halves, each shell of their mean is multiplied by √(2C / (1 + C)), its correlation
-    with the truth (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
+    With C the corrected FSC of the halves, each shell of their mean is multiplied by √(2C / (1 +
+    C)), its correlation with the truth (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
     """
     pixel, seed = problem.grid.pixel_size_angstrom, problem.settings.seed
     mean = 0.5 * (first.moved + second.moved)
@@ -130,7 +131,8 @@ def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstructi
 def _mask(density: NDArray[np.float32], problem: Problem) -> NDArray[np.float32]:
     """Take the user's mask, else one from the map within the support.
 
-    Where next to nothing stands out from the noise, the support itself is taken: in a few voxels, any two maps agree.
+    Where next to nothing stands out from the noise, the support itself is taken: in a few voxels,
+    any two maps agree.
     """
     if problem.mask is not None:
         return problem.mask
@@ -141,11 +143,17 @@ def _mask(density: NDArray[np.float32], problem: Problem) -> NDArray[np.float32]
 
 
 def filter_by_fsc(density: NDArray[np.float32], fsc: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Filter by √(2C / (1 + C)); C counts as 0.1 where it is below, so that nothing is cut off for good."""
+    """Filter by √(2C / (1 + C)); C counts as 0.1 where it is below, so that nothing is cut off for
+    good.
+    """
     box = density.shape[0]
     known = np.clip(fsc, _SMALLEST_FSC, 1.0)
-    gain = np.append(np.sqrt(2.0 * known / (1.0 + known)), 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
-    filtered: NDArray[np.float64] = scipy.fft.irfftn(scipy.fft.rfftn(density) * gain, s=density.shape)
+    gain = np.append(np.sqrt(2.0 * known / (1.0 + known)), 0.0)[
+        np.minimum(shell_of_volume(box, box), box // 2)
+    ]
+    filtered: NDArray[np.float64] = scipy.fft.irfftn(
+        scipy.fft.rfftn(density) * gain, s=density.shape
+    )
     return filtered.astype(np.float32)
 
 
@@ -188,7 +196,11 @@ def _read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(
-    folder: Path, problem: Problem, halves: list[HalfMaps], result: Reconstruction, summary: dict[str, Any]
+    folder: Path,
+    problem: Problem,
+    halves: list[HalfMaps],
+    result: Reconstruction,
+    summary: dict[str, Any],
 ) -> None:
     """Write the results; the summary, which says that they are complete, comes last."""
     (folder / _SUMMARY).unlink(missing_ok=True)

@@ -1,10 +1,12 @@
-"""Eq. 6 solved: conjugate gradients on the regularised normal equations, preconditioned by the homogeneous filter.
+"""Eq. 6 solved: conjugate gradients on the regularised normal equations, preconditioned by the
+homogeneous filter.
 
-For the density f on the voxels of a support, (Σ AᵢᵀΛᵢAᵢ + L) f = Σ AᵢᵀCᵢyᵢ/σ², where Aᵢ projects along the motion of
-image i, Λ = CTF²/σ², and L is a filter: one over the power that the signal has in each shell, the Wiener prior. That
-power is the map's own less its noise, which is known from the sampling; so each half set is regularised by what it
-knows by itself. DynaMight stops at eq. 7, which takes the operator as if nothing moved, and names this solve as what
-would be better. Without motion the preconditioner is all but the inverse; with motion a few iterations do.
+For the density f on the voxels of a support, (Σ AᵢᵀΛᵢAᵢ + L) f = Σ AᵢᵀCᵢyᵢ/σ², where Aᵢ projects
+along the motion of image i, Λ = CTF²/σ², and L is a filter: one over the power that the signal has
+in each shell, the Wiener prior. That power is the map's own less its noise, which is known from the
+sampling; so each half set is regularised by what it knows by itself. DynaMight stops at eq. 7,
+which takes the operator as if nothing moved, and names this solve as what would be better. Without
+motion the preconditioner is all but the inverse; with motion a few iterations do.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _SMALLEST_SNR = 0.1
 
 @dataclass(frozen=True, eq=False)
 class ShellPrior:
-    """Signal and noise power of one unitary Fourier coefficient of the density on a support, shell by shell.
+    """Signal and noise power of one unitary Fourier coefficient of the density on a support, shell
+    by shell.
 
     Parameters
     ----------
@@ -48,17 +51,24 @@ class ShellPrior:
     noise: Float[np.ndarray, " shells"]
 
     @classmethod
-    def estimate(cls, density: Float[np.ndarray, "n n n"], sums: HalfSums, support: Support) -> ShellPrior:
+    def estimate(
+        cls, density: Float[np.ndarray, "n n n"], sums: HalfSums, support: Support
+    ) -> ShellPrior:
         """Estimate both from a backprojected map and the sampling it was divided by.
 
-        The signal is what the map's power on the support has above the noise, taken to lie where the map itself shows
-        a molecule. It is not taken to be below a tenth of the noise, so that shells without signal stay finite.
+        The signal is what the map's power on the support has above the noise, taken to lie where
+        the map itself shows a molecule. It is not taken to be below a tenth of the noise, so that
+        shells without signal stay finite.
         """
         box = support.grid.box
-        noise = shell_mean(homogeneous_filter(sums.volume.sampling(), box), shell_of_volume(2 * box, box), box // 2)
+        noise = shell_mean(
+            homogeneous_filter(sums.volume.sampling(), box), shell_of_volume(2 * box, box), box // 2
+        )
         spectrum = np.abs(scipy.fft.rfftn(density * support.inside)) ** 2
         power = shell_mean(spectrum, shell_of_volume(box, box), box // 2) / support.n_voxels
-        molecule = (automatic_mask(density, support.grid.pixel_size_angstrom) > 0.5) & support.inside
+        molecule = (
+            automatic_mask(density, support.grid.pixel_size_angstrom) > 0.5
+        ) & support.inside
         share = max(int(molecule.sum()), 1) / support.n_voxels
         return cls(np.maximum((power - noise) / share, _SMALLEST_SNR * noise), noise)
 
@@ -108,12 +118,18 @@ class NormalEquations:
         box = self.support.grid.box
         shell = np.minimum(shell_of_volume(2 * box, box), box // 2)
         # beyond Nyquist nothing is seen; there the prior keeps the density from leaving the band
-        precision = np.append(1.0 / prior.signal, 1.0 / prior.signal.min())[shell].astype(np.float32)
+        precision = np.append(1.0 / prior.signal, 1.0 / prior.signal.min())[shell].astype(
+            np.float32
+        )
         self._precision = precision
-        self._inverse = np.where(shell < box // 2, 1.0 / (sums.volume.sampling() + precision), 0.0).astype(np.float32)
+        self._inverse = np.where(
+            shell < box // 2, 1.0 / (sums.volume.sampling() + precision), 0.0
+        ).astype(np.float32)
 
     def apply(self, density: Float[np.ndarray, " voxels"]) -> Float[np.ndarray, " voxels"]:
-        """Σ AᵢᵀΛᵢAᵢ f + L f: one pass of all ranks over the geometry of the images, whose pixels are not needed."""
+        """Σ AᵢᵀΛᵢAᵢ f + L f: one pass of all ranks over the geometry of the images, whose pixels
+        are not needed.
+        """
         projector, device = self._sweep.projector, self._sweep.projector.device
         values = torch.from_numpy(density.astype(np.float32)).to(device)
         total = np.zeros_like(density)
@@ -127,11 +143,15 @@ class NormalEquations:
         return total + self._filter(density, self._precision)
 
     def precondition(self, residual: Float[np.ndarray, " voxels"]) -> Float[np.ndarray, " voxels"]:
-        """Divide by sampling and prior in Fourier space: the inverse, up to the support's edge, without motion."""
+        """Divide by sampling and prior in Fourier space: the inverse, up to the support's edge,
+        without motion.
+        """
         return self._filter(residual, self._inverse)
 
     def start(self) -> SolverState:
-        """Begin at zero: the first iteration steps along the regularised filtered backprojection."""
+        """Begin at zero: the first iteration steps along the regularised filtered
+        backprojection.
+        """
         direction = self.precondition(self._right_side)
         return SolverState(
             np.zeros_like(self._right_side),
@@ -140,13 +160,18 @@ class NormalEquations:
             float(self._right_side @ direction),
         )
 
-    def _filter(self, values: NDArray[np.float64], gain: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _filter(
+        self, values: NDArray[np.float64], gain: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
         size = gain.shape[0]
         spectrum = scipy.fft.rfftn(
-            pad_centre(self.support.embed(values.astype(np.float32)), size), workers=torch.get_num_threads()
+            pad_centre(self.support.embed(values.astype(np.float32)), size),
+            workers=torch.get_num_threads(),
         )
         spectrum *= gain
-        filtered = scipy.fft.irfftn(spectrum, s=(size,) * 3, workers=torch.get_num_threads(), overwrite_x=True)
+        filtered = scipy.fft.irfftn(
+            spectrum, s=(size,) * 3, workers=torch.get_num_threads(), overwrite_x=True
+        )
         return crop_centre(filtered, self.support.grid.box)[self.support.inside].astype(np.float64)
 
 
@@ -188,13 +213,19 @@ def solve(
     return state
 
 
-def restore_amplitudes(density: Float[np.ndarray, "n n n"], prior: ShellPrior) -> Float[np.ndarray, "n n n"]:
-    """Undo, shell by shell, the mean damping of the prior, so that half maps carry unfiltered amplitudes.
+def restore_amplitudes(
+    density: Float[np.ndarray, "n n n"], prior: ShellPrior
+) -> Float[np.ndarray, "n n n"]:
+    """Undo, shell by shell, the mean damping of the prior, so that half maps carry unfiltered
+    amplitudes.
 
-    A factor common to a shell changes no FSC of the maps themselves. But sharpening would see the prior instead of the
-    map, and where neighbouring shells differ much, a mask smears the strong ones over the weak.
+    A factor common to a shell changes no FSC of the maps themselves. But sharpening would see the
+    prior instead of the map, and where neighbouring shells differ much, a mask smears the strong
+    ones over the weak.
     """
     box = density.shape[0]
     gain = np.append(1.0 / prior.wiener, 0.0)[np.minimum(shell_of_volume(box, box), box // 2)]
-    restored: NDArray[np.float64] = scipy.fft.irfftn(scipy.fft.rfftn(density) * gain, s=density.shape)
+    restored: NDArray[np.float64] = scipy.fft.irfftn(
+        scipy.fft.rfftn(density) * gain, s=density.shape
+    )
     return restored.astype(np.float32)

@@ -24,10 +24,11 @@ def local_resolution(
 ) -> Float[np.ndarray, "n n n"]:
     """Estimate at each voxel the resolution up to which the half maps agree around it.
 
-    For a band of three shells about shell s, both maps are band-passed and their local correlation is
-    (g ∗ h₁h₂) / √((g ∗ h₁²)(g ∗ h₂²)), with g a Gaussian window of five voxels' standard deviation: by Parseval,
-    the FSC of the windowed maps in that band. The resolution is where it first falls below 0.5. In a window
-    that small, a lower threshold would be met by chance (Cardone et al. 2013, doi:10.1016/j.jsb.2013.08.002).
+    For a band of three shells about shell s, both maps are band-passed and their local correlation
+    is (g ∗ h₁h₂) / √((g ∗ h₁²)(g ∗ h₂²)), with g a Gaussian window of five voxels' standard
+    deviation: by Parseval, the FSC of the windowed maps in that band. The resolution is where it
+    first falls below 0.5. In a window that small, a lower threshold would be met by chance (Cardone
+    et al. 2013, doi:10.1016/j.jsb.2013.08.002).
 
     Parameters
     ----------
@@ -67,23 +68,39 @@ def local_resolution(
 
 
 def _local_correlation(
-    spectra: list[NDArray[np.complex64]], band: NDArray[np.bool_], window: NDArray[np.float32], box: int
+    spectra: list[NDArray[np.complex64]],
+    band: NDArray[np.bool_],
+    window: NDArray[np.float32],
+    box: int,
 ) -> NDArray[np.float32]:
-    one, two = (fft.irfftn(spectrum * band, s=(box,) * 3, workers=torch.get_num_threads()) for spectrum in spectra)
+    one, two = (
+        fft.irfftn(spectrum * band, s=(box,) * 3, workers=torch.get_num_threads())
+        for spectrum in spectra
+    )
     cross, first, second = (
         fft.irfftn(
-            fft.rfftn(product, workers=torch.get_num_threads()) * window, s=(box,) * 3, workers=torch.get_num_threads()
+            fft.rfftn(product, workers=torch.get_num_threads()) * window,
+            s=(box,) * 3,
+            workers=torch.get_num_threads(),
         )
         for product in (one * two, one * one, two * two)
     )
     # far from all density both windows are empty, up to rounding of the transforms
     floor = 1e-6 * np.sqrt(first.max() * second.max())
-    correlation: NDArray[np.float32] = cross / np.sqrt(np.maximum(first, floor) * np.maximum(second, floor))
+    correlation: NDArray[np.float32] = cross / np.sqrt(
+        np.maximum(first, floor) * np.maximum(second, floor)
+    )
     return correlation
 
 
 def _window(box: int) -> NDArray[np.float32]:
     """Transform of the Gaussian window."""
-    squared = fft.fftfreq(box)[:, None, None] ** 2 + fft.fftfreq(box)[:, None] ** 2 + fft.rfftfreq(box) ** 2
-    window: NDArray[np.float32] = np.exp(-2.0 * (np.pi * _WINDOW_PX) ** 2 * squared).astype(np.float32)
+    squared = (
+        fft.fftfreq(box)[:, None, None] ** 2
+        + fft.fftfreq(box)[:, None] ** 2
+        + fft.rfftfreq(box) ** 2
+    )
+    window: NDArray[np.float32] = np.exp(-2.0 * (np.pi * _WINDOW_PX) ** 2 * squared).astype(
+        np.float32
+    )
     return window

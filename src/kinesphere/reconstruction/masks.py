@@ -1,4 +1,6 @@
-"""Which voxels hold the molecule: an automatic threshold of a map, soft edges, and masks that a user gives."""
+"""Which voxels hold the molecule: an automatic threshold of a map, soft edges, and masks that a
+user gives.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,14 @@ _SMALLEST_EDGE_PX = 3.0
 _TOLERANCE = 0.01
 
 
-def automatic_mask(density: Float[np.ndarray, "n n n"], pixel_size_angstrom: float) -> Float[np.ndarray, "n n n"]:
+def automatic_mask(
+    density: Float[np.ndarray, "n n n"], pixel_size_angstrom: float
+) -> Float[np.ndarray, "n n n"]:
     """Make a soft solvent mask from a map, on no other knowledge.
 
-    The map is low-pass filtered; what lies above `solvent_threshold` is kept where it hangs together with most of the
-    rest, grown by 3 Å, and given a cosine edge of 8 Å (at least three voxels).
+    The map is low-pass filtered; what lies above `solvent_threshold` is kept where it hangs
+    together with most of the rest, grown by 3 Å, and given a cosine edge of 8 Å (at least three
+    voxels).
 
     Parameters
     ----------
@@ -43,9 +48,13 @@ def automatic_mask(density: Float[np.ndarray, "n n n"], pixel_size_angstrom: flo
     ndarray
         (n, n, n) float32 in [0, 1].
     """
-    smooth = low_pass(density, max(_LOW_PASS_ANGSTROM, _LOW_PASS_PX * pixel_size_angstrom) / pixel_size_angstrom)
+    smooth = low_pass(
+        density, max(_LOW_PASS_ANGSTROM, _LOW_PASS_PX * pixel_size_angstrom) / pixel_size_angstrom
+    )
     above = smooth > solvent_threshold(smooth)
-    return soft_edge(_without_specks(above), _EXTEND_ANGSTROM / pixel_size_angstrom, edge_px(pixel_size_angstrom))
+    return soft_edge(
+        _without_specks(above), _EXTEND_ANGSTROM / pixel_size_angstrom, edge_px(pixel_size_angstrom)
+    )
 
 
 def edge_px(pixel_size_angstrom: float) -> float:
@@ -54,10 +63,12 @@ def edge_px(pixel_size_angstrom: float) -> float:
 
 
 def solvent_threshold(smooth: Float[np.ndarray, "n n n"]) -> float:
-    """Density that solvent does not reach: five σ of the box's outermost shell, or 12 % of the peak.
+    """Density that solvent does not reach: five σ of the box's outermost shell, or 12 % of the
+    peak.
 
-    The larger of the two; the second rules in maps almost without noise. σ is robust (from the median absolute
-    deviation), so that matter near the box's edge does not raise it. The peak is the 99.9th percentile.
+    The larger of the two; the second rules in maps almost without noise. σ is robust (from the
+    median absolute deviation), so that matter near the box's edge does not raise it. The peak is
+    the 99.9th percentile.
     """
     radius = _radius(smooth.shape[0]) / (smooth.shape[0] / 2)
     solvent = smooth[(radius > _SOLVENT_RADIUS) & (radius < 1.0)]
@@ -78,7 +89,9 @@ def _without_specks(above: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return kept
 
 
-def soft_edge(inside: Bool[np.ndarray, "n n n"], extend_px: float, edge_px: float) -> Float[np.ndarray, "n n n"]:
+def soft_edge(
+    inside: Bool[np.ndarray, "n n n"], extend_px: float, edge_px: float
+) -> Float[np.ndarray, "n n n"]:
     """Grow a binary mask and let it fall to zero along a raised cosine.
 
     Parameters
@@ -100,7 +113,9 @@ def soft_edge(inside: Bool[np.ndarray, "n n n"], extend_px: float, edge_px: floa
 
 
 def sphere_mask(box: int, radius_px: float, edge_px: float) -> Float[np.ndarray, "n n n"]:
-    """Return a soft sphere about the box centre: one within the radius less the edge, zero from the radius on."""
+    """Return a soft sphere about the box centre: one within the radius less the edge, zero from the
+    radius on.
+    """
     beyond = np.clip((_radius(box) - radius_px + edge_px) / edge_px, 0.0, 1.0)
     return (0.5 + 0.5 * np.cos(np.pi * beyond)).astype(np.float32)
 
@@ -108,12 +123,17 @@ def sphere_mask(box: int, radius_px: float, edge_px: float) -> Float[np.ndarray,
 def near_points(
     points_angstrom: Float[np.ndarray, "p 3"], grid: RenderGrid, distance_angstrom: float
 ) -> Bool[np.ndarray, "n n n"]:
-    """Tell which voxels of a map lie within a distance of any of the points (xyz in Å, the box centre at zero)."""
+    """Tell which voxels of a map lie within a distance of any of the points (xyz in Å, the box
+    centre at zero).
+    """
     inside = np.zeros((grid.box,) * 3, dtype=bool)
     if len(points_angstrom) == 0:
         return inside
     axis = (np.arange(grid.box) - grid.box // 2) * grid.pixel_size_angstrom
-    low, high = points_angstrom.min(0) - distance_angstrom, points_angstrom.max(0) + distance_angstrom
+    low, high = (
+        points_angstrom.min(0) - distance_angstrom,
+        points_angstrom.max(0) + distance_angstrom,
+    )
     ranges = [np.flatnonzero((axis >= low[c]) & (axis <= high[c])) for c in (2, 1, 0)]  # z, y, x
     if any(found.size == 0 for found in ranges):
         return inside
@@ -146,18 +166,33 @@ def read_mask(path: Path, grid: RenderGrid) -> Float[np.ndarray, "n n n"]:
     """
     mask = read_map(path)
     ours = f"{grid.box} px of {grid.pixel_size_angstrom:.4g} Å"
-    if mask.box_px != grid.box or abs(mask.pixel_size_angstrom / grid.pixel_size_angstrom - 1.0) > _TOLERANCE:
-        problem = f"has {mask.box_px} px of {mask.pixel_size_angstrom:.4g} Å, the reconstruction {ours}"
-        raise InputError(path, problem, "Resample the mask, or leave --mask out: one is made from the map")
+    if (
+        mask.box_px != grid.box
+        or abs(mask.pixel_size_angstrom / grid.pixel_size_angstrom - 1.0) > _TOLERANCE
+    ):
+        problem = (
+            f"has {mask.box_px} px of {mask.pixel_size_angstrom:.4g} Å, the reconstruction {ours}"
+        )
+        raise InputError(
+            path, problem, "Resample the mask, or leave --mask out: one is made from the map"
+        )
     if mask.data.min() < -_TOLERANCE or mask.data.max() > 1.0 + _TOLERANCE:
-        problem = f"holds values from {mask.data.min():.3g} to {mask.data.max():.3g}, not from 0 to 1"
-        raise InputError(path, problem, "Make a mask of it first, for instance with relion_mask_create")
+        problem = (
+            f"holds values from {mask.data.min():.3g} to {mask.data.max():.3g}, not from 0 to 1"
+        )
+        raise InputError(
+            path, problem, "Make a mask of it first, for instance with relion_mask_create"
+        )
     if not (mask.data > 0.5).any():
-        raise InputError(path, "is empty: no voxel is above 0.5", "Give a mask that covers the molecule")
+        raise InputError(
+            path, "is empty: no voxel is above 0.5", "Give a mask that covers the molecule"
+        )
     return np.clip(mask.data, 0.0, 1.0)
 
 
-def low_pass(density: Float[np.ndarray, "n n n"], resolution_px: float) -> Float[np.ndarray, "n n n"]:
+def low_pass(
+    density: Float[np.ndarray, "n n n"], resolution_px: float
+) -> Float[np.ndarray, "n n n"]:
     """Low-pass filter a map by a Gaussian that falls to exp(−1) at a resolution given in voxels."""
     n = density.shape[0]
     squared = (

@@ -1,4 +1,6 @@
-"""What is reconstructed from a finished run: its particles, their half sets and motion, the support, and the frame."""
+"""What is reconstructed from a finished run: its particles, their half sets and motion, the
+support, and the frame.
+"""
 
 from __future__ import annotations
 
@@ -40,16 +42,19 @@ class ReconstructionSettings:
     """How a run is reconstructed."""
 
     iterations: int = 0
-    """Conjugate-gradient iterations on eq. 6 (least squares); 0: filtered backprojection (eq. 7)."""
+    """Conjugate-gradient iterations on eq. 6 (least squares); 0: filtered backprojection (eq.
+    7)."""
     mask: Path | None = None
-    """Soft mask (MRC, 0 to 1) for the FSC; density moves within 8 Å of it. None: made from the map itself."""
+    """Soft mask (MRC, 0 to 1) for the FSC; density moves within 8 Å of it. None: made from the map
+    itself."""
     homogeneous: bool = False
     """Leave the motion out: an ordinary reconstruction by the same code."""
     support_angstrom: float = 14.0
-    """How far from residues or pseudo-atoms density moves with them, where no mask is given; at least four voxels, and
-    twice the distance between neighbours."""
+    """How far from residues or pseudo-atoms density moves with them, where no mask is given; at
+    least four voxels, and twice the distance between neighbours."""
     ignore_aberrations: bool = False
-    """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they are left out."""
+    """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they
+    are left out."""
     seed: int = 0
     """Seed of half sets, where particles have none, and of random phases."""
 
@@ -62,9 +67,15 @@ class ReconstructionSettings:
             Naming the option.
         """
         if self.iterations < 0:
-            raise InputError("--iterations", f"{self.iterations} is not a number of iterations", "Use 0 or more")
+            raise InputError(
+                "--iterations", f"{self.iterations} is not a number of iterations", "Use 0 or more"
+            )
         if not self.support_angstrom > 0:
-            raise InputError("--support-angstrom", f"{self.support_angstrom:g} is not a distance", "Use Å above 0")
+            raise InputError(
+                "--support-angstrom",
+                f"{self.support_angstrom:g} is not a distance",
+                "Use Å above 0",
+            )
 
 
 @runtime_checkable
@@ -129,7 +140,8 @@ class Problem:
     half
         (n,) half set of each particle, 1 or 2.
     motion_is_shared
-        Whether one motion model saw both half sets, so that they are not independent in all respects.
+        Whether one motion model saw both half sets, so that they are not independent in all
+        respects.
     support
         Voxels that move.
     motion
@@ -232,22 +244,32 @@ def _support(
     mask: NDArray[np.float32] | None,
     distance_angstrom: float,
 ) -> Support:
-    """Choose the voxels near the motion models' matter, or near the mask if there is one, in the sphere of the box."""
+    """Choose the voxels near the motion models' matter, or near the mask if there is one, in the
+    sphere of the box.
+    """
     if mask is None:
         matter = [points.common_angstrom for points in anchors.values()]
-        hangs_together = max(4.0 * grid.pixel_size_angstrom, *(2.0 * typical_spacing(points) for points in matter))
+        hangs_together = max(
+            4.0 * grid.pixel_size_angstrom, *(2.0 * typical_spacing(points) for points in matter)
+        )
         near = max(distance_angstrom, hangs_together)
         inside = near_points(np.concatenate(matter) - run.centre_angstrom, grid, near)
     else:
         at = (np.argwhere(mask > 0.5)[:, ::-1] - grid.box // 2) * grid.pixel_size_angstrom
-        inside = near_points(at, grid, max(_MARGIN_AROUND_MASK_ANGSTROM, 2.0 * grid.pixel_size_angstrom))
+        inside = near_points(
+            at, grid, max(_MARGIN_AROUND_MASK_ANGSTROM, 2.0 * grid.pixel_size_angstrom)
+        )
     inside &= sphere_mask(grid.box, grid.box / 2 - 1, 1.0) > 0
     if not inside.any():
-        raise InputError(run.path, "has its structure outside the box of the images", "Give a --mask in the box")
+        raise InputError(
+            run.path, "has its structure outside the box of the images", "Give a --mask in the box"
+        )
     return Support.of_voxels(inside, grid.pixel_size_angstrom)
 
 
-def _half_sets(run: ReconstructableRun, particles: ParticleSet, seed: int) -> tuple[NDArray[np.int64], bool]:
+def _half_sets(
+    run: ReconstructableRun, particles: ParticleSet, seed: int
+) -> tuple[NDArray[np.int64], bool]:
     """Half set of each particle, and whether one motion model saw both."""
     model = np.asarray(run.latents.half, dtype=np.int64)
     is_shared = not bool(np.isin(model, HALVES).all())
@@ -255,12 +277,18 @@ def _half_sets(run: ReconstructableRun, particles: ParticleSet, seed: int) -> tu
     for number in HALVES:
         if not (half == number).any():
             problem = f"has no particle in half set {number}"
-            raise InputError(particles.source, problem, "Give both half sets in rlnRandomSubset, or leave it out")
+            raise InputError(
+                particles.source, problem, "Give both half sets in rlnRandomSubset, or leave it out"
+            )
     return half, is_shared
 
 
 def _motion(
-    run: ReconstructableRun, anchors: Mapping[int, Anchors], support: Support, *, is_homogeneous: bool
+    run: ReconstructableRun,
+    anchors: Mapping[int, Anchors],
+    support: Support,
+    *,
+    is_homogeneous: bool,
 ) -> DisplacementField:
     if is_homogeneous:
         return NoMotion(support.n_nodes)
@@ -269,15 +297,23 @@ def _motion(
 
 
 def _frame(run: ReconstructableRun, grid: RenderGrid) -> DensityMap:
-    """Read the run's consensus map, where it is still there; else make an empty map around the box centre."""
+    """Read the run's consensus map, where it is still there; else make an empty map around the box
+    centre.
+    """
     path = run.config.get("map")
     if path is not None and Path(path).is_file():
         return read_map(path)
-    corner = np.asarray(run.centre_angstrom, dtype=np.float64) - grid.pixel_size_angstrom * (grid.box // 2)
-    return DensityMap(np.zeros((grid.box,) * 3, np.float32), grid.pixel_size_angstrom, np.round(corner, 6))
+    corner = np.asarray(run.centre_angstrom, dtype=np.float64) - grid.pixel_size_angstrom * (
+        grid.box // 2
+    )
+    return DensityMap(
+        np.zeros((grid.box,) * 3, np.float32), grid.pixel_size_angstrom, np.round(corner, 6)
+    )
 
 
-def _fingerprint(run: ReconstructableRun, settings: ReconstructionSettings, half: NDArray[np.int64]) -> str:
+def _fingerprint(
+    run: ReconstructableRun, settings: ReconstructionSettings, half: NDArray[np.int64]
+) -> str:
     """Digest of what decides the result: options, mask, latents, half sets and the run itself."""
     digest = hashlib.sha256(json.dumps(asdict(settings), default=str, sort_keys=True).encode())
     for values in (np.asarray(run.latents.mean), half):

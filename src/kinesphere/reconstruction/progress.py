@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as ProgressBar
 
 from kinesphere.runtime import console
@@ -34,9 +40,16 @@ def step_progress(name: str) -> Iterator[Progress]:
     Progress
         To be called with the step, the images done and their number.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     left = (TextColumn("left"), TimeRemainingColumn())
-    bar = ProgressBar(*columns, *left, console=console, transient=True, disable=not console.is_terminal)
+    bar = ProgressBar(
+        *columns, *left, console=console, transient=True, disable=not console.is_terminal
+    )
     with bar:
         tasks: dict[str, Any] = {}
 

@@ -1,4 +1,6 @@
-"""Where density is sought: the voxels of a support, and the coarse lattice of nodes that carries their displacement."""
+"""Where density is sought: the voxels of a support, and the coarse lattice of nodes that carries
+their displacement.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _FEWEST_VOXELS_A_NODE = 2
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Voxels whose density is unknown, in the order of the flattened map, and the lattice their motion is known on.
+    """Voxels whose density is unknown, in the order of the flattened map, and the lattice their
+    motion is known on.
 
     Parameters
     ----------
@@ -27,9 +30,11 @@ class Support:
     spacing_px
         Voxels between nodes.
     runs
-        (n_runs, 5) int64: z, y, first x, last x + 1, and number of the first voxel of each row of voxels.
+        (n_runs, 5) int64: z, y, first x, last x + 1, and number of the first voxel of each row of
+        voxels.
     cells
-        (lz, ly, lx) int64: number of the node at each lattice position, −1 where no voxel needs one.
+        (lz, ly, lx) int64: number of the node at each lattice position, −1 where no voxel needs
+        one.
     nodes_angstrom
         (n_nodes, 3) xyz, the box centre at zero.
     """
@@ -43,17 +48,30 @@ class Support:
 
     @classmethod
     def of_voxels(
-        cls, inside: Bool[np.ndarray, "n n n"], pixel_size_angstrom: float, spacing_px: int | None = None
+        cls,
+        inside: Bool[np.ndarray, "n n n"],
+        pixel_size_angstrom: float,
+        spacing_px: int | None = None,
     ) -> Support:
-        """Lay the lattice over some voxels; by default a node every 3 Å, or every second voxel if that is more.
+        """Lay the lattice over some voxels; by default a node every 3 Å, or every second voxel if
+        that is more.
 
         DynaMight, too, evaluates its deformation field on a grid of twice the pixel size.
         """
-        spacing = spacing_px or max(round(_NODE_SPACING_ANGSTROM / pixel_size_angstrom), _FEWEST_VOXELS_A_NODE)
+        spacing = spacing_px or max(
+            round(_NODE_SPACING_ANGSTROM / pixel_size_angstrom), _FEWEST_VOXELS_A_NODE
+        )
         box = inside.shape[0]
         cells, lattice = _lay_lattice(inside, spacing)
         nodes = (lattice[:, ::-1] * spacing - box // 2) * pixel_size_angstrom
-        return cls(RenderGrid(box, pixel_size_angstrom), inside, spacing, _rows(inside), cells, nodes.astype(float))
+        return cls(
+            RenderGrid(box, pixel_size_angstrom),
+            inside,
+            spacing,
+            _rows(inside),
+            cells,
+            nodes.astype(float),
+        )
 
     @property
     def n_voxels(self) -> int:
@@ -86,8 +104,12 @@ def _rows(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.stack([z, y, first, stop, np.cumsum(length) - length], axis=1).astype(np.int64)
 
 
-def _lay_lattice(inside: NDArray[np.bool_], spacing: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give a number to each corner of a cell that holds a voxel, −1 to others; also where on the lattice they are."""
+def _lay_lattice(
+    inside: NDArray[np.bool_], spacing: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give a number to each corner of a cell that holds a voxel, −1 to others; also where on the
+    lattice they are.
+    """
     n_cells = -(-inside.shape[0] // spacing)
     needed = np.zeros((n_cells + 1,) * 3, dtype=bool)
     z, y, x = (np.nonzero(inside)[axis] // spacing for axis in range(3))

@@ -1,4 +1,6 @@
-"""What the page's viewer draws: few atoms, and a short basis from which it builds the structure of any particle."""
+"""What the page's viewer draws: few atoms, and a short basis from which it builds the structure of
+any particle.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from kinesphere.analysis.ensemble import Decoder, decode_in_chunks, sample_images
-from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.analysis.summary import Analysis
 from kinesphere.io.structure import AtomicModel
+from kinesphere.runs.finished_run import FinishedRun
 
 RIBBON_MAXIMUM_RESIDUES = 4000
 TRACE_MAXIMUM_POINTS = 3000
@@ -27,8 +29,8 @@ NUCLEIC_ATOMS = ("P", "OP2", "O5'", "C5'", "O3'")
 class DisplayAtoms:
     """Which atoms are drawn and how.
 
-    `points` are rows of what `decode` returns; `trace` draws a tube through the centres instead of a ribbon, through
-    one residue of every `stride`.
+    `points` are rows of what `decode` returns; `trace` draws a tube through the centres instead of
+    a ribbon, through one residue of every `stride`.
     """
 
     decode: Decoder
@@ -49,7 +51,8 @@ class DisplayAtoms:
 class Basis:
     """Structures as `mean + coefficients · vectors`.
 
-    Rigid rotations about a fixed axis span two vectors exactly, so a handful is enough for many segments.
+    Rigid rotations about a fixed axis span two vectors exactly, so a handful is enough for many
+    segments.
     """
 
     mean: Float[np.ndarray, "p 3"]
@@ -67,7 +70,9 @@ class Basis:
 
 
 def choose_atoms(run: FinishedRun) -> DisplayAtoms:
-    """Choose what to draw: ribbon atoms, or a thinned trace of the centres where the model is large or has no more."""
+    """Choose what to draw: ribbon atoms, or a thinned trace of the centres where the model is large
+    or has no more.
+    """
     model = run.model
     ribbon = _ribbon_atoms(model)
     polymer = np.flatnonzero(model.residue_kind != "other")
@@ -98,7 +103,8 @@ def choose_atoms(run: FinishedRun) -> DisplayAtoms:
 
 
 def fit_basis(structures: Float[np.ndarray, "m p 3"]) -> Basis:
-    """Find the shortest basis that reproduces structures to 0.1 Å RMS, or as well as the page's size allows.
+    """Find the shortest basis that reproduces structures to 0.1 Å RMS, or as well as the page's
+    size allows.
 
     Parameters
     ----------
@@ -124,7 +130,9 @@ def fit_basis(structures: Float[np.ndarray, "m p 3"]) -> Basis:
 def basis_of_run(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms) -> Basis:
     """Fit the basis to the ends and middles of all components and to a sample of the particles."""
     mean = np.asarray(run.latents.mean, float)
-    rows = sample_images(len(mean), atoms.n_decoded, analysis.settings.seed, limit=TRAINING_STRUCTURES)
+    rows = sample_images(
+        len(mean), atoms.n_decoded, analysis.settings.seed, limit=TRAINING_STRUCTURES
+    )
     walks = np.concatenate([walk.latents for walk in analysis.components.traversals])
     return fit_basis(atoms.structures(np.concatenate([walks, mean[rows]])))
 
@@ -133,8 +141,12 @@ def _ribbon_atoms(model: AtomicModel) -> Int[np.ndarray, " p"]:
     """Rows of the atoms that a cartoon is drawn through, and of small numbers of ligand atoms."""
     kind = model.residue_kind[model.residue_index]
     nucleic_name = np.char.replace(model.atom_name, "*", "'")
-    base = np.where(_is_purine(model)[model.residue_index], nucleic_name == "N1", nucleic_name == "N3")
-    chosen = (kind == "protein") & np.isin(model.atom_name, PROTEIN_ATOMS) & (model.atomic_number > 1)
+    base = np.where(
+        _is_purine(model)[model.residue_index], nucleic_name == "N1", nucleic_name == "N3"
+    )
+    chosen = (
+        (kind == "protein") & np.isin(model.atom_name, PROTEIN_ATOMS) & (model.atomic_number > 1)
+    )
     chosen |= (kind == "nucleic") & (np.isin(nucleic_name, (*NUCLEIC_ATOMS, "O2P")) | base)
     ligand = (kind == "other") & (model.atomic_number > 1)
     if np.count_nonzero(ligand) <= LIGAND_MAXIMUM_ATOMS:
@@ -150,6 +162,12 @@ def _is_purine(model: AtomicModel) -> Shaped[np.ndarray, " residues"]:
 
 
 def drawing_names(model: AtomicModel) -> Shaped[np.ndarray, " residues"]:
-    """Name residues so that the viewer, which knows standard nucleotides only, draws modified ones as well."""
+    """Name residues so that the viewer, which knows standard nucleotides only, draws modified ones
+    as well.
+    """
     nucleic = np.where(_is_purine(model), "A", "U")
-    return np.where(model.residue_kind == "nucleic", nucleic, np.where(model.residue_kind == "protein", "ALA", "LIG"))
+    return np.where(
+        model.residue_kind == "nucleic",
+        nucleic,
+        np.where(model.residue_kind == "protein", "ALA", "LIG"),
+    )

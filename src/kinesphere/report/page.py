@@ -9,8 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from kinesphere.analysis.finished_run import FinishedRun
-from kinesphere.analysis.second_opinion import SecondOpinion
+from kinesphere.analysis.run_agreement import SecondOpinion
 from kinesphere.analysis.summary import Analysis
 from kinesphere.report.payload import payload
 from kinesphere.report.sections import (
@@ -22,6 +21,7 @@ from kinesphere.report.sections import (
     pairs_table,
 )
 from kinesphere.report.trust import trust_section
+from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runtime import atomic_write
 
 SCRIPTS = (
@@ -37,7 +37,9 @@ SCRIPTS = (
 )
 
 
-def write_report(run: FinishedRun, analysis: Analysis, path: Path, opinion: SecondOpinion | None = None) -> Path:
+def write_report(
+    run: FinishedRun, analysis: Analysis, path: Path, opinion: SecondOpinion | None = None
+) -> Path:
     """Write the page.
 
     Parameters
@@ -85,12 +87,16 @@ def assemble(document: dict[str, Any]) -> str:
         settings_table=pairs_table(document["settings"], "key", "value"),
         style=_asset("style.css"),
         scripts=scripts,
-        data=script_safe(json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
+        data=script_safe(
+            json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        ),
     )
 
 
 def script_safe(text: str) -> str:
-    """Keep JSON from ending the script element that holds it: names of files may contain anything."""
+    """Keep JSON from ending the script element that holds it: names of files may contain
+    anything.
+    """
     return text.replace("<", "\\u003c")
 
 

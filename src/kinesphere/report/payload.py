@@ -11,9 +11,8 @@ from jaxtyping import Float, Int
 from kinesphere import __version__
 from kinesphere.analysis.bodies import GroupMotion
 from kinesphere.analysis.ensemble import chunks, decode_in_chunks, sample_images
-from kinesphere.analysis.finished_run import FinishedRun
 from kinesphere.analysis.residues import residue_number_label
-from kinesphere.analysis.second_opinion import SecondOpinion
+from kinesphere.analysis.run_agreement import SecondOpinion
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
 from kinesphere.report.display import Basis, DisplayAtoms, basis_of_run, choose_atoms, drawing_names
@@ -23,6 +22,7 @@ from kinesphere.report.secondary_structure import breaks_after, secondary_struct
 from kinesphere.report.sharpness import sharpness
 from kinesphere.report.training import training_curves
 from kinesphere.report.trust import trust
+from kinesphere.runs.finished_run import FinishedRun
 
 SHOWN_PARTICLES = 3000
 SHOWN_PARTICLES_LARGE = 800
@@ -72,7 +72,10 @@ def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None 
         "hinges": [{"row": hinge.row, "label": str(hinge)} for hinge in analysis.bodies.hinges],
         "distances": _distances(analysis),
         "tolerance": analysis.bodies.tolerance_angstrom,
-        "clashes": {"mean": float(analysis.ensemble.clashes.mean()), "model": analysis.ensemble.model_clashes},
+        "clashes": {
+            "mean": float(analysis.ensemble.clashes.mean()),
+            "model": analysis.ensemble.model_clashes,
+        },
         "sharpness": _sharpness(run, opinion),
         "opinion": None if opinion is None else _opinion(opinion),
         "trust": trust(run.path),
@@ -93,21 +96,33 @@ def _facts(analysis: Analysis) -> list[Document]:
         travel = max(body.relative_shift.range_angstrom for body in bodies[1:])
         facts.append({"value": f"{turn:.0f}°", "label": "largest turn of a body against the core"})
         facts.append({"value": f"{travel:.1f} Å", "label": "largest travel of a body’s centre"})
-    facts.append({"value": f"{ensemble.rms_motion_angstrom:.1f} Å", "label": "RMS displacement of all residues"})
     facts.append(
-        {"value": f"± {ensemble.main_error_angstrom:.1f} Å", "label": "error of one particle on the main motion"}
+        {
+            "value": f"{ensemble.rms_motion_angstrom:.1f} Å",
+            "label": "RMS displacement of all residues",
+        }
+    )
+    facts.append(
+        {
+            "value": f"± {ensemble.main_error_angstrom:.1f} Å",
+            "label": "error of one particle on the main motion",
+        }
     )
     return facts
 
 
-def _model(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis, error: float) -> Document:
+def _model(
+    run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis, error: float
+) -> Document:
     """Describe residues and drawn atoms."""
     model = run.model
     chains = list(dict.fromkeys(model.chain.tolist()))
     chain_number = {name: number for number, name in enumerate(chains)}
     return {
         "chains": chains,
-        "chain": encode_array(np.array([chain_number[name] for name in model.chain.tolist()]), "i2"),
+        "chain": encode_array(
+            np.array([chain_number[name] for name in model.chain.tolist()]), "i2"
+        ),
         "labels": [residue_number_label(model, r) for r in range(model.n_residues)],
         "names": model.residue_name.tolist(),
         "kind": "".join(kind[0] for kind in model.residue_kind.tolist()),
@@ -137,8 +152,12 @@ def _drawing_numbers(run: FinishedRun, atoms: DisplayAtoms) -> Int[np.ndarray, "
     return numbers
 
 
-def _paths(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis) -> list[Document]:
-    """Describe the traversals: structures as coefficients, and where they lie on the axes of the scatter plot."""
+def _paths(
+    run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis
+) -> list[Document]:
+    """Describe the traversals: structures as coefficients, and where they lie on the axes of the
+    scatter plot.
+    """
     components = analysis.components
     paths = []
     for k, walk in enumerate(components.traversals):
@@ -148,7 +167,9 @@ def _paths(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Bas
                 "motion": float(components.motion_angstrom[k]),
                 "signal_to_error": _finite(components.signal_to_error[k]),
                 "coefficients": encode_array(basis.coefficients(atoms.structures(walk.latents))),
-                "columns": _columns(scores, analysis.ensemble.motions.project(components.positions[k])),
+                "columns": _columns(
+                    scores, analysis.ensemble.motions.project(components.positions[k])
+                ),
                 "nearest": np.asarray(run.latents.index)[walk.nearest].tolist(),
             }
         )
@@ -157,14 +178,18 @@ def _paths(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Bas
 
 def _columns(scores: Float[np.ndarray, "m k"], motions: Float[np.ndarray, "m j"]) -> Document:
     columns = {f"pc{k + 1}": encode_array(scores[:, k]) for k in range(scores.shape[1])}
-    return columns | {f"motion{k + 1}": encode_array(motions[:, k]) for k in range(min(2, motions.shape[1]))}
+    return columns | {
+        f"motion{k + 1}": encode_array(motions[:, k]) for k in range(min(2, motions.shape[1]))
+    }
 
 
 def _clusters(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis) -> Document:
     """Describe each cluster by its representative particle."""
     rows = analysis.clusters.representative
     latents = np.asarray(run.latents.mean, float)[rows]
-    motions = analysis.ensemble.motions.project(decode_in_chunks(run.decode, latents, run.model.n_residues))
+    motions = analysis.ensemble.motions.project(
+        decode_in_chunks(run.decode, latents, run.model.n_residues)
+    )
     return {
         "size": analysis.clusters.size.tolist(),
         "particle": np.asarray(run.latents.index)[rows].tolist(),
@@ -173,8 +198,12 @@ def _clusters(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: 
     }
 
 
-def _particles(run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis) -> tuple[Document, float]:
-    """Describe a sample of the particles, and the largest RMS error with which the page draws one of them."""
+def _particles(
+    run: FinishedRun, analysis: Analysis, atoms: DisplayAtoms, basis: Basis
+) -> tuple[Document, float]:
+    """Describe a sample of the particles, and the largest RMS error with which the page draws one
+    of them.
+    """
     latents, latent = np.asarray(run.latents.mean, float), analysis.components.latent
     limit = SHOWN_PARTICLES_LARGE if run.model.n_atoms > LARGE_MODEL_ATOMS else SHOWN_PARTICLES
     rows = sample_images(len(latents), 1, analysis.settings.seed, limit=limit)
@@ -205,7 +234,9 @@ def _population(analysis: Analysis) -> Document:
         "error": ensemble.main_error_angstrom,
         "explained": float(ensemble.motions.variance_fraction[0]),
         "edges": [float(x) for x in population.edges_angstrom],
-        "molecules": [[float(x) for x in row] for row in (population.value, population.low, population.high)],
+        "molecules": [
+            [float(x) for x in row] for row in (population.value, population.low, population.high)
+        ],
     }
 
 
@@ -221,7 +252,9 @@ def _group(group: GroupMotion) -> Document:
         "travel": group.relative_shift.range_angstrom,
         "amplitude": group.relative_amplitude_angstrom,
         "own_turn": group.rotation.range_degrees,
-        "previous_turn": None if group.previous_rotation is None else group.previous_rotation.range_degrees,
+        "previous_turn": None
+        if group.previous_rotation is None
+        else group.previous_rotation.range_degrees,
     }
 
 
@@ -229,7 +262,10 @@ def _distances(analysis: Analysis) -> list[Document]:
     """Give the distances between bodies that vary most."""
     values, pairs = analysis.bodies.distances_angstrom, analysis.bodies.pairs
     order = np.argsort(-values.std(axis=0))[:SHOWN_DISTANCES] if len(pairs) else np.zeros(0, int)
-    return [{"bodies": [pairs[p][0] + 1, pairs[p][1] + 1], "values": encode_array(values[:, p])} for p in order]
+    return [
+        {"bodies": [pairs[p][0] + 1, pairs[p][1] + 1], "values": encode_array(values[:, p])}
+        for p in order
+    ]
 
 
 def _sharpness(run: FinishedRun, opinion: SecondOpinion | None) -> Document | None:
@@ -248,8 +284,10 @@ def _opinion(opinion: SecondOpinion) -> Document:
         "first": encode_array(opinion.first_angstrom),
         "second": encode_array(opinion.second_angstrom),
         "sentence": (
-            f"A run of kinesphere {opinion.method} on the same particles moves the same atoms. One dot an image: "
-            f"{agreement}. The structures differ by {opinion.difference_angstrom:.1f} Å RMS (median), each counted "
+            f"A run of kinesphere {opinion.method} on the same particles moves the same atoms. "
+            "One dot an image: "
+            f"{agreement}. The structures differ by {opinion.difference_angstrom:.1f} Å RMS "
+            "(median), each counted "
             "from its mean. Both runs read the same noise."
         ),
     }

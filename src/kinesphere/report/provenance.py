@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from kinesphere import __version__
-from kinesphere.analysis.finished_run import FinishedRun
-from kinesphere.analysis.half_view import SHOWN_HALF
 from kinesphere.analysis.summary import Analysis
 from kinesphere.analysis.trajectories import trajectory_suffix
 from kinesphere.report.display import DisplayAtoms
+from kinesphere.runs.finished_run import FinishedRun
+from kinesphere.runs.first_half import SHOWN_HALF
 
 FIRST_ROWS = ("command", "method", "versions", "inputs")
 
@@ -33,15 +33,27 @@ def files_to_open(run: FinishedRun, analysis: Analysis) -> list[list[str]]:
     """List the files of RUN/analysis worth opening, and what each shows."""
     suffix = trajectory_suffix(run.model)
     walks = [
-        [f"analysis/pc{k}_trajectory{suffix}", f"all atoms along component {k}, {analysis.settings.frames} models"]
+        [
+            f"analysis/pc{k}_trajectory{suffix}",
+            f"all atoms along component {k}, {analysis.settings.frames} models",
+        ]
         for k in range(1, len(analysis.components.traversals) + 1)
     ]
     return [
-        ["analysis/open_in_chimerax.cxc", "everything below, opened, coloured and playing: start here"],
-        ["analysis/motion_coloured.cif", "the model with each residue’s RMS displacement (Å) in the B-factor column"],
+        [
+            "analysis/open_in_chimerax.cxc",
+            "everything below, opened, coloured and playing: start here",
+        ],
+        [
+            "analysis/motion_coloured.cif",
+            "the model with each residue’s RMS displacement (Å) in the B-factor column",
+        ],
         *walks,
         ["analysis/bodies.csv, segments.csv", "rotations and shifts of every body and segment"],
-        ["analysis/particles.csv", "components, errors and cluster of every particle, by row of the particle file"],
+        [
+            "analysis/particles.csv",
+            "components, errors and cluster of every particle, by row of the particle file",
+        ],
     ]
 
 
@@ -52,25 +64,32 @@ def caveats(
     error = analysis.ensemble.main_error_angstrom
     thinned = f" Only one residue in {atoms.stride} is drawn." if atoms.stride > 1 else ""
     validation = (
-        f"{_half_sentence(run)} Until two are compared, take the motion as a hypothesis: noise, errors of the poses "
+        f"{_half_sentence(run)} Until two are compared, take the motion as a hypothesis: "
+        "noise, errors of the poses "
         "and a wrong starting model can all look like motion."
     )
     populations = (
-        f"Bars count particles where the noise puts them, each known to about ± {error:.1f} Å along the main motion. "
-        "The line takes that noise out, down to details of about half of it; narrower peaks stay broader, and what "
-        "the model of the motion gets wrong for all particles alike moves peaks. Free energies should not be read from "
+        f"Bars count particles where the noise puts them, each known to about ± {error:.1f} Å "
+        "along the main motion. "
+        "The line takes that noise out, down to details of about half of it; narrower peaks "
+        "stay broader, and what "
+        "the model of the motion gets wrong for all particles alike moves peaks. Free energies "
+        "should not be read from "
         "either."
     )
     time = (
-        "The slider is not time. It orders structures by likeness, from the 5th to the 95th percentile of a component; "
+        "The slider is not time. It orders structures by likeness, from the 5th to the 95th "
+        "percentile of a component; "
         "rarer structures lie outside."
     )
     rigid = (
-        "Segments move as rigid pieces. What bends within a segment is not seen, and a boundary is only as sharp as "
+        "Segments move as rigid pieces. What bends within a segment is not seen, and a "
+        "boundary is only as sharp as "
         "the motion across it is large; side chains are carried along, not refined."
     )
     exact = (
-        f"The viewer draws structures to within {max(drawing_error_angstrom, 0.01):.2f} Å RMS of the decoded ones; the "
+        f"The viewer draws structures to within {max(drawing_error_angstrom, 0.01):.2f} Å RMS "
+        "of the decoded ones; the "
         f"files hold the exact coordinates.{thinned}"
     )
     return [
@@ -98,7 +117,11 @@ def _flatten(value: Any, name: str = "") -> Iterator[list[str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flatten(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, Sequence) and not isinstance(value, str) and any(isinstance(v, Mapping) for v in value):
+    elif (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and any(isinstance(v, Mapping) for v in value)
+    ):
         for position, inner in enumerate(value):
             yield from _flatten(inner, f"{name}.{position}")
     elif isinstance(value, Sequence) and not isinstance(value, str):

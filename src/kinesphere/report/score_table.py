@@ -1,4 +1,6 @@
-"""Scores against a truth as a table for the terminal: the run, the model left unmoved, the limit of the noise."""
+"""Scores against a truth as a table for the terminal: the run, the model left unmoved, the limit of
+the noise.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,11 @@ def score_table(scores: Mapping[str, Any]) -> Table:
         table.add_row(f"distance {number}, Pearson", *(_text(value, 3) for value in values), part)
     row("area of |FSC|, images (1/px)", "fsc_area", "fraction_of_ideal_fsc_area")
     row("area of |FSC|, states (1/px)", "conformation_fsc_area")
-    row("neighbourhood similarity", "neighbourhood_similarity", "fraction_of_ideal_neighbourhood_similarity")
+    row(
+        "neighbourhood similarity",
+        "neighbourhood_similarity",
+        "fraction_of_ideal_neighbourhood_similarity",
+    )
     row("information imbalance", "information_imbalance", None, 2)
     row("leakage of pose", "leakage_pose", None, 2)
     row("leakage of CTF", "leakage_ctf", None, 2)

@@ -9,8 +9,20 @@ from kinesphere.io.structure import AtomicModel
 
 CHAIN_STEP_ANGSTROM = 4.3
 SHORTEST_HELIX, SHORTEST_STRAND = 5, 4
-HELIX = {"d2": (5.5, 0.5), "d3": (5.3, 0.5), "d4": (6.4, 0.6), "angle": (89.0, 12.0), "dihedral": (50.0, 20.0)}
-STRAND = {"d2": (6.7, 0.6), "d3": (9.9, 0.9), "d4": (12.4, 1.1), "angle": (124.0, 14.0), "dihedral": (-170.0, 45.0)}
+HELIX = {
+    "d2": (5.5, 0.5),
+    "d3": (5.3, 0.5),
+    "d4": (6.4, 0.6),
+    "angle": (89.0, 12.0),
+    "dihedral": (50.0, 20.0),
+}
+STRAND = {
+    "d2": (6.7, 0.6),
+    "d3": (9.9, 0.9),
+    "d4": (12.4, 1.1),
+    "angle": (124.0, 14.0),
+    "dihedral": (-170.0, 45.0),
+}
 
 
 def secondary_structure(model: AtomicModel) -> Shaped[np.ndarray, " residues"]:
@@ -28,27 +40,37 @@ def secondary_structure(model: AtomicModel) -> Shaped[np.ndarray, " residues"]:
 
     References
     ----------
-    Labesse et al. (1997) Comput. Appl. Biosci. 13, 291-295, doi:10.1093/bioinformatics/13.3.291: distances to the
-    second, third and fourth residue, angle of three and dihedral of four successive CA atoms (table 1), without its
-    extension of the ends.
+    Labesse et al. (1997) Comput. Appl. Biosci. 13, 291-295, doi:10.1093/bioinformatics/13.3.291:
+    distances to the second, third and fourth residue, angle of three and dihedral of four
+    successive CA atoms (table 1), without its extension of the ends.
     """
     code = np.full(model.n_residues, "c")
     for start, stop in _continuous_runs(model):
         geometry = _geometry(model.centres_angstrom[start:stop])
-        helix = _runs_of(_matches(geometry, HELIX, ("d3", "d4"), ("angle", "dihedral")), SHORTEST_HELIX)
-        strand = _runs_of(_matches(geometry, STRAND, ("d2", "d3", "d4"), ("angle", "dihedral")), SHORTEST_STRAND)
+        helix = _runs_of(
+            _matches(geometry, HELIX, ("d3", "d4"), ("angle", "dihedral")), SHORTEST_HELIX
+        )
+        strand = _runs_of(
+            _matches(geometry, STRAND, ("d2", "d3", "d4"), ("angle", "dihedral")), SHORTEST_STRAND
+        )
         code[start:stop][strand] = "s"
         code[start:stop][helix] = "h"
     return code
 
 
 def breaks_after(model: AtomicModel) -> Bool[np.ndarray, " residues"]:
-    """Tell after which residues the backbone is interrupted: a new chain, another kind, or a missing stretch."""
+    """Tell after which residues the backbone is interrupted: a new chain, another kind, or a
+    missing stretch.
+    """
     centre, n = model.centres_angstrom, model.n_residues
     broken = np.ones(n, bool)
     step = np.linalg.norm(np.diff(centre, axis=0), axis=1)
-    reach = np.where(model.residue_kind[:-1] == "protein", CHAIN_STEP_ANGSTROM, 2 * CHAIN_STEP_ANGSTROM)
-    same = (model.chain[1:] == model.chain[:-1]) & (model.residue_kind[1:] == model.residue_kind[:-1])
+    reach = np.where(
+        model.residue_kind[:-1] == "protein", CHAIN_STEP_ANGSTROM, 2 * CHAIN_STEP_ANGSTROM
+    )
+    same = (model.chain[1:] == model.chain[:-1]) & (
+        model.residue_kind[1:] == model.residue_kind[:-1]
+    )
     broken[:-1] = ~same | (step > reach) | (model.residue_kind[:-1] == "other")
     return broken
 
@@ -62,7 +84,9 @@ def _continuous_runs(model: AtomicModel) -> list[tuple[int, int]]:
 
 
 def _geometry(ca: Float[np.ndarray, "n 3"]) -> dict[str, Float[np.ndarray, " n"]]:
-    """Distances, angles and dihedrals that start at each residue (the angle is centred); NaN where the run ends."""
+    """Distances, angles and dihedrals that start at each residue (the angle is centred); NaN where
+    the run ends.
+    """
     n = len(ca)
     values = {name: np.full(n, np.nan) for name in HELIX}
     for step in (2, 3, 4):
@@ -71,7 +95,9 @@ def _geometry(ca: Float[np.ndarray, "n 3"]) -> dict[str, Float[np.ndarray, " n"]
     bond = np.diff(ca, axis=0)
     if n > 2:
         cosine = (
-            -np.sum(bond[:-1] * bond[1:], axis=1) / np.linalg.norm(bond[:-1], axis=1) / np.linalg.norm(bond[1:], axis=1)
+            -np.sum(bond[:-1] * bond[1:], axis=1)
+            / np.linalg.norm(bond[:-1], axis=1)
+            / np.linalg.norm(bond[1:], axis=1)
         )
         values["angle"][1:-1] = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     if n > 3:

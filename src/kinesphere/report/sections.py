@@ -24,18 +24,29 @@ def detail_items(document: Document) -> str:
 
 def fact_items(facts: Sequence[Document]) -> str:
     """Show the few numbers beside the headline."""
-    return "".join(f"<div><dt>{escape(fact['label'])}</dt><dd>{escape(fact['value'])}</dd></div>" for fact in facts)
+    return "".join(
+        f"<div><dt>{escape(fact['label'])}</dt><dd>{escape(fact['value'])}</dd></div>"
+        for fact in facts
+    )
 
 
 def bodies_lead(document: Document) -> str:
     """Explain the table of bodies."""
-    n_segments, n_bodies, tolerance = len(document["segments"]), len(document["bodies"]), document["tolerance"]
+    n_segments, n_bodies, tolerance = (
+        len(document["segments"]),
+        len(document["bodies"]),
+        document["tolerance"],
+    )
     clashes = document["clashes"]
     return (
-        f"{n_segments} segments form {n_bodies} {'body' if n_bodies == 1 else 'bodies'}: those that move against each "
-        f"other by less than {tolerance:.1f} Å (RMS) are counted as one. Turns and travels are 5th to 95th percentile "
-        f"ranges, seen from body 1, the core, held still. Structures have {clashes['mean']:.1f} clashes on average "
-        f"(residues closer than 4 Å that are not neighbours); the input model has {clashes['model']}."
+        f"{n_segments} segments form {n_bodies} {'body' if n_bodies == 1 else 'bodies'}: those "
+        "that move against each "
+        f"other by less than {tolerance:.1f} Å (RMS) are counted as one. Turns and travels are "
+        "5th to 95th percentile "
+        "ranges, seen from body 1, the core, held still. Structures have "
+        f"{clashes['mean']:.1f} clashes on average "
+        "(residues closer than 4 Å that are not neighbours); the input model has "
+        f"{clashes['model']}."
     )
 
 
@@ -55,7 +66,8 @@ def group_table(groups: Sequence[Document], kind: str) -> str:
 def pairs_table(pairs: Sequence[Sequence[str]], first_class: str, second_class: str) -> str:
     """Write a table of two columns."""
     rows = (
-        f'<tr><td class="{first_class}">{escape(first)}</td><td class="{second_class}">{escape(second)}</td></tr>'
+        f'<tr><td class="{first_class}">{escape(first)}</td><td '
+        f'class="{second_class}">{escape(second)}</td></tr>'
         for first, second in pairs
     )
     return f"<table><tbody>{''.join(rows)}</tbody></table>"
@@ -63,7 +75,9 @@ def pairs_table(pairs: Sequence[Sequence[str]], first_class: str, second_class: 
 
 def caveat_items(caveats: Sequence[Sequence[str]]) -> str:
     """List what must not be read from the page: a short name and the reason."""
-    return "".join(f"<li><strong>{escape(name)}</strong>{escape(reason)}</li>" for name, reason in caveats)
+    return "".join(
+        f"<li><strong>{escape(name)}</strong>{escape(reason)}</li>" for name, reason in caveats
+    )
 
 
 def _group_cells(group: Document, *, is_segment: bool) -> str:

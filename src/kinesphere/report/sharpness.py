@@ -22,8 +22,8 @@ def sharpness(run: Path, method: str) -> dict[str, Any] | None:
     Returns
     -------
     dict
-        Spatial frequencies (1/Å), curves with and without motion, and a sentence; nothing where there is no
-        reconstruction, or one that left the motion out.
+        Spatial frequencies (1/Å), curves with and without motion, and a sentence; nothing where
+        there is no reconstruction, or one that left the motion out.
     """
     folder = run / "reconstruction"
     try:
@@ -46,10 +46,21 @@ def _sentence(summary: dict[str, Any], method: str) -> str:
 
     def resolution(name: str) -> str:
         value = summary[name]
-        return f"{value:.1f} Å" if value > 1.001 * nyquist else f"{nyquist:.1f} Å, the limit of the pixels"
+        return (
+            f"{value:.1f} Å"
+            if value > 1.001 * nyquist
+            else f"{nyquist:.1f} Å, the limit of the pixels"
+        )
 
-    before, after = resolution("resolution_without_motion_angstrom"), resolution("resolution_angstrom")
-    how = f"least squares, {summary['iterations']} iterations" if summary["iterations"] else "filtered backprojection"
+    before, after = (
+        resolution("resolution_without_motion_angstrom"),
+        resolution("resolution_angstrom"),
+    )
+    how = (
+        f"least squares, {summary['iterations']} iterations"
+        if summary["iterations"]
+        else "filtered backprojection"
+    )
     shared = (
         " One motion model saw both half sets, so that part of what they share may be fitted noise."
         if summary["motion_is_shared"]
@@ -57,6 +68,7 @@ def _sentence(summary: dict[str, Any], method: str) -> str:
     )
     fsc = f"mean FSC {summary['mean_fsc_without_motion']:.2f} and {summary['mean_fsc']:.2f}"
     return (
-        f"Each image was put back along its own motion, as {method} found it ({how}). Resolution where the half maps "
+        f"Each image was put back along its own motion, as {method} found it ({how}). "
+        "Resolution where the half maps "
         f"agree to FSC 0.143: {before} without the motion, {after} with it; {fsc}.{shared}"
     )

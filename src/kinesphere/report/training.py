@@ -1,4 +1,6 @@
-"""The training curves: the columns of `metrics.csv` that say how well the model explains the images."""
+"""The training curves: the columns of `metrics.csv` that say how well the model explains the
+images.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,27 @@ def training_curves(metrics: Mapping[str, Shaped[np.ndarray, " epochs"]]) -> dic
     Returns
     -------
     dict
-        `epoch` and `series`: those that change, with name, meaning and values. A log-likelihood at lower resolution
-        sums over fewer Fourier shells and cannot be compared: those epochs are left out of its curve.
+        `epoch` and `series`: those that change, with name, meaning and values. A log-likelihood at
+        lower resolution sums over fewer Fourier shells and cannot be compared: those epochs are
+        left out of its curve.
     """
-    numeric = {name: np.asarray(values, float) for name, values in metrics.items() if _is_numeric(values)}
+    numeric = {
+        name: np.asarray(values, float) for name, values in metrics.items() if _is_numeric(values)
+    }
     n = max((len(values) for values in numeric.values()), default=0)
     epoch = numeric.get("epoch", np.arange(1.0, n + 1))
     if "shells" in numeric and "log_likelihood" in numeric:
         full = numeric["shells"] == numeric["shells"][-1:]
         numeric["log_likelihood"] = np.where(full, numeric["log_likelihood"], np.nan)
-    chosen = {name: values for name, values in numeric.items() if name not in LEFT_OUT and _changes(values)}
-    series = [{"name": name, "meaning": MEANING.get(name, ""), "values": _values(v)} for name, v in chosen.items()]
+    chosen = {
+        name: values
+        for name, values in numeric.items()
+        if name not in LEFT_OUT and _changes(values)
+    }
+    series = [
+        {"name": name, "meaning": MEANING.get(name, ""), "values": _values(v)}
+        for name, v in chosen.items()
+    ]
     return {"epoch": epoch.tolist(), "series": series}
 
 

@@ -1,4 +1,6 @@
-"""What a referee reads on the page: what was tested, the number, the null, the verdict, and what was not tested."""
+"""What a referee reads on the page: what was tested, the number, the null, the verdict, and what
+was not tested.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,20 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from kinesphere.analysis.volumes import read_summary
 from kinesphere.report.volume_evidence import volume_evidence
-from kinesphere.validation.record import NO_MOTION, RECORD_FILE, SUPPORTED, ControlResult, ValidationRecord
+from kinesphere.validation.record import (
+    NO_MOTION,
+    RECORD_FILE,
+    SUPPORTED,
+    ControlResult,
+    ValidationRecord,
+)
+from kinesphere.volumes.job import read_summary
 
 _TONE = {SUPPORTED: "good", NO_MOTION: "bad"}
 _UNTESTED = (
-    "Nothing has been tested yet. Until it is, take the motion as a hypothesis: noise, errors of the poses and a "
+    "Nothing has been tested yet. Until it is, take the motion as a hypothesis: noise, "
+    "errors of the poses and a "
 )
 _UNTESTED += "wrong starting model can all look like motion."
 _NO_VOLUMES = "Whether maps made without the structures change as the structures do"
@@ -31,7 +40,8 @@ def trust(run_path: Path) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        `verdict`, `reason`, `controls` and `not_tested`, ready for JSON; none where nothing was tested.
+        `verdict`, `reason`, `controls` and `not_tested`, ready for JSON; none where nothing was
+        tested.
     """
     path = run_path / RECORD_FILE
     if not path.is_file():
@@ -44,14 +54,22 @@ def trust(run_path: Path) -> dict[str, Any] | None:
         not_tested.append([_NO_VOLUMES, f"kinesphere volumes {quote(run_path.resolve().name)}"])
     else:
         controls += volume_evidence(volumes)
-    return {"verdict": record.verdict, "reason": record.reason, "controls": controls, "not_tested": not_tested}
+    return {
+        "verdict": record.verdict,
+        "reason": record.reason,
+        "controls": controls,
+        "not_tested": not_tested,
+    }
 
 
 def trust_section(found: dict[str, Any] | None, run_name: str) -> str:
     """Write the section: a verdict, a row for each control, and what is left to test."""
     if found is None:
         command = escape(f"kinesphere validate {quote(run_name)}")
-        return f'<p class="lead">{escape(_UNTESTED)}</p><p class="verdict none">Test it: <code>{command}</code></p>'
+        return (
+            f'<p class="lead">{escape(_UNTESTED)}</p><p class="verdict none">Test it: '
+            f"<code>{command}</code></p>"
+        )
     tone = _TONE.get(found["verdict"], "none")
     return (
         f'<p class="verdict {tone}"><strong>{escape(found["verdict"].capitalize())}.</strong> '
@@ -89,9 +107,11 @@ def _controls_table(controls: Sequence[dict[str, Any]]) -> str:
     kinds = ("", ' class="number"', ' class="number"', "")
     head = "".join(f"<th{kind}>{name}</th>" for name, kind in zip(heads, kinds, strict=True))
     rows = "".join(
-        f'<tr><td>{escape(c["question"])}<span class="statistic">{escape(c["statistic"])}</span></td>'
+        f"<tr><td>{escape(c['question'])}<span "
+        f'class="statistic">{escape(c["statistic"])}</span></td>'
         f'<td class="number">{escape(c["value"])}</td><td class="number">{escape(c["null"])}</td>'
-        f'<td><span class="mark {"good" if c["passed"] else "bad"}">{"✓" if c["passed"] else "✗"}</span> '
+        '<td><span class="mark '
+        f'{"good" if c["passed"] else "bad"}">{"✓" if c["passed"] else "✗"}</span> '
         f"{escape(c['verdict'])}</td></tr>"
         for c in controls
     )
@@ -103,6 +123,7 @@ def _not_tested(pairs: Sequence[Sequence[str]]) -> str:
     if not pairs:
         return ""
     items = "".join(
-        f"<li><strong>{escape(what)}</strong><code>{escape(command)}</code></li>" for what, command in pairs
+        f"<li><strong>{escape(what)}</strong><code>{escape(command)}</code></li>"
+        for what, command in pairs
     )
     return f'<h3>Not tested</h3><ul class="caveats">{items}</ul>'

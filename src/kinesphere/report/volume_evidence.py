@@ -21,7 +21,11 @@ def volume_evidence(summary: dict[str, Any]) -> list[dict[str, Any]]:
         `question`, `statistic`, `value`, `null`, `verdict` and `passed`, ready for JSON.
     """
     rows = [_decoder(summary["decoder"])] if "decoder" in summary else []
-    return rows + [_structures(method, found) for method, found in summary["residues"].items() if found["n_moving"]]
+    return rows + [
+        _structures(method, found)
+        for method, found in summary["residues"].items()
+        if found["n_moving"]
+    ]
 
 
 def _decoder(found: dict[str, list[float]]) -> dict[str, Any]:
@@ -29,8 +33,10 @@ def _decoder(found: dict[str, list[float]]) -> dict[str, Any]:
     passed = all(gain > _ERRORS_ABOVE * error for gain, error in pairs)
     return {
         "question": "Do images need more than one map, structures aside?",
-        "statistic": "log-likelihood gained in unseen images by the volume decoder of each half set",
-        "value": ", ".join(f"{gain:.3g} ± {error:.2g}" for gain, error in pairs).replace("-", "−") + " nats",
+        "statistic": "log-likelihood gained in unseen images by the volume decoder of each "
+        "half set",
+        "value": ", ".join(f"{gain:.3g} ± {error:.2g}" for gain, error in pairs).replace("-", "−")
+        + " nats",
         "null": "0 nats",
         "verdict": "Maps that depend on the latents predict unseen images better."
         if passed
@@ -46,6 +52,7 @@ def _structures(method: str, found: dict[str, Any]) -> dict[str, Any]:
         "statistic": "correlation of changes around residues that move by more than 1 Å, median",
         "value": f"{found['correlation_moving_median']:.2f}".replace("-", "−"),
         "null": "0",
-        "verdict": f"Of {moving} moving residues, density supports {moving - unsupported}; which, residues.csv says.",
+        "verdict": f"Of {moving} moving residues, density supports {moving - unsupported}; "
+        "which, residues.csv says.",
         "passed": unsupported * 2 < moving,
     }

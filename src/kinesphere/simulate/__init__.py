@@ -1,1 +1,3 @@
-"""Particle sets with a known truth, made from atomic structures with an all-atom scattering potential."""
+"""Particle sets with a known truth, made from atomic structures with an all-atom scattering
+potential.
+"""

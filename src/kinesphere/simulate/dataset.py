@@ -36,13 +36,15 @@ def write_dataset(
     origin: str,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Draws:
-    """Simulate particles and write them with everything a reconstruction starts from, and the truth.
+    """Simulate particles and write them with everything a reconstruction starts from, and the
+    truth.
 
     Parameters
     ----------
     folder
-        Gets `particles.mrcs`, `particles.star`, `truth.npz`, `model.cif`, `consensus.mrc` and `README.md`. Model, truth
-        and map share one frame, in which the box centre lies at box // 2 pixels: the map's header origin is zero.
+        Gets `particles.mrcs`, `particles.star`, `truth.npz`, `model.cif`, `consensus.mrc` and
+        `README.md`. Model, truth and map share one frame, in which the box centre lies at box // 2
+        pixels: the map's header origin is zero.
     ensemble
         States to show; they are moved so that their common centre is the box centre.
     recipe
@@ -73,14 +75,18 @@ def write_dataset(
         _write_truth(folder / TRUTH_FILE, shown, draws)
         write_model(folder / MODEL_FILE, shown.model)
         low_pass = consensus_resolution_angstrom(recipe)
-        write_map(folder / MAP_FILE, _mean_potential(centred, draws, recipe, low_pass), recipe.pixel_size)
+        write_map(
+            folder / MAP_FILE, _mean_potential(centred, draws, recipe, low_pass), recipe.pixel_size
+        )
         with atomic_write(folder / README_FILE) as temporary:
             temporary.write_text(describe(ensemble, recipe, origin, low_pass), encoding="utf-8")
     return draws
 
 
 def consensus_resolution_angstrom(recipe: Recipe) -> float:
-    """Resolution the consensus map is low-pass filtered to: 5 Å, or where the pixels are coarse, close to Nyquist."""
+    """Resolution the consensus map is low-pass filtered to: 5 Å, or where the pixels are coarse,
+    close to Nyquist.
+    """
     return max(5.0, 2.2 * recipe.pixel_size)
 
 
@@ -88,16 +94,22 @@ def _require_fit(ensemble: Ensemble, recipe: Recipe) -> None:
     span, needed = recipe.box * recipe.pixel_size, 2 * ensemble.radius_angstrom
     if needed > span:
         problem = (
-            f"the molecule is up to {needed:.0f} Å across, {recipe.box} px of {recipe.pixel_size:g} Å hold {span:.0f} Å"
+            f"the molecule is up to {needed:.0f} Å across, {recipe.box} px of "
+            f"{recipe.pixel_size:g} Å hold {span:.0f} Å"
         )
-        remedy = f"Give a box of {2 * int(np.ceil(0.6 * needed / recipe.pixel_size))} px or larger pixels"
+        remedy = (
+            f"Give a box of {2 * int(np.ceil(0.6 * needed / recipe.pixel_size))} px or "
+            "larger pixels"
+        )
         raise InputError("--box", problem, remedy)
 
 
 def _write_images(
     path: Path, ensemble: Ensemble, draws: Draws, recipe: Recipe, on_progress: Callable[[int], None]
 ) -> None:
-    """Write the clean images aside, learn their variance, then add noise of variance one to them, scaled to the SNR."""
+    """Write the clean images aside, learn their variance, then add noise of variance one to them,
+    scaled to the SNR.
+    """
     shape = (recipe.n, recipe.box, recipe.box)
     with TemporaryDirectory(dir=path.parent, prefix=".clean-") as scratch:
         clean_path = Path(scratch) / "clean.mrcs"
@@ -133,10 +145,16 @@ def _write_truth(path: Path, ensemble: Ensemble, draws: Draws) -> None:
         )
 
 
-def _mean_potential(ensemble: Ensemble, draws: Draws, recipe: Recipe, low_pass_angstrom: float) -> NDArray[np.float32]:
-    """Average the potential over the states of evenly spaced particles, in the order of their states."""
+def _mean_potential(
+    ensemble: Ensemble, draws: Draws, recipe: Recipe, low_pass_angstrom: float
+) -> NDArray[np.float32]:
+    """Average the potential over the states of evenly spaced particles, in the order of their
+    states.
+    """
     ranked = np.sort(draws.state)
-    shown = ranked[np.linspace(0, len(ranked) - 1, min(_STATES_IN_CONSENSUS, len(ranked))).round().astype(int)]
+    shown = ranked[
+        np.linspace(0, len(ranked) - 1, min(_STATES_IN_CONSENSUS, len(ranked))).round().astype(int)
+    ]
     total = np.zeros((recipe.box,) * 3, dtype=np.float32)
     for state, count in zip(*np.unique(shown, return_counts=True), strict=True):
         total += (count / len(shown)) * potential_map(

@@ -51,7 +51,9 @@ class Draws:
     def ctf(self, rows: slice, recipe: Recipe) -> CtfParameters:
         """CTF of some of the particles."""
         group = self.optics_group[rows]
-        voltages = np.array([recipe.group_voltage_kv(number) for number in range(recipe.optics_groups)])
+        voltages = np.array(
+            [recipe.group_voltage_kv(number) for number in range(recipe.optics_groups)]
+        )
 
         def constant(value: float) -> Tensor:
             return torch.full((len(group),), value)
@@ -72,8 +74,8 @@ class Draws:
 def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> Draws:
     """Draw states, poses and CTFs.
 
-    States, poses, CTFs and errors have random streams of their own: the same seed with another SNR, box or error shows
-    the same particles.
+    States, poses, CTFs and errors have random streams of their own: the same seed with another SNR,
+    box or error shows the same particles.
 
     Parameters
     ----------
@@ -95,8 +97,11 @@ def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> Dra
     shift_px = pose_rng.uniform(-recipe.shift_px, recipe.shift_px, size=(n, 2))
     mean_defocus = ctf_rng.uniform(*recipe.defocus_um, size=n) * 1e4
     astigmatism = ctf_rng.uniform(0, recipe.astigmatism_angstrom, size=n)
-    # A rotation vector with three independent components has a root mean square length of √3 component deviations.
-    turn = Rotation.from_rotvec(np.deg2rad(recipe.pose_error_degrees / np.sqrt(3)) * error_rng.normal(size=(n, 3)))
+    # A rotation vector with three independent components has a root mean square length of √3
+    # component deviations.
+    turn = Rotation.from_rotvec(
+        np.deg2rad(recipe.pose_error_degrees / np.sqrt(3)) * error_rng.normal(size=(n, 3))
+    )
     shift_error_px = recipe.shift_error_px * error_rng.normal(size=(n, 2))
     return Draws(
         state=draw_states(state_rng, recipe, state_coordinate),
@@ -112,8 +117,12 @@ def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> Dra
     )
 
 
-def draw_states(rng: np.random.Generator, recipe: Recipe, state_coordinate: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Draw (n,) states: each as likely as another, or nearest to coordinates from the bimodal distribution."""
+def draw_states(
+    rng: np.random.Generator, recipe: Recipe, state_coordinate: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Draw (n,) states: each as likely as another, or nearest to coordinates from the bimodal
+    distribution.
+    """
     if recipe.distribution == "uniform":
         return rng.integers(len(state_coordinate), size=recipe.n)
     share, mean, deviation = (np.array(column) for column in zip(*_BIMODAL, strict=True))

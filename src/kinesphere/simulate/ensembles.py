@@ -1,4 +1,6 @@
-"""Ensembles of structures to simulate from: files, hinge rotations, and the bundled adenylate kinase."""
+"""Ensembles of structures to simulate from: files, hinge rotations, and the bundled adenylate
+kinase.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,8 @@ def ensemble_from_files(paths: Sequence[Path]) -> Ensemble:
     Parameters
     ----------
     paths
-        PDB or mmCIF files with the same atoms in one frame. The first model of the first is the nominal one.
+        PDB or mmCIF files with the same atoms in one frame. The first model of the first is the
+        nominal one.
 
     Returns
     -------
@@ -97,7 +100,8 @@ def ensemble_from_hinges(model: AtomicModel, hinges: Sequence[Hinge], n_states: 
     model
         The structure; also the nominal model.
     hinges
-        One motion each, independent of the others and applied in this order: of nested parts the inner one comes first.
+        One motion each, independent of the others and applied in this order: of nested parts the
+        inner one comes first.
     n_states
         States along each motion; there are n_states to the power of the number of hinges in all.
 
@@ -107,17 +111,23 @@ def ensemble_from_hinges(model: AtomicModel, hinges: Sequence[Hinge], n_states: 
         A grid of states; coordinate j is 0 at the start angle of hinge j and 1 at its end angle.
     """
     steps = _evenly_spaced(n_states)[:, 0]
-    coordinate = np.stack(np.meshgrid(*[steps] * len(hinges), indexing="ij"), axis=-1).reshape(-1, len(hinges))
+    coordinate = np.stack(np.meshgrid(*[steps] * len(hinges), indexing="ij"), axis=-1).reshape(
+        -1, len(hinges)
+    )
     positions = np.repeat(model.positions_angstrom[None], len(coordinate), axis=0)
     for column, hinge in enumerate(hinges):
         positions = np.stack(
-            [hinge.turn(state, value) for state, value in zip(positions, coordinate[:, column], strict=True)]
+            [
+                hinge.turn(state, value)
+                for state, value in zip(positions, coordinate[:, column], strict=True)
+            ]
         )
     return Ensemble(model, positions, coordinate)
 
 
 def adenylate_kinase(n_states: int) -> Ensemble:
-    """Open the bundled *E. coli* adenylate kinase: from PDB 1AKE (closed, the nominal model) to 4AKE (open).
+    """Open the bundled *E. coli* adenylate kinase: from PDB 1AKE (closed, the nominal model) to
+    4AKE (open).
 
     The NMP (residues 30–59) and LID (122–159) domains move as rigid bodies relative to the core.
 
@@ -133,10 +143,14 @@ def adenylate_kinase(n_states: int) -> Ensemble:
     """
     model, opened = _bundled(CLOSED_FILE), _bundled(OPEN_FILE)
     number = model.residue_number
-    nmp, lid = ((number >= first) & (number <= last) for first, last in (NMP_RESIDUES, LID_RESIDUES))
+    nmp, lid = (
+        (number >= first) & (number <= last) for first, last in (NMP_RESIDUES, LID_RESIDUES)
+    )
     coordinate = _evenly_spaced(n_states)
     end = match_atoms(model, opened, OPEN_FILE)
-    return Ensemble(model, domain_path(model, end, [~(nmp | lid), nmp, lid], coordinate[:, 0]), coordinate)
+    return Ensemble(
+        model, domain_path(model, end, [~(nmp | lid), nmp, lid], coordinate[:, 0]), coordinate
+    )
 
 
 def _bundled(name: str) -> AtomicModel:
@@ -147,5 +161,7 @@ def _bundled(name: str) -> AtomicModel:
 def _evenly_spaced(n_states: int) -> NDArray[np.float64]:
     """(n_states, 1) from 0 to 1."""
     if n_states < 1:
-        raise InputError("--n-states", f"{n_states} states cannot be simulated", "Ask for one or more")
+        raise InputError(
+            "--n-states", f"{n_states} states cannot be simulated", "Ask for one or more"
+        )
     return np.linspace(0, 1, n_states)[:, None]

@@ -1,4 +1,6 @@
-"""Bond lengths and angles along an interpolated path, restored where interpolation squeezed them."""
+"""Bond lengths and angles along an interpolated path, restored where interpolation squeezed
+them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,15 @@ _LONGEST_BOND_ANGSTROM = 2.1
 _ITERATIONS = 150
 
 
-def restore_geometry(states: NDArray[np.float64], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+def restore_geometry(
+    states: NDArray[np.float64], fractions: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Give each state of a path the bond lengths and angles that lie between those of its two ends.
 
-    A side chain or peptide plane that is flipped between the ends is squeezed half way by any interpolation of
-    positions. Every distance between bonded atoms, or atoms bonded to a common one, is moved towards
-    (1 − f) d(start) + f d(end) by displacing its two atoms alike, over and over (Jacobi iterations of position-based
-    constraints). The ends stay as they are.
+    A side chain or peptide plane that is flipped between the ends is squeezed half way by any
+    interpolation of positions. Every distance between bonded atoms, or atoms bonded to a common
+    one, is moved towards (1 − f) d(start) + f d(end) by displacing its two atoms alike, over and
+    over (Jacobi iterations of position-based constraints). The ends stay as they are.
 
     Parameters
     ----------
@@ -32,7 +36,10 @@ def restore_geometry(states: NDArray[np.float64], fractions: NDArray[np.float64]
         (n_states, n_atoms, 3) Å.
     """
     pairs = _bonded_pairs(states[0])
-    lengths = [np.linalg.norm(end[pairs[:, 0]] - end[pairs[:, 1]], axis=1) for end in (states[0], states[-1])]
+    lengths = [
+        np.linalg.norm(end[pairs[:, 0]] - end[pairs[:, 1]], axis=1)
+        for end in (states[0], states[-1])
+    ]
     target = (1 - fractions)[:, None] * lengths[0] + fractions[:, None] * lengths[1]
     incidence = _incidence(pairs, states.shape[1])
     # Halving the mean keeps simultaneous corrections of one atom from overshooting.

@@ -53,16 +53,17 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
     Parameters
     ----------
     text
-        `RESIDUES/PIVOT/FROM/TO`: residues such as `A:122-159` or `A:1-214,B:1-225,E` (a whole chain), the residue whose
-        central atom is the pivot, and two angles in degrees.
+        `RESIDUES/PIVOT/FROM/TO`: residues such as `A:122-159` or `A:1-214,B:1-225,E` (a whole
+        chain), the residue whose central atom is the pivot, and two angles in degrees.
     model
         Structure that the residues belong to.
 
     Returns
     -------
     Hinge
-        Its axis passes through the pivot at right angles to the plane through the pivot and the centroids of the moving
-        part and of the rest; positive angles turn the part away from the rest.
+        Its axis passes through the pivot at right angles to the plane through the pivot and the
+        centroids of the moving part and of the rest; positive angles turn the part away from the
+        rest.
 
     Raises
     ------
@@ -77,16 +78,24 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
     moving = select_residues(residues, model)
     pivots = np.flatnonzero(select_residues(pivot_name, model))
     if len(pivots) != 1 or moving.all():
-        problem = f"'{text}' names {len(pivots)} residues as pivot and moves {moving.sum()} of {model.n_residues}"
-        raise InputError("--hinge", problem, "Name one residue as pivot, and leave some residues at rest")
+        problem = (
+            f"'{text}' names {len(pivots)} residues as pivot and moves {moving.sum()} of "
+            f"{model.n_residues}"
+        )
+        raise InputError(
+            "--hinge", problem, "Name one residue as pivot, and leave some residues at rest"
+        )
     pivot = model.centres_angstrom[pivots[0]]
     centres = model.centres_angstrom
-    axis = _opening_axis(centres[moving].mean(axis=0) - pivot, centres[~moving].mean(axis=0) - pivot)
+    axis = _opening_axis(
+        centres[moving].mean(axis=0) - pivot, centres[~moving].mean(axis=0) - pivot
+    )
     return Hinge(moving[model.residue_index], pivot, axis, start, end)
 
 
 def select_residues(text: str, model: AtomicModel) -> NDArray[np.bool_]:
-    """Turn `A:122-159,B:7,C` into a mask (n_residues,); numbers order before the same number with an insertion code.
+    """Turn `A:122-159,B:7,C` into a mask (n_residues,); numbers order before the same number with
+    an insertion code.
 
     Raises
     ------
@@ -105,7 +114,11 @@ def select_residues(text: str, model: AtomicModel) -> NDArray[np.bool_]:
             last = _place(match["last"]) if match["last"] else first
             found &= np.array([first <= here <= last for here in place])
         if not found.any():
-            raise InputError("--hinge", f"the model has no residues '{item}'", "Name chains and residues of the model")
+            raise InputError(
+                "--hinge",
+                f"the model has no residues '{item}'",
+                "Name chains and residues of the model",
+            )
         chosen |= found
     return chosen
 
@@ -115,8 +128,12 @@ def _place(name: str) -> tuple[int, str]:
     return (int(name), "") if name[-1].isdigit() else (int(name[:-1]), name[-1])
 
 
-def _opening_axis(towards_part: NDArray[np.float64], towards_rest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the unit vector about which a positive turn takes the part away from the rest; any normal if in line."""
+def _opening_axis(
+    towards_part: NDArray[np.float64], towards_rest: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the unit vector about which a positive turn takes the part away from the rest; any
+    normal if in line.
+    """
     axis = np.cross(towards_rest, towards_part)
     if np.linalg.norm(axis) < 1e-3 * np.linalg.norm(towards_part) * np.linalg.norm(towards_rest):
         axis = np.cross(towards_part, np.eye(3)[np.argmin(np.abs(towards_part))])

@@ -1,4 +1,6 @@
-"""Clean images: the potential of each particle's state, projected in its pose, shifted, seen through its CTF."""
+"""Clean images: the potential of each particle's state, projected in its pose, shifted, seen
+through its CTF.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _PIXELS_AT_ONCE = 1_000_000
 def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
     """Image the particles without noise, batch by batch in order.
 
-    Image = crop [ F⁻¹ ( CTF · exp(−2πi k·t) · Σⱼ fⱼ(k) exp(−2πi k·(Rᵀ xⱼ)) ) ], in a box `recipe.padding` times larger.
+    Image = crop [ F⁻¹ ( CTF · exp(−2πi k·t) · Σⱼ fⱼ(k) exp(−2πi k·(Rᵀ xⱼ)) ) ], in a box
+    `recipe.padding` times larger.
 
     Parameters
     ----------
@@ -36,10 +39,13 @@ def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[N
     Yields
     ------
     ndarray
-        (b, box, box) float32 in 1/Å: line integrals of the potential over 47.878 V Å², protein positive.
+        (b, box, box) float32 in 1/Å: line integrals of the potential over 47.878 V Å², protein
+        positive.
     """
     box, padded = recipe.box, recipe.box * recipe.padding
-    project = AtomProjector(ensemble.model.atomic_number, padded, recipe.pixel_size, recipe.b_factor)
+    project = AtomProjector(
+        ensemble.model.atomic_number, padded, recipe.pixel_size, recipe.b_factor
+    )
     corner = padded // 2 - box // 2
     batch = batch_size(ensemble.model.n_atoms, padded)
     for first in range(0, recipe.n, batch):
@@ -47,7 +53,9 @@ def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[N
         positions = torch.from_numpy(ensemble.positions[draws.state[rows]])
         transform = project(positions, torch.from_numpy(draws.rotation[rows]))
         shift_px = torch.from_numpy(draws.shift_angstrom[rows] / recipe.pixel_size).float()
-        seen = shift_fourier(transform, shift_px) * evaluate_ctf(draws.ctf(rows, recipe), padded, recipe.pixel_size)
+        seen = shift_fourier(transform, shift_px) * evaluate_ctf(
+            draws.ctf(rows, recipe), padded, recipe.pixel_size
+        )
         images = centred_irfft2(seen, padded) / recipe.pixel_size**2
         yield images[:, corner : corner + box, corner : corner + box].contiguous().numpy()
 

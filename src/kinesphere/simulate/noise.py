@@ -9,7 +9,8 @@ from kinesphere.simulate.recipe import Recipe
 
 
 def noise_power(recipe: Recipe) -> NDArray[np.float64]:
-    """Power of the noise on the half plane, (box, box // 2 + 1), one on average over the full plane.
+    """Power of the noise on the half plane, (box, box // 2 + 1), one on average over the full
+    plane.
 
     P(f) ∝ 1 for white noise, 1 / (1 + (f / f0)^p) for coloured noise.
     """
@@ -25,7 +26,9 @@ def noise_power(recipe: Recipe) -> NDArray[np.float64]:
     return half / full.mean()
 
 
-def draw_noise(rng: np.random.Generator, n_images: int, power: NDArray[np.float64]) -> NDArray[np.float32]:
+def draw_noise(
+    rng: np.random.Generator, n_images: int, power: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Draw (n_images, box, box) Gaussian noise whose spectrum is `power` and whose variance is one.
 
     Parameters

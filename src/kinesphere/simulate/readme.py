@@ -13,16 +13,18 @@ _PAGE = """\
 {origin} {n_residues} residues, {n_atoms} atoms; {n_states} states along {n_motions} motion(s).
 Made by `kinesphere simulate`.
 
-- `particles.star`, `particles.mrcs`: RELION 3.1, with poses, CTF and half sets. Poses are {poses}, CTFs exact. The
-  noise has variance one.
-- Potential: every atom of the files, electron scattering factors of Peng et al. (1996), one B-factor; projected in
-  Fourier space, CTF applied in a box {padding} times larger.
-- SNR: variance of the CTF-applied clean images over the whole box, mean over images, / variance of the noise.
+- `particles.star`, `particles.mrcs`: RELION 3.1, with poses, CTF and half sets. Poses are
+  {poses}, CTFs exact. The noise has variance one.
+- Potential: every atom of the files, electron scattering factors of Peng et al. (1996), one
+  B-factor; projected in Fourier space, CTF applied in a box {padding} times larger.
+- SNR: variance of the CTF-applied clean images over the whole box, mean over images,
+  / variance of the noise.
 - `model.cif`: the nominal model, in the frame of the map (box centre at box // 2 pixels).
-- `consensus.mrc`: not a reconstruction but the mean of the states' potentials, without noise, low-pass filtered
-  to {consensus:.3g} Å.
-- `truth.npz`: `coordinate` (n, motions) and `state` (n,) of each image; `ca_states` (states, residues, 3) Å, `chain`,
-  `resid`, `icode` of the central atoms of protein and nucleic residues; `state_coordinate` (states, motions).
+- `consensus.mrc`: not a reconstruction but the mean of the states' potentials, without noise,
+  low-pass filtered to {consensus:.3g} Å.
+- `truth.npz`: `coordinate` (n, motions) and `state` (n,) of each image; `ca_states` (states,
+  residues, 3) Å, `chain`, `resid`, `icode` of the central atoms of protein and nucleic
+  residues; `state_coordinate` (states, motions).
 
 | option | value |
 | --- | --- |
@@ -44,7 +46,10 @@ def describe(ensemble: Ensemble, recipe: Recipe, origin: str, consensus_angstrom
     """
     poses = "exact"
     if recipe.pose_error_degrees or recipe.shift_error_px:
-        poses = f"wrong by {recipe.pose_error_degrees:g}° and {recipe.shift_error_px:g} px per axis (root mean square)"
+        poses = (
+            f"wrong by {recipe.pose_error_degrees:g}° and {recipe.shift_error_px:g} px per "
+            "axis (root mean square)"
+        )
     return _PAGE.format(
         origin=origin,
         n_residues=len(ensemble.shown_residues),
@@ -54,5 +59,7 @@ def describe(ensemble: Ensemble, recipe: Recipe, origin: str, consensus_angstrom
         poses=poses,
         padding=recipe.padding,
         consensus=consensus_angstrom,
-        table="\n".join(f"| {field.name} | {getattr(recipe, field.name)} |" for field in fields(recipe)),
+        table="\n".join(
+            f"| {field.name} | {getattr(recipe, field.name)} |" for field in fields(recipe)
+        ),
     )

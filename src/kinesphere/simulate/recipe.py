@@ -19,9 +19,11 @@ class Recipe:
     pixel_size: float = 1.5
     """Pixel size in Å."""
     distribution: Literal["uniform", "bimodal"] = "uniform"
-    """How particles populate each motion's coordinate in [0, 1]: evenly, or 65 % N(0.2, 0.08) and 35 % N(0.8, 0.06)."""
+    """How particles populate each motion's coordinate in [0, 1]: evenly, or 65 % N(0.2, 0.08) and
+    35 % N(0.8, 0.06)."""
     snr: float = 0.1
-    """Variance of the CTF-applied clean images over the whole box (mean over images) / variance of the noise."""
+    """Variance of the CTF-applied clean images over the whole box (mean over images) / variance of
+    the noise."""
     noise: Literal["white", "coloured"] = "white"
     """Noise spectrum: flat, or with power proportional to 1 / (1 + (f / f0)^p)."""
     noise_frequency: float = 0.05
@@ -49,11 +51,13 @@ class Recipe:
     amplitude_contrast: float = 0.1
     """Amplitude contrast."""
     optics_groups: int = 1
-    """Optics groups; particles alternate between them. Each next group has 100 kV less (300, 200, 100, 300, …)."""
+    """Optics groups; particles alternate between them. Each next group has 100 kV less (300, 200,
+    100, 300, …)."""
     contrast: Literal["positive", "negative"] = "positive"
     """Protein white on dark (positive, as RELION wants it) or dark on white."""
     padding: int = 2
-    """The CTF acts in a box so many times larger, so that signal it spreads beyond the image is lost, not wrapped."""
+    """The CTF acts in a box so many times larger, so that signal it spreads beyond the image is
+    lost, not wrapped."""
     seed: int = 0
     """Seed of every random number."""
 
@@ -67,15 +71,50 @@ class Recipe:
         """
         rules = (
             ("--n", self.n >= 1, f"{self.n} particles", "Ask for one or more"),
-            ("--box", self.box >= 8 and self.box % 2 == 0, f"a box of {self.box} px", "Give an even number from 8 on"),
-            ("--pixel-size", self.pixel_size > 0, f"{self.pixel_size} Å per pixel", "Give a positive number"),
-            ("--snr", self.snr > 0, f"a signal-to-noise ratio of {self.snr}", "Give a positive number"),
-            ("--noise-frequency", self.noise_frequency > 0, f"f0 = {self.noise_frequency}", "Give a positive number"),
-            ("--optics-groups", self.optics_groups >= 1, f"{self.optics_groups} groups", "Ask for one or more"),
+            (
+                "--box",
+                self.box >= 8 and self.box % 2 == 0,
+                f"a box of {self.box} px",
+                "Give an even number from 8 on",
+            ),
+            (
+                "--pixel-size",
+                self.pixel_size > 0,
+                f"{self.pixel_size} Å per pixel",
+                "Give a positive number",
+            ),
+            (
+                "--snr",
+                self.snr > 0,
+                f"a signal-to-noise ratio of {self.snr}",
+                "Give a positive number",
+            ),
+            (
+                "--noise-frequency",
+                self.noise_frequency > 0,
+                f"f0 = {self.noise_frequency}",
+                "Give a positive number",
+            ),
+            (
+                "--optics-groups",
+                self.optics_groups >= 1,
+                f"{self.optics_groups} groups",
+                "Ask for one or more",
+            ),
             ("--seed", self.seed >= 0, f"a seed of {self.seed}", "Give a whole number from 0 on"),
             ("--padding", self.padding >= 1, f"padding {self.padding}", "Give 1 (none) or more"),
-            ("--amplitude-contrast", abs(self.amplitude_contrast) <= 1, f"{self.amplitude_contrast}", "Give 0 to 1"),
-            ("--defocus-um", self.defocus_um[0] <= self.defocus_um[1], "the range is reversed", "Give low, then high"),
+            (
+                "--amplitude-contrast",
+                abs(self.amplitude_contrast) <= 1,
+                f"{self.amplitude_contrast}",
+                "Give 0 to 1",
+            ),
+            (
+                "--defocus-um",
+                self.defocus_um[0] <= self.defocus_um[1],
+                "the range is reversed",
+                "Give low, then high",
+            ),
         )
         for option, holds, problem, remedy in rules:
             if not holds:

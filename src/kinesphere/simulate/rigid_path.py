@@ -17,7 +17,8 @@ _HALF_WIDTH_OF_HINGE_RESIDUES = 2
 
 @dataclass(frozen=True)
 class Screw:
-    """A rigid motion that can be done in part: a rotation about an axis in space, and a translation along it.
+    """A rigid motion that can be done in part: a rotation about an axis in space, and a translation
+    along it.
 
     Attributes
     ----------
@@ -35,25 +36,36 @@ class Screw:
 
     @classmethod
     def superposing(cls, moving: NDArray[np.float64], fixed: NDArray[np.float64]) -> Screw:
-        """Fit the motion that takes points (n, 3) onto others in the least-squares sense (Kabsch 1976)."""
-        rotation, _ = Rotation.align_vectors(fixed - fixed.mean(axis=0), moving - moving.mean(axis=0))
+        """Fit the motion that takes points (n, 3) onto others in the least-squares sense (Kabsch
+        1976).
+        """
+        rotation, _ = Rotation.align_vectors(
+            fixed - fixed.mean(axis=0), moving - moving.mean(axis=0)
+        )
         if rotation.magnitude() < _SMALLEST_TURN_RADIANS:
             rotation = Rotation.identity()
         matrix = rotation.as_matrix()
         offset = fixed.mean(axis=0) - matrix @ moving.mean(axis=0)
-        # x → R x + t has the fixed axis (I − R) c = t, but for the part of t along the axis, which the inverse leaves.
+        # x → R x + t has the fixed axis (I − R) c = t, but for the part of t along the axis, which
+        # the inverse leaves.
         turn = np.eye(3) - matrix
         centre = np.linalg.pinv(turn, rcond=1e-6) @ offset
         return cls(rotation.as_rotvec(), centre, offset - turn @ centre)
 
     def rotation(self, fraction: float) -> NDArray[np.float64]:
         """(3, 3) rotation after a fraction of the motion."""
-        matrix: NDArray[np.float64] = Rotation.from_rotvec(fraction * self.rotation_vector).as_matrix()
+        matrix: NDArray[np.float64] = Rotation.from_rotvec(
+            fraction * self.rotation_vector
+        ).as_matrix()
         return matrix
 
     def apply(self, points: NDArray[np.float64], fraction: float) -> NDArray[np.float64]:
         """Move points (n, 3) by a fraction of the motion."""
-        return (points - self.centre) @ self.rotation(fraction).T + self.centre + fraction * self.translation
+        return (
+            (points - self.centre) @ self.rotation(fraction).T
+            + self.centre
+            + fraction * self.translation
+        )
 
 
 def domain_path(
@@ -62,12 +74,14 @@ def domain_path(
     domains: list[NDArray[np.bool_]],
     fractions: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Move a model towards another conformation, each domain along the screw axis that relates its two positions.
+    """Move a model towards another conformation, each domain along the screw axis that relates its
+    two positions.
 
-    A straight line between two positions shortens a rotating domain. Here an atom follows its domain's screw, plus the
-    part of the way that is not rigid, which it goes linearly in the domain's frame. Around domain borders the two
-    domains' paths are blended over five residues, so that the chain bends instead of breaking. Bond lengths and angles,
-    squeezed where a rotamer flips, are restored at the end.
+    A straight line between two positions shortens a rotating domain. Here an atom follows its
+    domain's screw, plus the part of the way that is not rigid, which it goes linearly in the
+    domain's frame. Around domain borders the two domains' paths are blended over five residues, so
+    that the chain bends instead of breaking. Bond lengths and angles, squeezed where a rotamer
+    flips, are restored at the end.
 
     Parameters
     ----------
@@ -90,7 +104,8 @@ def domain_path(
     end = Screw.superposing(end[fit[0]], start[fit[0]]).apply(end, 1.0)
     screws = [Screw.superposing(start[atoms], end[atoms]) for atoms in fit]
     weights = _border_weights(model, domains)[:, model.residue_index]
-    # Both ends are computed along, whatever fractions are asked for: geometry is restored relative to them.
+    # Both ends are computed along, whatever fractions are asked for: geometry is restored relative
+    # to them.
     steps = np.concatenate([[0.0], fractions, [1.0]])
     states = np.zeros((len(steps), *start.shape))
     for screw, weight in zip(screws, weights, strict=True):
@@ -102,7 +117,9 @@ def domain_path(
 
 
 def _border_weights(model: AtomicModel, domains: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
-    """(n_domains, n_residues) memberships that add up to one: a running mean of the masks within each chain."""
+    """(n_domains, n_residues) memberships that add up to one: a running mean of the masks within
+    each chain.
+    """
     reach = _HALF_WIDTH_OF_HINGE_RESIDUES
     smooth = np.zeros((len(domains), model.n_residues))
     for row in range(model.n_residues):

@@ -1,1 +1,3 @@
-"""How far a run can be trusted: scores against a known truth, and what the best possible observer would reach."""
+"""How far a run can be trusted: scores against a known truth, and what the best possible observer
+would reach.
+"""

@@ -1,4 +1,6 @@
-"""The controls of a run: the held-out gain, the same statistic where nothing can be found, and half-set errors."""
+"""The controls of a run: the held-out gain, the same statistic where nothing can be found, and
+half-set errors.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,25 @@ import torch
 from jaxtyping import Int
 
 from kinesphere.errors import InputError
-from kinesphere.inference.observations import Observations
-from kinesphere.inference.run import Run
+from kinesphere.observations.observations import Observations
+from kinesphere.runs.run import Run
 from kinesphere.validation.held_out import HeldOutGain, held_out_gain, judge
 from kinesphere.validation.record import ControlResult
 from kinesphere.validation.split import randomise_phases
 
 ControlName = Literal["held-out", "phase-randomised", "shuffled-poses", "half-sets", "wrong-model"]
-CONTROLS: tuple[ControlName, ...] = ("held-out", "phase-randomised", "shuffled-poses", "half-sets")  # take a minute
+CONTROLS: tuple[ControlName, ...] = (
+    "held-out",
+    "phase-randomised",
+    "shuffled-poses",
+    "half-sets",
+)  # take a minute
 STANDARD_ERRORS = 3.0
 _FEWEST_IMAGES = 20
-_STATISTIC, _UNIT = "log-likelihood gain over the best still structure, on coefficients held out", "nats per image"
+_STATISTIC, _UNIT = (
+    "log-likelihood gain over the best still structure, on coefficients held out",
+    "nats per image",
+)
 _STREAM = 7  # nulls draw from another random stream than the split
 
 Advance = Callable[[int, int], None]
@@ -39,7 +49,8 @@ class NullSettings:
     n_seeds: int = 3
     """Times that phases and poses are randomised."""
     phase_resolution: float | None = None
-    """Randomise phases beyond this resolution in Å; none: all, which leaves noise of the images' power."""
+    """Randomise phases beyond this resolution in Å; none: all, which leaves noise of the images'
+    power."""
     seed: int = 0
     """Of the images, the split and the nulls."""
 
@@ -55,7 +66,9 @@ class NullSettings:
         for name, least in lowest.items():
             value = getattr(self, name)
             if value < least:
-                raise InputError(f"--{name.replace('_', '-')}", f"{value} is too few", f"Give {least} or more")
+                raise InputError(
+                    f"--{name.replace('_', '-')}", f"{value} is too few", f"Give {least} or more"
+                )
         if self.phase_resolution is not None and not self.phase_resolution > 0:
             problem = f"{self.phase_resolution} is no resolution"
             raise InputError("--phase-resolution", problem, "Give a number above zero, in Å")
@@ -67,7 +80,10 @@ class NullSettings:
 
 
 def run_controls(
-    run: Run, names: Sequence[ControlName], settings: NullSettings, advance: Advance = lambda _done, _total: None
+    run: Run,
+    names: Sequence[ControlName],
+    settings: NullSettings,
+    advance: Advance = lambda _done, _total: None,
 ) -> list[ControlResult]:
     """Run some controls; the held-out gain, which the others are compared with, always.
 
@@ -94,12 +110,16 @@ def run_controls(
 
     def measure(images: Observations, n_permutations: int = 0) -> HeldOutGain:
         judged = judge(run, images, half)
-        return held_out_gain(judged, settings.seed, n_permutations, lambda done: advance(done, total))
+        return held_out_gain(
+            judged, settings.seed, n_permutations, lambda done: advance(done, total)
+        )
 
     gain = measure(observations, settings.n_permutations)
     found = [_held_out(gain)]
     if "phase-randomised" in names:
-        null = [measure(_randomised(observations, settings, k)).mean for k in range(settings.n_seeds)]
+        null = [
+            measure(_randomised(observations, settings, k)).mean for k in range(settings.n_seeds)
+        ]
         found.append(_phases(gain, null, settings.phase_resolution))
     if "shuffled-poses" in names:
         null = [measure(_shuffled(observations, settings, k)).mean for k in range(settings.n_seeds)]
@@ -124,7 +144,9 @@ def _generator(settings: NullSettings, repeat: int) -> torch.Generator:
 
 def _randomised(observations: Observations, settings: NullSettings, repeat: int) -> Observations:
     generator = _generator(settings, repeat)
-    data = randomise_phases(observations.exact, observations.band, generator, settings.phase_resolution)
+    data = randomise_phases(
+        observations.exact, observations.band, generator, settings.phase_resolution
+    )
     return replace(observations, data=data)
 
 
@@ -141,12 +163,19 @@ def _held_out(gain: HeldOutGain) -> ControlResult:
     if passed:
         verdict = f"Half of an image's coefficients tell how the other half is moved: {measured}."
     elif gain.mean > least:
-        verdict = f"What is gained, {measured}, other images' conformations gain too: not this image's motion."
+        verdict = (
+            f"What is gained, {measured}, other images' conformations gain too: not this "
+            "image's motion."
+        )
     else:
-        verdict = f"Moved structures explain coefficients held out no better than a still one: {measured}."
+        verdict = (
+            "Moved structures explain coefficients held out no better than a still one: "
+            f"{measured}."
+        )
     return ControlResult(
         name="held-out",
-        question="Does the motion inferred from half of an image's coefficients predict the other half?",
+        question="Does the motion inferred from half of an image's coefficients predict the "
+        "other half?",
         statistic=_STATISTIC,
         unit=_UNIT,
         value=gain.mean,
@@ -172,7 +201,8 @@ def _phases(gain: HeldOutGain, null: Sequence[float], resolution: float | None) 
         unit=_UNIT,
         value=gain.mean,
         null=tuple(null),
-        verdict=f"With random phases{where} the same model {verb}: at most {max(null):+.3g} nats per image.",
+        verdict=f"With random phases{where} the same model {verb}: at most {max(null):+.3g} "
+        "nats per image.",
         passed=passed,
     )
 
@@ -187,13 +217,16 @@ def _poses(gain: HeldOutGain, null: Sequence[float]) -> ControlResult:
         unit=_UNIT,
         value=gain.mean,
         null=tuple(null),
-        verdict=f"With other images' poses the same model {verb}: at most {max(null):+.3g} nats per image.",
+        verdict=f"With other images' poses the same model {verb}: at most {max(null):+.3g} "
+        "nats per image.",
         passed=passed,
     )
 
 
 def half_errors_file(run: Run) -> Path:
-    """Name the file in which training left the errors of its two half-set models; not every run has it."""
+    """Name the file in which training left the errors of its two half-set models; not every run has
+    it.
+    """
     return run.path / "validation" / "displacement_errors.npz"
 
 
@@ -207,16 +240,20 @@ def _half_sets(run: Run) -> ControlResult | None:
             moved, error = stored["displacement_angstrom"], stored["error_angstrom"]
     except (OSError, KeyError, ValueError) as failure:
         raise InputError(path, "cannot be read", "Remove it, or train the run again") from failure
-    rms_moved, rms_error = (float(np.sqrt((x.astype(np.float64) ** 2).mean())) for x in (moved, error))
+    rms_moved, rms_error = (
+        float(np.sqrt((x.astype(np.float64) ** 2).mean())) for x in (moved, error)
+    )
     passed = rms_moved > rms_error
     than = "more than" if passed else "no more than"
     return ControlResult(
         name="half-sets",
-        question="Do two models trained on different images agree about images that trained neither?",
+        question="Do two models trained on different images agree about images that trained "
+        "neither?",
         statistic="RMS displacement of the Gaussians; null: RMS difference between the models",
         unit="Å",
         value=rms_moved,
         null=(rms_error,),
-        verdict=f"Displacements of {rms_moved:.2f} Å are {than} the models differ by, {rms_error:.2f} Å.",
+        verdict=f"Displacements of {rms_moved:.2f} Å are {than} the models differ by, "
+        f"{rms_error:.2f} Å.",
         passed=passed,
     )

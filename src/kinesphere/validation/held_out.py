@@ -1,11 +1,13 @@
-"""Does the motion inferred from half of an image's coefficients predict the other half? The statistic of all nulls.
+"""Does the motion inferred from half of an image's coefficients predict the other half? The
+statistic of all nulls.
 
-A latent inferred from an image follows that image's noise too, and the image is then explained better whether or not
-anything moves. So each image's Fourier coefficients are split at random into sets A and B, whose noise is independent;
-the latent is inferred from A, and what it predicts is scored on B. With whitened coefficients X of B and a predicted
-projection M, and with one scale a for each resolution shell of all images, an image's log-likelihood is
-Σ_shells a·Re⟨X, M⟩ − ½a²⟨M, M⟩; the gain is its difference between the moved and the best still structure. Only what A
-truly tells of the image can raise it; noise fitted in A lowers it.
+A latent inferred from an image follows that image's noise too, and the image is then explained
+better whether or not anything moves. So each image's Fourier coefficients are split at random into
+sets A and B, whose noise is independent; the latent is inferred from A, and what it predicts is
+scored on B. With whitened coefficients X of B and a predicted projection M, and with one scale a
+for each resolution shell of all images, an image's log-likelihood is Σ_shells a·Re⟨X, M⟩ − ½a²⟨M,
+M⟩; the gain is its difference between the moved and the best still structure. Only what A truly
+tells of the image can raise it; noise fitted in A lowers it.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from torch import Tensor
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.imaging.pose import project_points, project_states
-from kinesphere.inference.job import ALL_IMAGES
 from kinesphere.inference.latents import MarginalLatents, default_n_nodes
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
-from kinesphere.inference.observations import Observations
-from kinesphere.inference.run import Run
 from kinesphere.motion.base import Motion
+from kinesphere.observations.observations import Observations
+from kinesphere.runs.job import ALL_IMAGES
+from kinesphere.runs.run import Run
 from kinesphere.validation.split import split_coefficients
 
 _IMAGES_AT_ONCE = 64
@@ -104,8 +106,8 @@ def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> 
     Returns
     -------
     list
-        Where the run has two models, each with the images of the *other* half set: what a model has learnt of its own
-        images by heart must not count.
+        Where the run has two models, each with the images of the *other* half set: what a model has
+        learnt of its own images by heart must not count.
     """
     config = run.config["training"]["latents"]
     dimension = int(config["latent_dim"])
@@ -117,14 +119,20 @@ def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> 
             beads = motion.at_rest(run.reference.beads).detach()
             likelihood = run.likelihood(label, observations.band)
             images = observations.subset(torch.from_numpy(rows))
-            found.append(Judged(motion, likelihood, beads, run.reference.bead_owner, latents, images))
+            found.append(
+                Judged(motion, likelihood, beads, run.reference.bead_owner, latents, images)
+            )
     return found
 
 
 def held_out_gain(
-    judged: list[Judged], seed: int, n_permutations: int = 0, advance: Callable[[int], None] = lambda _: None
+    judged: list[Judged],
+    seed: int,
+    n_permutations: int = 0,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> HeldOutGain:
-    """Measure how much better the moved structure predicts held-out coefficients than the best still one.
+    """Measure how much better the moved structure predicts held-out coefficients than the best
+    still one.
 
     Parameters
     ----------
@@ -155,11 +163,18 @@ def _gain_of(
     sides = (in_a, ~in_a)
     latents = [_infer(judged, side, advance) for side in sides]
     every = torch.cat(latents)
-    still = torch.stack([judged.decode(part).sum(0) for part in every.split(_IMAGES_AT_ONCE)]).sum(0) / len(every)
+    still = torch.stack([judged.decode(part).sum(0) for part in every.split(_IMAGES_AT_ONCE)]).sum(
+        0
+    ) / len(every)
     others = every[torch.randperm(len(every), generator=generator)[:N_OTHERS]]
-    moved, unmoved, blurred, other = _products(judged, latents, sides, still, others, each=n_permutations > 0)
+    moved, unmoved, blurred, other = _products(
+        judged, latents, sides, still, others, each=n_permutations > 0
+    )
     group = judged.observations.batch(torch.arange(n)).group
-    gain, permuted = torch.zeros(n, dtype=torch.float64), torch.zeros(n_permutations, dtype=torch.float64)
+    gain, permuted = (
+        torch.zeros(n, dtype=torch.float64),
+        torch.zeros(n_permutations, dtype=torch.float64),
+    )
     column = torch.randint(len(others), (n_permutations, n), generator=generator)
     for side in range(2):
         rivals = [_fitted_score(products[:, :, side], group) for products in (unmoved, blurred)]
@@ -172,7 +187,9 @@ def _gain_of(
 
 
 @torch.no_grad()
-def _infer(judged: Judged, side: Bool[Tensor, "n m"], advance: Callable[[int], None]) -> Float[Tensor, "n d"]:
+def _infer(
+    judged: Judged, side: Bool[Tensor, "n m"], advance: Callable[[int], None]
+) -> Float[Tensor, "n d"]:
     """Posterior mean of each image's latent, from the coefficients of one side alone."""
     found = []
     for rows in torch.arange(len(judged.observations)).split(_IMAGES_AT_ONCE):
@@ -191,15 +208,22 @@ def _masked(prepared: PreparedBatch, side: Bool[Tensor, "b m"]) -> PreparedBatch
 
 @torch.no_grad()
 def _products(
-    judged: Judged, latents: list[Tensor], sides: tuple[Tensor, Tensor], still: Tensor, others: Tensor, *, each: bool
+    judged: Judged,
+    latents: list[Tensor],
+    sides: tuple[Tensor, Tensor],
+    still: Tensor,
+    others: Tensor,
+    *,
+    each: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Re⟨X, M⟩ and ⟨M, M⟩ of every image, side and shell, for four predictions M.
 
     Returns
     -------
     tuple
-        (n, 2, 2, shells), first product then side: moved as the *other* side says, the mean structure, the mean
-        density of other images' structures; and (n, k, 2, 2, shells): each of k other images' structures, or of none.
+        (n, 2, 2, shells), first product then side: moved as the *other* side says, the mean
+        structure, the mean density of other images' structures; and (n, k, 2, 2, shells): each of k
+        other images' structures, or of none.
     """
     likelihood, band = judged.likelihood, judged.likelihood.forward.band
     # the scale of each shell is fitted afterwards: here it is one
@@ -216,12 +240,22 @@ def _products(
 
         from_a, from_b = (factor(judged.decode(z[rows])) for z in latents)
         points = project_states(structures, rotation)
-        many = likelihood.forward.structure_factor(points.flatten(0, 1)).reshape(len(rows), len(others), -1)
-        predictions = ((from_b, from_a), (factor(still.expand(len(rows), -1, -1)),) * 2, (many.mean(1),) * 2)
+        many = likelihood.forward.structure_factor(points.flatten(0, 1)).reshape(
+            len(rows), len(others), -1
+        )
+        predictions = (
+            (from_b, from_a),
+            (factor(still.expand(len(rows), -1, -1)),) * 2,
+            (many.mean(1),) * 2,
+        )
         for store, models in zip(found, predictions, strict=False):
             store.append(_of_sides(prepared, models, masks, band))
         kept = many if each else many[:, :1]
-        found[3].append(torch.stack([_of_sides(prepared, (one, one), masks, band) for one in kept.unbind(1)], dim=1))
+        found[3].append(
+            torch.stack(
+                [_of_sides(prepared, (one, one), masks, band) for one in kept.unbind(1)], dim=1
+            )
+        )
     moved, unmoved, blurred, other = (torch.cat(parts) for parts in found)
     return moved, unmoved, blurred, other
 
@@ -233,23 +267,41 @@ def _batches(n_images: int, values_per_image: int) -> Iterator[Tensor]:
 def _of_sides(
     prepared: PreparedBatch, factors: tuple[Tensor, Tensor], masks: list[Tensor], band: FourierBand
 ) -> Float[Tensor, "b 2 2 shells"]:
-    """Inner products of what is predicted for each side with its coefficients: product, then side."""
-    return torch.stack([_by_shell(prepared, f, mask, band) for f, mask in zip(factors, masks, strict=True)], dim=2)
+    """Inner products of what is predicted for each side with its coefficients: product, then
+    side.
+    """
+    return torch.stack(
+        [_by_shell(prepared, f, mask, band) for f, mask in zip(factors, masks, strict=True)], dim=2
+    )
 
 
-def _by_shell(prepared: PreparedBatch, factor: Tensor, mask: Tensor, band: FourierBand) -> Float[Tensor, "b 2 shells"]:
-    """Re⟨X, M⟩ and ⟨M, M⟩ over the coefficients of a side, by shell; multiplicity is in data and gain already."""
+def _by_shell(
+    prepared: PreparedBatch, factor: Tensor, mask: Tensor, band: FourierBand
+) -> Float[Tensor, "b 2 shells"]:
+    """Re⟨X, M⟩ and ⟨M, M⟩ over the coefficients of a side, by shell; multiplicity is in data and
+    gain already.
+    """
     model, data = factor * (prepared.gain * mask), prepared.data
-    values = torch.stack([data.real * model.real + data.imag * model.imag, model.real**2 + model.imag**2], dim=1)
+    values = torch.stack(
+        [data.real * model.real + data.imag * model.imag, model.real**2 + model.imag**2], dim=1
+    )
     sums = values.new_zeros(*values.shape[:2], band.n_shells + 1).index_add_(2, band.shell, values)
     return sums.double()
 
 
-def _fitted_score(products: Float[Tensor, "n 2 shells"], group: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Log-likelihood of every image with the scale of each shell, shared by an optics group, that fits best.
+def _fitted_score(
+    products: Float[Tensor, "n 2 shells"], group: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Log-likelihood of every image with the scale of each shell, shared by an optics group, that
+    fits best.
 
-    Every prediction has these same parameters, fitted to the same coefficients: what they fit to noise cancels.
+    Every prediction has these same parameters, fitted to the same coefficients: what they fit to
+    noise cancels.
     """
-    sums = products.new_zeros(int(group.max()) + 1, *products.shape[1:]).index_add_(0, group, products)
-    scale = (sums[:, 0] / sums[:, 1].clamp_min(torch.finfo(torch.float64).tiny)).clamp_min(0.0)[group]
+    sums = products.new_zeros(int(group.max()) + 1, *products.shape[1:]).index_add_(
+        0, group, products
+    )
+    scale = (sums[:, 0] / sums[:, 1].clamp_min(torch.finfo(torch.float64).tiny)).clamp_min(0.0)[
+        group
+    ]
     return (scale * products[:, 0] - 0.5 * scale**2 * products[:, 1]).sum(1)

@@ -1,4 +1,6 @@
-"""What a validation found: one result for each control, a verdict, and what was not tested; to and from JSON."""
+"""What a validation found: one result for each control, a verdict, and what was not tested; to and
+from JSON.
+"""
 
 from __future__ import annotations
 
@@ -85,14 +87,21 @@ class ValidationRecord:
         """
         try:
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            controls = tuple(ControlResult(**{**item, "null": tuple(item["null"])}) for item in stored["controls"])
+            controls = tuple(
+                ControlResult(**{**item, "null": tuple(item["null"])})
+                for item in stored["controls"]
+            )
             not_tested = tuple((what, command) for what, command in stored["not_tested"])
             return cls(stored["verdict"], stored["reason"], controls, not_tested)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(path, "holds no validation", "Remove it, and run kinesphere validate") from error
+            raise InputError(
+                path, "holds no validation", "Remove it, and run kinesphere validate"
+            ) from error
 
 
-def merged(before: Iterable[ControlResult], fresh: Iterable[ControlResult]) -> tuple[ControlResult, ...]:
+def merged(
+    before: Iterable[ControlResult], fresh: Iterable[ControlResult]
+) -> tuple[ControlResult, ...]:
     """Replace results by fresh ones of the same name, and keep the others."""
     by_name = {control.name: control for control in before}
     by_name |= {control.name: control for control in fresh}

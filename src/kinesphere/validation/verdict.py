@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kinesphere.inference.run import Run
+from kinesphere.runs.run import Run
 from kinesphere.validation.controls import half_errors_file
-from kinesphere.validation.record import NO_MOTION, SUPPORTED, UNDECIDED, ControlResult, ValidationRecord
+from kinesphere.validation.record import (
+    NO_MOTION,
+    SUPPORTED,
+    UNDECIDED,
+    ControlResult,
+    ValidationRecord,
+)
 
 _WHAT = {
     "held-out": "the gain on coefficients held out",
@@ -20,8 +26,9 @@ _WHAT = {
 def decide(run: Run, controls: Sequence[ControlResult]) -> ValidationRecord:
     """Apply the rule of docs/validation.md.
 
-    Without a held-out gain that is significant and above that of permuted latents there is no motion beyond noise; with
-    it, motion is supported where no other control speaks against it, else undecided.
+    Without a held-out gain that is significant and above that of permuted latents there is no
+    motion beyond noise; with it, motion is supported where no other control speaks against it, else
+    undecided.
 
     Parameters
     ----------
@@ -35,7 +42,10 @@ def decide(run: Run, controls: Sequence[ControlResult]) -> ValidationRecord:
     if not gain.passed:
         verdict, reason = NO_MOTION, gain.verdict
     elif against:
-        verdict, reason = UNDECIDED, " ".join([gain.verdict, "But:", *(control.verdict for control in against)])
+        verdict, reason = (
+            UNDECIDED,
+            " ".join([gain.verdict, "But:", *(control.verdict for control in against)]),
+        )
     else:
         verdict, reason = SUPPORTED, gain.verdict
     if len(run.motions) == 1:

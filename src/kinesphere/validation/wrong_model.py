@@ -1,7 +1,9 @@
-"""Would the map come to resemble a wrong model? A domain is replaced, the run repeated, and maps compared with it.
+"""Would the map come to resemble a wrong model? A domain is replaced, the run repeated, and maps
+compared with it.
 
-DynaMight's control (Fig. 3): where a map made with motion resembles a model that cannot be right, the motion has taken
-it from the model and not from the images. What a model that was never used gains is the null.
+DynaMight's control (Fig. 3): where a map made with motion resembles a model that cannot be right,
+the motion has taken it from the model and not from the images. What a model that was never used
+gains is the null.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.inference.job import run_job
-from kinesphere.inference.run import Run
 from kinesphere.io.mrc import DensityMap, read_map
 from kinesphere.io.structure import AtomicModel, read_model, write_model
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.job import reconstruct
 from kinesphere.reconstruction.masks import edge_px, near_points, soft_edge
 from kinesphere.reconstruction.problem import HALVES, ReconstructionSettings
+from kinesphere.runs.job import run_job
+from kinesphere.runs.run import Run
 from kinesphere.runtime import claimed, seed_everything
 from kinesphere.simulate.hinges import select_residues
 from kinesphere.simulate.scattering import potential_map
@@ -78,7 +80,9 @@ class Compared:
     ) -> Float[np.ndarray, "n n n"]:
         """Potential of the domain's atoms at these places."""
         element = model.atomic_number[self.domain[model.residue_index]]
-        return potential_map(points, element, grid.box, grid.pixel_size_angstrom, _B_FACTOR_ANGSTROM2)
+        return potential_map(
+            points, element, grid.box, grid.pixel_size_angstrom, _B_FACTOR_ANGSTROM2
+        )
 
     def shells(self, grid: RenderGrid) -> slice:
         """Shells in the range of resolution, to at most 0.9 of Nyquist."""
@@ -88,7 +92,8 @@ class Compared:
 
 
 def wrong_model_control(run: Run, settings: WrongModelSettings, seed: int) -> ControlResult:
-    """Train with a wrong model (where the run was made with one), reconstruct, and compare maps with models.
+    """Train with a wrong model (where the run was made with one), reconstruct, and compare maps
+    with models.
 
     Parameters
     ----------
@@ -106,7 +111,9 @@ def wrong_model_control(run: Run, settings: WrongModelSettings, seed: int) -> Co
     """
     source = settings.model or run.settings.model
     if source is None:
-        raise InputError(run.path, "was made without an atomic model", "Give --model to compare the map with")
+        raise InputError(
+            run.path, "was made without an atomic model", "Give --model to compare the map with"
+        )
     right = at_rest(run, read_model(source))
     domain = _chosen(right, settings.domain) if settings.domain else most_mobile_range(run, right)
     rng = np.random.default_rng(seed)
@@ -119,18 +126,24 @@ def wrong_model_control(run: Run, settings: WrongModelSettings, seed: int) -> Co
         seed_everything(config.training.seed)
         run_job(config, folder / "run")
         tested = Run(folder / "run")
-    maps = [_mean_map(tested, folder / name, homogeneous=still) for name, still in (("still", True), ("moved", False))]
+    maps = [
+        _mean_map(tested, folder / name, homogeneous=still)
+        for name, still in (("still", True), ("moved", False))
+    ]
     finest = run.settings.training.images.resolution_angstrom
     compared = Compared(domain, finest)
     to_right = [_similarity(density, right, compared) for density in maps]
     without, moved = (
-        np.array([_beyond_right(density, model, right, compared) for model in (wrong, *unused)]) for density in maps
+        np.array([_beyond_right(density, model, right, compared) for model in (wrong, *unused)])
+        for density in maps
     )
     return _result(right, domain, to_right, (moved - without).tolist(), trained=tested is not run)
 
 
 def _make_ready(folder: Path, wrong: AtomicModel) -> None:
-    """Write the wrong model; results of another one are removed, unfinished ones of this one stay to be continued."""
+    """Write the wrong model; results of another one are removed, unfinished ones of this one stay
+    to be continued.
+    """
     with claimed(folder), TemporaryDirectory(dir=folder.parent, prefix=".wrong-") as temporary:
         fresh, path = Path(temporary) / "wrong.cif", folder / "wrong.cif"
         write_model(fresh, wrong)
@@ -142,23 +155,37 @@ def _make_ready(folder: Path, wrong: AtomicModel) -> None:
 
 
 def _result(
-    model: AtomicModel, domain: NDArray[np.bool_], to_right: list[float], rise: list[float], *, trained: bool
+    model: AtomicModel,
+    domain: NDArray[np.bool_],
+    to_right: list[float],
+    rise: list[float],
+    *,
+    trained: bool,
 ) -> ControlResult:
     of_wrong, *null = rise
     passed = of_wrong <= LARGEST_RISE or of_wrong <= max(null)
     rows = np.flatnonzero(domain)
-    where = f"{model.chain[rows[0]]}:{model.residue_number[rows[0]]}-{model.residue_number[rows[-1]]}"
+    where = (
+        f"{model.chain[rows[0]]}:{model.residue_number[rows[0]]}-{model.residue_number[rows[-1]]}"
+    )
     how = "trained with a wrong model of" if trained else "that never saw a wrong model of"
-    found = "does not come to resemble it" if passed else "comes to resemble it: the motion is biased by the model"
+    found = (
+        "does not come to resemble it"
+        if passed
+        else "comes to resemble it: the motion is biased by the model"
+    )
     verdict = (
-        f"A map from a run {how} {where} {found}. With motion, mean FSC to the wrong model, beyond what the right one "
-        f"accounts for, changes by {of_wrong:+.3f}; mean FSC to the right model goes from {to_right[0]:.3f} to "
+        f"A map from a run {how} {where} {found}. With motion, mean FSC to the wrong model, "
+        "beyond what the right one "
+        f"accounts for, changes by {of_wrong:+.3f}; mean FSC to the right model goes from "
+        f"{to_right[0]:.3f} to "
         f"{to_right[1]:.3f}."
     )
     return ControlResult(
         name="wrong-model",
         question="Does motion make the map resemble a model that is wrong?",
-        statistic="rise with motion of the mean partial FSC to the wrong domain; null: to wrong domains not used",
+        statistic="rise with motion of the mean partial FSC to the wrong domain; null: to "
+        "wrong domains not used",
         unit="FSC",
         value=of_wrong,
         null=tuple(null),
@@ -168,7 +195,9 @@ def _result(
 
 
 def at_rest(run: Run, model: AtomicModel) -> AtomicModel:
-    """Put a model in the state that maps of the run show: its reference, of two half sets the mean."""
+    """Put a model in the state that maps of the run show: its reference, of two half sets the
+    mean.
+    """
     atoms = run.carrying(model).passenger.atoms.values()
     mean = np.mean([part.double().numpy() for part in atoms], axis=0)
     return replace(model, positions_angstrom=mean + run.centre_angstrom)
@@ -178,15 +207,20 @@ def _chosen(model: AtomicModel, text: str) -> Bool[np.ndarray, " residues"]:
     try:
         domain = select_residues(text, model) & model.is_polymer
     except InputError as error:
-        raise InputError("--domain", error.problem, "Name residues of the model, as in A:30-59") from None
+        raise InputError(
+            "--domain", error.problem, "Name residues of the model, as in A:30-59"
+        ) from None
     if domain.sum() < _SMALLEST_DOMAIN:
         problem = f"'{text}' has {domain.sum()} residues"
-        raise InputError("--domain", problem, f"Name {_SMALLEST_DOMAIN} residues or more, as in A:30-59")
+        raise InputError(
+            "--domain", problem, f"Name {_SMALLEST_DOMAIN} residues or more, as in A:30-59"
+        )
     return domain
 
 
 def most_mobile_range(run: Run, model: AtomicModel) -> Bool[np.ndarray, " residues"]:
-    """Find the stretch of a sixth of a chain, at least ten residues, whose RMS displacement is largest.
+    """Find the stretch of a sixth of a chain, at least ten residues, whose RMS displacement is
+    largest.
 
     Raises
     ------
@@ -208,7 +242,9 @@ def most_mobile_range(run: Run, model: AtomicModel) -> Bool[np.ndarray, " residu
             found = np.zeros(model.n_residues, dtype=bool)
             found[rows[first : first + length]] = True
     if best < 0:
-        raise InputError(run.path, f"has no chain of {_SMALLEST_DOMAIN} residues", "Name residues with --domain")
+        raise InputError(
+            run.path, f"has no chain of {_SMALLEST_DOMAIN} residues", "Name residues with --domain"
+        )
     return found
 
 
@@ -217,8 +253,9 @@ def with_wrong_domain(
 ) -> AtomicModel:
     """Replace a domain by a wrong one of the same residues, size and chain geometry.
 
-    The domain is turned about its centroid by a random rotation of at least 90°, and its residues are threaded through
-    their own trace backwards: neighbours stay neighbours at the same distances, and every residue is in a wrong place.
+    The domain is turned about its centroid by a random rotation of at least 90°, and its residues
+    are threaded through their own trace backwards: neighbours stay neighbours at the same
+    distances, and every residue is in a wrong place.
 
     Parameters
     ----------
@@ -250,12 +287,14 @@ def _mean_map(run: Run, folder: Path, *, homogeneous: bool) -> DensityMap:
     return replace(halves[0], data=0.5 * (halves[0].data + halves[1].data))
 
 
-def _beyond_right(density: DensityMap, wrong: AtomicModel, right: AtomicModel, compared: Compared) -> float:
+def _beyond_right(
+    density: DensityMap, wrong: AtomicModel, right: AtomicModel, compared: Compared
+) -> float:
     """Mean partial FSC of a map to a wrong domain, given the right one, in a mask around both.
 
-    In so small a volume two unrelated domains correlate by chance, and a map that comes to resemble the right one comes
-    to resemble the wrong one with it. With m the map, w and r the models, what is left in a shell is the partial
-    correlation (c_mw − c_mr·c_rw) / √((1 − c_mr²)(1 − c_rw²)).
+    In so small a volume two unrelated domains correlate by chance, and a map that comes to resemble
+    the right one comes to resemble the wrong one with it. With m the map, w and r the models, what
+    is left in a shell is the partial correlation (c_mw − c_mr·c_rw) / √((1 − c_mr²)(1 − c_rw²)).
     """
     places = [compared.atoms(model, density) for model in (wrong, right)]
     grid = RenderGrid(density.box_px, density.pixel_size_angstrom)
@@ -269,11 +308,18 @@ def _beyond_right(density: DensityMap, wrong: AtomicModel, right: AtomicModel, c
 
 def _similarity(density: DensityMap, model: AtomicModel, compared: Compared) -> float:
     """Mean FSC of a map to a model's domain, in a mask around it."""
-    grid, points = RenderGrid(density.box_px, density.pixel_size_angstrom), compared.atoms(model, density)
+    grid, points = (
+        RenderGrid(density.box_px, density.pixel_size_angstrom),
+        compared.atoms(model, density),
+    )
     mask = _mask(points, grid)
-    curve = fourier_shell_correlation(density.data * mask, compared.potential(points, model, grid) * mask)
+    curve = fourier_shell_correlation(
+        density.data * mask, compared.potential(points, model, grid) * mask
+    )
     return float(curve[compared.shells(grid)].mean())
 
 
 def _mask(points: Float[np.ndarray, "p 3"], grid: RenderGrid) -> Float[np.ndarray, "n n n"]:
-    return soft_edge(near_points(points, grid, _MASK_ANGSTROM), 0.0, edge_px(grid.pixel_size_angstrom))
+    return soft_edge(
+        near_points(points, grid, _MASK_ANGSTROM), 0.0, edge_px(grid.pixel_size_angstrom)
+    )

@@ -1,0 +1,85 @@
+"""Whether predicted structures are still chains: lengths between residues and the angles between
+them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from kinesphere.io.structure import AtomicModel
+
+_TRANS_ANGSTROM, _CIS_ANGSTROM, _TOLERANCE_ANGSTROM = 3.8, 2.95, 0.4
+_LONGEST_BOND_ANGSTROM = 5.0  # of the input model: beyond, residues are missing between the two
+_ANGLES_DEGREES = (75.0, 155.0)
+
+
+def geometry_scores(model: AtomicModel, structures: Float[np.ndarray, "m r 3"]) -> dict[str, float]:
+    """Count distances between neighbouring CA atoms, and pseudo-angles over three of them, that no
+    protein has.
+
+    CA–CA distances are 3.8 Å across a trans and 2.95 Å across a cis peptide bond; 0.4 Å either way
+    is allowed. CA–CA–CA angles of helices and strands lie between 90 and 150 degrees (Kleywegt
+    1997, doi:10.1006/jmbi.1997.1309); outside 75 to 155 degrees they are counted.
+
+    Parameters
+    ----------
+    model
+        The input model: which residues are neighbours, and for comparison.
+    structures
+        (m, r, 3) residue centres in Å.
+
+    Returns
+    -------
+    dict
+        `bond_outliers`, `angle_outliers`: parts of all distances and angles of all structures;
+        `…_model` those of the input model. NaN where the model has no protein chain.
+    """
+    bonds = _bonds(model)
+    angles = bonds[:-1][bonds[:-1] + 1 == bonds[1:]] if len(bonds) > 1 else bonds[:0]
+    scores = {}
+    for suffix, points in (("", structures), ("_model", model.centres_angstrom[None])):
+        scores[f"bond_outliers{suffix}"] = _part(~_is_bond(points, bonds))
+        scores[f"angle_outliers{suffix}"] = _part(~_is_angle(points, angles))
+    return scores
+
+
+def _bonds(model: AtomicModel) -> Int[np.ndarray, " b"]:
+    """Rows of protein residues whose successor follows in the chain."""
+    centres = model.centres_angstrom
+    follows = (model.chain[1:] == model.chain[:-1]) & (np.diff(model.residue_number) <= 1)
+    protein = model.residue_kind == "protein"
+    near = np.linalg.norm(np.diff(centres, axis=0), axis=1) < _LONGEST_BOND_ANGSTROM
+    return np.flatnonzero(follows & protein[1:] & protein[:-1] & near)
+
+
+def _is_bond(
+    points: Float[np.ndarray, "m r 3"], bonds: Int[np.ndarray, " b"]
+) -> Bool[np.ndarray, "m b"]:
+    length = np.linalg.norm(points[:, bonds + 1] - points[:, bonds], axis=2)
+    trans, cis = (
+        np.abs(length - ideal) <= _TOLERANCE_ANGSTROM for ideal in (_TRANS_ANGSTROM, _CIS_ANGSTROM)
+    )
+    found: Bool[np.ndarray, "m b"] = trans | cis
+    return found
+
+
+def _is_angle(
+    points: Float[np.ndarray, "m r 3"], first: Int[np.ndarray, " a"]
+) -> Bool[np.ndarray, "m a"]:
+    back, ahead = (
+        points[:, first] - points[:, first + 1],
+        points[:, first + 2] - points[:, first + 1],
+    )
+    cosine = (back * ahead).sum(2) / (
+        np.linalg.norm(back, axis=2) * np.linalg.norm(ahead, axis=2)
+    ).clip(1e-9)
+    degrees = np.degrees(np.arccos(cosine.clip(-1.0, 1.0)))
+    found: Bool[np.ndarray, "m a"] = (degrees >= _ANGLES_DEGREES[0]) & (
+        degrees <= _ANGLES_DEGREES[1]
+    )
+    return found
+
+
+def _part(outside: Bool[np.ndarray, "m b"]) -> float:
+    return float(outside.mean()) if outside.size else float("nan")

@@ -1,0 +1,222 @@
+"""Distances between chosen pairs of points in many structures, the energy of changed distances, and
+their gradients.
+
+Twice: in torch, on any device, as the reference; and compiled for the CPU, where no array of
+differences is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kinesphere.kernels.compiled import array_of, compiled, gpu_kernels, over_rows
+
+TINY = 1e-12  # Å²; keeps the gradient of coinciding points finite
+HUBER_ANGSTROM = 0.3
+
+
+def pair_distances(
+    positions: Float[Tensor, "k p 3"], pairs: Int[Tensor, "e 2"]
+) -> Float[Tensor, "k e"]:
+    """Distances between the points of each pair in each structure.
+
+    Parameters
+    ----------
+    positions
+        (n_structures, n_points, 3) in Å.
+    pairs
+        (n_pairs, 2) rows of points.
+
+    Returns
+    -------
+    Tensor
+        (n_structures, n_pairs) in Å; differentiable once, also where points coincide.
+    """
+    if positions.device.type != "cpu":
+        return pair_distances_reference(positions, pairs)
+    found: Tensor = _PairDistances.apply(positions, pairs)
+    return found
+
+
+def pair_distances_reference(positions: Tensor, pairs: Tensor) -> Tensor:
+    """`pair_distances` in torch."""
+    offset = positions[..., pairs[:, 0], :] - positions[..., pairs[:, 1], :]
+    return torch.sqrt((offset**2).sum(-1) + TINY)
+
+
+def strain_energy(
+    positions: Float[Tensor, "k p 3"],
+    pairs: Int[Tensor, "e 2"],
+    kept: Float[Tensor, " e"],
+    nearest: Float[Tensor, " e"] | None = None,
+) -> Float[Tensor, " k"]:
+    """Sum of Huber's function of the changes in distance, and of what is missing to a least
+    distance.
+
+    Huber's function is here c² up to 0.3 Å and linear beyond: h(c) = min(c, 0.3) · (2 c − min(c,
+    0.3)).
+
+    Parameters
+    ----------
+    positions
+        (n_structures, n_points, 3) in Å.
+    pairs
+        (n_pairs, 2) rows of points.
+    kept
+        (n_pairs,) distance each pair should have, in Å.
+    nearest
+        (n_pairs,) distance below which a pair is charged again; none: only changes count.
+
+    Returns
+    -------
+    Tensor
+        (n_structures,) in Å²; differentiable once.
+    """
+    if positions.device.type != "cpu":
+        on_gpu = gpu_kernels(_ON_GPU, positions)
+        return (on_gpu.strain_energy if on_gpu else strain_energy_reference)(
+            positions, pairs, kept, nearest
+        )
+    energy: Tensor = _StrainEnergy.apply(
+        positions, pairs, kept, torch.zeros_like(kept) if nearest is None else nearest
+    )
+    return energy
+
+
+_ON_GPU = "kinesphere.kernels.distances_triton"  # the same in Triton
+
+
+def strain_energy_reference(
+    positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor | None = None
+) -> Float[Tensor, " k"]:
+    """`strain_energy` in torch."""
+    length = pair_distances_reference(positions, pairs)
+    energy = _huber((length - kept).abs())
+    if nearest is not None:
+        energy = energy + _huber((nearest - length).clamp_min(0.0))
+    return energy.sum(-1)
+
+
+def _huber(change: Tensor) -> Tensor:
+    core = change.clamp_max(HUBER_ANGSTROM)
+    return core * (2.0 * change - core)
+
+
+class _StrainEnergy(torch.autograd.Function):
+    """Energy and gradient from one pass over the pairs, structures side by side in vector
+    instructions.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor
+    ) -> Tensor:
+        side_by_side = positions.detach().permute(1, 2, 0).contiguous()
+        energy, gradient = torch.zeros_like(positions[:, 0, 0]), torch.zeros_like(side_by_side)
+        arrays = [array_of(values) for values in (pairs, kept.to(positions), nearest.to(positions))]
+        points, out, by_point = side_by_side.numpy(), energy.numpy(), gradient.numpy()
+        over_rows(
+            lambda part: _strain(points, *arrays, part.start, part.stop, out, by_point),
+            len(positions),
+            len(pairs),
+        )
+        ctx.save_for_backward(gradient)
+        return energy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * gradients[0]).permute(2, 0, 1), None, None, None
+
+
+class _PairDistances(torch.autograd.Function):
+    """Differentiable in the positions."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, pairs: Tensor) -> Tensor:
+        length = positions.new_empty(len(positions), len(pairs))
+        points, rows, out = array_of(positions), array_of(pairs), length.numpy()
+        over_rows(lambda part: _distances(points[part], rows, out[part]), len(points), len(rows))
+        ctx.save_for_backward(positions, pairs, length)
+        return length
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        positions, pairs, length = ctx.saved_tensors
+        gradient = torch.zeros_like(positions)
+        points, rows, lengths, out = (
+            array_of(positions),
+            array_of(pairs),
+            array_of(length),
+            gradient.numpy(),
+        )
+        by_length = array_of(gradients[0])
+
+        def work(part: slice) -> None:
+            _distances_gradient(points[part], rows, lengths[part], by_length[part], out[part])
+
+        over_rows(work, len(points), len(rows))
+        return gradient, None
+
+
+@compiled
+@no_type_check
+def _distances(points, pairs, length):
+    tiny = points.dtype.type(TINY)
+    for k in range(points.shape[0]):
+        for e in range(pairs.shape[0]):
+            i, j = pairs[e, 0], pairs[e, 1]
+            x = points[k, i, 0] - points[k, j, 0]
+            y = points[k, i, 1] - points[k, j, 1]
+            z = points[k, i, 2] - points[k, j, 2]
+            length[k, e] = np.sqrt(x * x + y * y + z * z + tiny)
+
+
+@compiled
+@no_type_check
+def _distances_gradient(points, pairs, length, by_length, gradient):
+    for k in range(points.shape[0]):
+        for e in range(pairs.shape[0]):
+            i, j = pairs[e, 0], pairs[e, 1]
+            factor = by_length[k, e] / length[k, e]
+            for axis in range(3):
+                pull = factor * (points[k, i, axis] - points[k, j, axis])
+                gradient[k, i, axis] += pull
+                gradient[k, j, axis] -= pull
+
+
+@compiled
+@no_type_check
+def _strain(points, pairs, kept, nearest, first, last, energy, gradient):
+    """Add the energy of structures first … last − 1 and its gradient; points and gradient are (p,
+    3, k).
+    """
+    tiny, core, zero = (
+        points.dtype.type(TINY),
+        points.dtype.type(HUBER_ANGSTROM),
+        points.dtype.type(0),
+    )
+    for e in range(pairs.shape[0]):
+        a, b = points[pairs[e, 0]], points[pairs[e, 1]]
+        by_a, by_b = gradient[pairs[e, 0]], gradient[pairs[e, 1]]
+        wanted, least = kept[e], nearest[e]
+        for k in range(first, last):
+            x, y, z = a[0, k] - b[0, k], a[1, k] - b[1, k], a[2, k] - b[2, k]
+            length = np.sqrt(x * x + y * y + z * z + tiny)
+            change, missing = length - wanted, least - length
+            size, missing = abs(change), max(missing, zero)
+            inner, inner_missing = min(size, core), min(missing, core)
+            energy[k] += inner * (2 * size - inner) + inner_missing * (2 * missing - inner_missing)
+            pull = 2 * (min(max(change, -core), core) - inner_missing) / length
+            x, y, z = pull * x, pull * y, pull * z
+            by_a[0, k] += x
+            by_a[1, k] += y
+            by_a[2, k] += z
+            by_b[0, k] -= x
+            by_b[1, k] -= y
+            by_b[2, k] -= z

@@ -1,0 +1,174 @@
+"""Soft memberships of residues in segments (eq. 6 of the cryoSPHERE paper), and the two that count
+of each.
+
+Twice: in torch, on any device, as the reference; and compiled for the CPU, where a segment too far
+from a residue to have any share in it costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kinesphere.kernels.compiled import array_of, compiled
+
+_NOTHING = -40.0  # exp of it is lost next to 1 in double precision
+
+
+def soft_memberships(
+    centre: Float[Tensor, " m"],
+    width: Float[Tensor, " m"],
+    log_weight: Float[Tensor, " m"],
+    index: Float[Tensor, " p"],
+    allowed: Bool[Tensor, "p m"],
+    temperature: float,
+) -> Float[Tensor, "p m"]:
+    """Share of each segment in each residue, rows adding up to 1.
+
+    Parameters
+    ----------
+    centre, width, log_weight
+        (n_segments,) of the Gaussian mixture over the residue index.
+    index
+        (n_points,) residue index.
+    allowed
+        (n_points, n_segments) whether a residue may belong to a segment.
+    temperature
+        τ of eq. 6.
+    """
+    distance = (index[:, None] - centre) / width
+    logits = -0.5 * distance**2 - width.log() + log_weight
+    return torch.softmax((temperature * logits).masked_fill(~allowed, -torch.inf), dim=1)
+
+
+def two_largest_memberships(
+    centre: Float[Tensor, " m"],
+    width: Float[Tensor, " m"],
+    log_weight: Float[Tensor, " m"],
+    index: Float[Tensor, " p"],
+    allowed: Bool[Tensor, "p m"],
+    temperature: float,
+) -> tuple[Float[Tensor, "p two"], Int[Tensor, "p two"]]:
+    """Give share and number of the two segments that hold most of each residue, in chain order;
+    parameters as above.
+    """
+    arguments = (centre, width, log_weight, index, allowed, temperature)
+    if len(centre) < 2 or any(t.device.type != "cpu" for t in (centre, index, allowed)):
+        return two_largest_reference(*arguments)
+    share, segment = _TwoLargest.apply(*arguments)
+    return share, segment
+
+
+def two_largest_reference(
+    centre: Tensor,
+    width: Tensor,
+    log_weight: Tensor,
+    index: Tensor,
+    allowed: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """`two_largest_memberships` in torch."""
+    membership = soft_memberships(centre, width, log_weight, index, allowed, temperature)
+    largest = membership.topk(min(2, membership.shape[1]), dim=1).indices.sort(dim=1).values
+    return membership.gather(1, largest), largest
+
+
+class _TwoLargest(torch.autograd.Function):
+    """Differentiable in centres, widths and weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        centre: Tensor,
+        width: Tensor,
+        log_weight: Tensor,
+        index: Tensor,
+        allowed: Tensor,
+        temperature: float,
+    ) -> tuple[Tensor, Tensor]:
+        constant = log_weight - width.log()
+        share, membership = (
+            centre.new_empty(len(index), 2),
+            centre.new_empty(len(index), len(centre)),
+        )
+        segment = torch.empty(len(index), 2, dtype=torch.int64)
+        arrays = [array_of(t) for t in (centre, width, constant, index.to(centre), allowed)]
+        _two_largest(*arrays, temperature, membership.numpy(), share.numpy(), segment.numpy())
+        ctx.save_for_backward(centre, width, index, membership, segment)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(segment)
+        return share, segment
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        centre, width, index, membership, segment = ctx.saved_tensors
+        found = centre.new_zeros(3, len(centre))
+        arrays = [
+            array_of(t)
+            for t in (centre, width, index.to(centre), membership, segment, gradients[0])
+        ]
+        _two_largest_gradient(*arrays, ctx.temperature, found.numpy())
+        return found[0], found[1], found[2], None, None, None
+
+
+@compiled
+@no_type_check
+def _two_largest(centre, width, constant, index, allowed, temperature, membership, share, segment):
+    kind = centre.dtype
+    tau, nothing, half = kind.type(temperature), kind.type(_NOTHING), kind.type(0.5)
+    for p in range(index.shape[0]):
+        row = membership[p]
+        largest = kind.type(-math.inf)
+        for m in range(centre.shape[0]):
+            distance = (index[p] - centre[m]) / width[m]
+            row[m] = (
+                tau * (constant[m] - half * distance * distance) if allowed[p, m] else -math.inf
+            )
+            largest = max(largest, row[m])
+        total = 0 * half
+        for m in range(centre.shape[0]):
+            # what is no number is compared as false, and stays none
+            row[m] = 0 if row[m] - largest < nothing else np.exp(row[m] - largest)
+            total += row[m]
+        first, second = 0, 1
+        if row[1] > row[0]:
+            first, second = 1, 0
+        for m in range(2, centre.shape[0]):
+            if row[m] > row[first]:
+                first, second = m, first
+            elif row[m] > row[second]:
+                second = m
+        for m in range(centre.shape[0]):
+            row[m] /= total
+        segment[p, 0], segment[p, 1] = min(first, second), max(first, second)
+        share[p, 0], share[p, 1] = row[segment[p, 0]], row[segment[p, 1]]
+
+
+@compiled
+@no_type_check
+def _two_largest_gradient(centre, width, index, membership, segment, by_share, temperature, found):
+    """Through the softmax: ∂share_r / ∂logit_m = share_r (δ_rm − share_m); logits as in
+    `soft_memberships`.
+    """
+    tau = centre.dtype.type(temperature)
+    for p in range(index.shape[0]):
+        a, b = segment[p, 0], segment[p, 1]
+        of_a, of_b = by_share[p, 0] * membership[p, a], by_share[p, 1] * membership[p, b]
+        for m in range(centre.shape[0]):
+            if membership[p, m] == 0:
+                continue
+            by_logit = -membership[p, m] * (of_a + of_b)
+            if m == a:
+                by_logit += of_a
+            elif m == b:
+                by_logit += of_b
+            by_logit *= tau
+            distance = (index[p] - centre[m]) / width[m]
+            found[0, m] += by_logit * distance / width[m]
+            found[1, m] += by_logit * (distance * distance - 1) / width[m]
+            found[2, m] += by_logit

@@ -1,0 +1,1 @@
+"""From input files to a finished run folder, and a finished run opened again."""

@@ -1,0 +1,329 @@
+"""A finished run, loaded: latents, structures and displacements on request."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from kinesphere.config import load_document, load_yaml
+from kinesphere.errors import InputError
+from kinesphere.imaging.band import FourierBand
+from kinesphere.imaging.noise import SignalAndNoise
+from kinesphere.inference.likelihood import Likelihood
+from kinesphere.inference.objective import GaussianLikelihood
+from kinesphere.io.checkpoint import load_checkpoint
+from kinesphere.io.mrc import DensityMap
+from kinesphere.io.structure import AtomicModel
+from kinesphere.methods.molecule import Subject
+from kinesphere.methods.registry import (
+    CONFIG_OF_METHOD,
+    RunConfig,
+    consensus_of,
+    load_subject,
+    make_forward,
+    make_motion,
+    memberships,
+    method_of,
+)
+from kinesphere.motion.base import Motion, Unmodelled
+from kinesphere.motion.pseudo_atoms import Solid
+from kinesphere.motion.reference import Reference
+from kinesphere.motion.segments import SegmentsMotion
+from kinesphere.observations.observations import Observations
+from kinesphere.observations.prepare import observe
+from kinesphere.particles import ParticleSet
+from kinesphere.runs.carried_model import Passenger, take_aboard
+from kinesphere.runs.job import ALL_IMAGES, checkpoint_folder
+from kinesphere.runs.run_folder import LatentTable, read_metrics
+
+_STRUCTURES_AT_ONCE = 256
+
+
+class Run:
+    """A finished run; lengths in Å, structures in the frame of the input model.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        document = load_document(self.path / "run.yaml")
+        self.config: dict[str, Any] = document["config"]
+        self.provenance: dict[str, Any] = {k: v for k, v in document.items() if k != "config"}
+        self.method = method_of(self.path, document)
+        self._config = load_yaml(CONFIG_OF_METHOD[self.method], self.path / "run.yaml")
+        self.centre_angstrom = np.array(document["frame"]["centre_angstrom"], dtype=np.float64)
+        self.latents = LatentTable.load(self.path / "latents.npz")
+
+    @cached_property
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Columns of `metrics.csv`."""
+        return read_metrics(self.path / "metrics.csv")
+
+    @cached_property
+    def particles(self) -> ParticleSet:
+        """The particles, with their latents among the columns."""
+        return ParticleSet.read(self.path / "particles.star")
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What the run moves, as it was before training."""
+        return load_subject(self._config, self.path, self.centre_angstrom)
+
+    @property
+    def reference(self) -> Reference:
+        """The subject as motion and renderer see it."""
+        return self.subject.reference
+
+    @cached_property
+    def passenger(self) -> Passenger:
+        """What rides with the motion: the subject's own atoms, or those of the model that
+        `carrying` was given.
+        """
+        reference = self.reference
+        atoms = {
+            half: motion.at_rest(reference.atoms).detach() for half, motion in self.motions.items()
+        }
+        return Passenger(self.subject.model, atoms, reference.atom_owner, {})
+
+    @cached_property
+    def model(self) -> AtomicModel:
+        """The atoms that are moved: of the nominal model, or pseudo-atoms."""
+        return self.passenger.model
+
+    def carrying(self, model: AtomicModel) -> Run:
+        """Return the same run with another model aboard.
+
+        A run whose reference is an atomic model takes it to be in that model's state. Pseudo-atoms
+        stand for a map: there the state that the model shows is found by density, and the model
+        pulled back from it (`passenger.states`).
+
+        Parameters
+        ----------
+        model
+            Atomic model in the frame of the run's own model or map.
+
+        Returns
+        -------
+        Run
+            Whose structures are those of `model`.
+        """
+        local = torch.as_tensor(
+            model.positions_angstrom - self.centre_angstrom, dtype=torch.float32
+        )
+        owner = self._nearest(local)
+        atoms, states = {}, {}
+        for half, motion in self.motions.items():
+            atoms[half] = local
+            if motion.learns_reference:
+                rows = np.flatnonzero((self.latents.half == half) | (half == ALL_IMAGES))
+                candidates = self.latents.mean[rows].astype(np.float64)
+                weight = self.reference.amplitude.reshape(-1, len(self.reference.beads)).sum(0)
+                learnt = motion.bead_weight()
+                weight = weight if learnt is None else weight * learnt.detach()
+                atoms[half], states[half] = take_aboard(
+                    motion, weight, candidates, model, self.centre_angstrom
+                )
+        other = copy.copy(self)
+        vars(other).update(passenger=Passenger(model, atoms, owner, states), model=model)
+        return other
+
+    @cached_property
+    def motions(self) -> dict[int, Motion]:
+        """The trained motion models: by half set, or one under 0."""
+        halves = (1, 2) if self._config.training.halves else (ALL_IMAGES,)
+        return {half: self._load_motion(half) for half in halves}
+
+    def _load_motion(self, half: int) -> Motion:
+        motion = make_motion(self._config, self.reference)
+        tensors, _ = load_checkpoint(checkpoint_folder(self.path, half))
+        prefix = "motion."
+        motion.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        return motion.eval()
+
+    def observations(
+        self, rows: Int[np.ndarray, " k"], advance: Callable[[int], None] | None = None
+    ) -> Observations:
+        """Prepare some of the images as they were for training; their order is that of `rows`."""
+        images = replace(self._config.training.images, coefficients="exact", cache=None)
+        return observe(self.particles[rows], images, self.path, advance)
+
+    def likelihood(self, half: int, band: FourierBand) -> Likelihood:
+        """Return the Gaussian likelihood of a trained model, with the signal scale and noise power
+        it was left with.
+
+        Parameters
+        ----------
+        half
+            A key of `motions`.
+        band
+            The band of the images, as `observations` prepares them.
+        """
+        forward = make_forward(self._config, self.reference, band, torch.device("cpu"))
+        tensors, _ = load_checkpoint(checkpoint_folder(self.path, half))
+        signal = SignalAndNoise(tensors["signal.scale"], tensors["signal.variance"])
+        return Likelihood(
+            forward.weighted(self.motions[half].bead_weight()), GaussianLikelihood(), signal
+        )
+
+    def consensus(self) -> tuple[DensityMap, Solid, Bool[np.ndarray, "n n n"]]:
+        """Read the consensus map the run began with; also where it is molecule: coarsely, and on
+        its own grid.
+        """
+        density, solid = consensus_of(self._config, self.path)
+        scale = density.pixel_size_angstrom / solid.step_angstrom
+        axis = (
+            np.rint((np.arange(density.box_px) - density.box_px // 2) * scale).astype(int)
+            + len(solid.inside) // 2
+        )
+        axis = axis.clip(0, len(solid.inside) - 1)
+        return density, solid, solid.inside[np.ix_(axis, axis, axis)]
+
+    def motion_of(self, image: int) -> tuple[Motion, Float[Tensor, " d"]]:
+        """Return the motion model of an image's half set, and the image's latent position."""
+        half = int(self.latents.half[image]) if ALL_IMAGES not in self.motions else ALL_IMAGES
+        return self.motions[half], _tensor(self.latents.mean[image])
+
+    @property
+    def settings(self) -> RunConfig:
+        """The resolved configuration, as the training job takes it."""
+        return self._config
+
+    @property
+    def motion(self) -> Motion:
+        """The motion model, of half set 1 where there are two."""
+        return next(iter(self.motions.values()))
+
+    @property
+    def unmodelled(self) -> Unmodelled:
+        """How far molecules stray from the kind of motion that was fitted."""
+        return self.motion.unmodelled
+
+    @property
+    def memberships(self) -> Float[np.ndarray, "residues segments"]:
+        """Soft assignment of residues to segments; what is no polymer has the row of the residue it
+        rides with.
+        """
+        with torch.no_grad():
+            of_point = memberships(self.motion).numpy()
+        return of_point[self.passenger.owner.numpy()[self.model.centre_atom]]
+
+    @property
+    def pivots(self) -> Float[np.ndarray, "segments 3"]:
+        """What each segment rotates about, in the frame of the model."""
+        return self._segments_motion().pivots.numpy() + self.centre_angstrom
+
+    def transforms(
+        self, z: Float[np.ndarray, "m d"]
+    ) -> tuple[Float[np.ndarray, "m segments 3"], Float[np.ndarray, "m segments 3"]]:
+        """Rotation vectors (radians) and translations (Å) of every segment at z; see `pivots`."""
+        with torch.no_grad():
+            rotation, translation = self._segments_motion().transforms(_tensor(z))
+        return rotation.numpy(), translation.numpy()
+
+    def _segments_motion(self) -> SegmentsMotion:
+        if not isinstance(self.motion, SegmentsMotion):
+            raise InputError(self.path, "has no segments", "Use a run of kinesphere segments")
+        return self.motion
+
+    def decode(
+        self, z: Float[np.ndarray, "m d"], half: int | None = None
+    ) -> Float[np.ndarray, "m residues 3"]:
+        """Centres of all residues at latent positions z, by the model of a half set where there are
+        two.
+        """
+        return self._decode(z, half, torch.as_tensor(self.model.centre_atom))
+
+    def decode_atoms(
+        self, z: Float[np.ndarray, "m d"], half: int | None = None
+    ) -> Float[np.ndarray, "m atoms 3"]:
+        """All atoms at latent positions z."""
+        return self._decode(z, half, torch.arange(self.model.n_atoms))
+
+    def structures(self, images: ArrayLike) -> Float[np.ndarray, "m atoms 3"]:
+        """All atoms of the molecules in these images (rows of the particle set)."""
+        return (
+            self._of_images(images, self.passenger.atoms, self.passenger.owner)
+            + self.centre_angstrom
+        )
+
+    def residues(self, images: ArrayLike) -> Float[np.ndarray, "m residues 3"]:
+        """Residue centres of the molecules in these images."""
+        chosen = torch.as_tensor(self.model.centre_atom)
+        centres = {half: atoms[chosen] for half, atoms in self.passenger.atoms.items()}
+        return self._of_images(images, centres, self.passenger.owner[chosen]) + self.centre_angstrom
+
+    def displacements(
+        self, points: Float[np.ndarray, "p 3"], images: ArrayLike
+    ) -> Float[np.ndarray, "m p 3"]:
+        """How far points of the nominal model's frame move in these images; a point rides with its
+        nearest residue.
+        """
+        local = torch.as_tensor(np.asarray(points) - self.centre_angstrom, dtype=torch.float32)
+        owner = self._nearest(local)
+        return self._of_images(images, dict.fromkeys(self.motions, local), owner) - local.numpy()
+
+    def _nearest(self, local: Float[Tensor, "p 3"]) -> Int[Tensor, " p"]:
+        """Residue (or pseudo-atom) of the reference that each point is nearest to."""
+        return torch.from_numpy(cKDTree(self.reference.points.numpy()).query(local.numpy())[1])
+
+    def _decode(
+        self, z: Float[np.ndarray, "m d"], half: int | None, chosen: Tensor
+    ) -> NDArray[np.float64]:
+        which = next(iter(self.motions)) if half is None else half
+        atoms, owner = self.passenger.atoms[which][chosen], self.passenger.owner[chosen]
+        return self._move(z, atoms, owner, self.motions[which]) + self.centre_angstrom
+
+    def _of_images(
+        self, images: ArrayLike, points: Mapping[int, Tensor], owner: Tensor
+    ) -> NDArray[np.float64]:
+        """Move points, given in the reference of each half set, as in some images."""
+        chosen: NDArray[np.int64] = np.atleast_1d(np.asarray(images))
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self.latents.index)):
+            problem = (
+                f"there is no particle {int(chosen.max())}: the run has {len(self.latents.index)}"
+            )
+            raise InputError(self.path, problem, "Rows count from 0")
+        moved = np.empty((len(chosen), len(owner), 3))
+        for half, motion in self.motions.items():
+            rows = np.flatnonzero((self.latents.half[chosen] == half) | (half == ALL_IMAGES))
+            if rows.size:
+                moved[rows] = self._move(
+                    self.latents.mean[chosen[rows]], points[half], owner, motion
+                )
+        return moved
+
+    @torch.no_grad()
+    def _move(
+        self, z: NDArray[np.floating], points: Tensor, owner: Tensor, motion: Motion
+    ) -> NDArray[np.float64]:
+        parts = [
+            motion.move(part, points, owner).numpy()
+            for part in _tensor(z).split(_STRUCTURES_AT_ONCE)
+        ]
+        return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(points), 3))
+
+
+def _tensor(z: ArrayLike) -> Tensor:
+    return torch.as_tensor(np.asarray(z), dtype=torch.float32)

@@ -1,0 +1,1 @@
+"""The training loop, its schedule, its optimiser and its checkpoints."""

@@ -1,0 +1,3 @@
+"""A random chain, projected."""
+
+from helpers.chain import projected_chain  # noqa: F401 - fixtures
