@@ -12,7 +12,12 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-IMPORT_NAMES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "umap-learn": "umap"}
+IMPORT_NAMES = {
+    "lazy-loader": "lazy_loader",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "umap-learn": "umap",
+}
 
 
 def required(requirements: list[str]) -> set[str]:

@@ -1,7 +1,8 @@
-"""Particle images and what is known of each: pose, CTF, optics, half set."""
+"""Particle images and what is known of each: pose, CTF, optics, half set.
 
-from kinesphere.particles.halves import assign_halves as assign_halves
-from kinesphere.particles.image_files import ImageFiles as ImageFiles
-from kinesphere.particles.optics import OpticsGroup as OpticsGroup
-from kinesphere.particles.particle_set import ParticleSet as ParticleSet
-from kinesphere.particles.particle_set import StoredImages as StoredImages
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,3 +1,9 @@
 """Particle sets with a known truth, made from atomic structures with an all-atom scattering
 potential.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
