@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.star_text import ANGLES, GROUPS, star_table
 from kinesphere.io.mrc import write_stack
 from kinesphere.particles import ParticleSet
 
@@ -65,3 +66,45 @@ def make_particles(tmp_path: Path) -> Callable[..., ParticleSet]:
         return ParticleSet.read(write_particle_star(tmp_path, list(groups), shifts_px))
 
     return make
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., ParticleSet]:
+    """Read a particle set from the text of its STAR file."""
+
+    def _read(*text: str, **options: float) -> ParticleSet:
+        path = tmp_path / "particles.star"
+        path.write_text("".join(text))
+        return ParticleSet.read(path, **options)
+
+    return _read
+
+
+@pytest.fixture
+def posed(read: Callable[..., ParticleSet], tmp_path: Path) -> ParticleSet:
+    """Six particles in two groups and stacks, each image filled with its own number; two columns
+    nobody knows."""
+    (tmp_path / "stacks").mkdir()
+    write_stack(
+        tmp_path / "stacks" / "a.mrcs", np.full((3, 8, 8), [[[1]], [[2]], [[3]]], np.float32), 1.5
+    )
+    write_stack(
+        tmp_path / "stacks" / "b.mrcs", np.full((3, 8, 8), [[[4]], [[5]], [[6]]], np.float32), 2.0
+    )
+    names = [
+        "2@stacks/a.mrcs",
+        "3@stacks/b.mrcs",
+        "1@stacks/a.mrcs",
+        "1@stacks/b.mrcs",
+        "3@stacks/a.mrcs",
+    ]
+    rows = [
+        f"{name} {1 + ('b' in name)} {10 * i} {20 * i} {30 * i} {i} {-i} 12000.10 11000 30 "
+        f"{1 + i % 2} x{i} '{i} y'"
+        for i, name in enumerate([*names, "2@stacks/b.mrcs"])
+    ]
+    columns = (
+        f"ImageName OpticsGroup {ANGLES} OriginXAngst OriginYAngst DefocusU DefocusV "
+        "DefocusAngle RandomSubset"
+    )
+    return read(GROUPS, star_table(f"{columns} GroupName Remark", *rows))

@@ -14,7 +14,6 @@ from kinesphere.fourier import centred_irfft2, centred_rfft2, shift_fourier
 from kinesphere.imaging.ctf import CtfParameters, evaluate_ctf
 from kinesphere.particles import ParticleSet
 from kinesphere.particles.contrast import estimate_contrast_sign
-from kinesphere.particles.ctf_parameters import ctf_parameters
 
 MakeParticles = Callable[..., ParticleSet]
 SHIFT_PX = (4.0, -3.0)
@@ -71,12 +70,3 @@ def test_sets_of_other_programs_are_bright_and_dark_when_inverted(
     read = ParticleSet.images
     monkeypatch.setattr(ParticleSet, "images", lambda self, rows: -read(self, rows))
     assert estimate_contrast_sign(particles, 300).sign == -1
-
-
-def test_ctf_parameters_carry_the_group_and_radians(make_particles: MakeParticles) -> None:
-    particles = make_particles((_images(2, 16, 4.0, 0.0), 4.0), (_images(3, 16, 3.0, 0.0), 3.0))
-    parameters = ctf_parameters(particles, np.array([1, 4]))
-    assert len(parameters) == 2
-    torch.testing.assert_close(parameters.defocus_angle_radians, torch.full((2,), torch.pi / 6))
-    torch.testing.assert_close(parameters.voltage_kv, torch.full((2,), 300.0))
-    torch.testing.assert_close(parameters.defocus_u_angstrom, torch.full((2,), 15000.0))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from helpers.star_text import star_table
 from kinesphere import fourier
 from kinesphere.errors import InputError
+from kinesphere.io.mrc import write_stack
+from kinesphere.particles import ParticleSet
 from kinesphere.particles.grid import ImageGrid, common_grid, resample, resampling_matrix
 from kinesphere.particles.optics import OpticsGroup
 
@@ -78,3 +84,24 @@ def test_groups_too_different_are_refused_by_name(other: tuple[int, float], word
 def test_group_without_pixel_size_is_refused() -> None:
     with pytest.raises(InputError, match="optics group b has no usable pixel size"):
         common_grid([_group("a", 64, 1.0), _group("b", 64, float(np.nan))])
+
+
+def test_pixel_size_comes_from_the_header_only_where_the_file_is_silent(
+    read: Callable[..., ParticleSet], tmp_path: Path
+) -> None:
+    write_stack(tmp_path / "a.mrcs", np.ones((2, 6, 6), np.float32), 3.25)
+    silent = read(star_table("ImageName", "1@a.mrcs"))
+    assert (silent.optics[0].pixel_size_angstrom, silent.optics[0].box_px) == (3.25, 6)
+    assert "header" in silent.warnings[0]
+    said = read(star_table("ImageName PixelSize MicrographPixelSize", "1@a.mrcs 6.5 1.1"))
+    assert said.optics[0].pixel_size_angstrom == 6.5
+    assert "3.25" in said.warnings[0]
+    (tmp_path / "a.mrcs").unlink()
+    with pytest.raises(InputError, match="no pixel size.*--pixel-size"):
+        read(star_table("ImageName MicrographPixelSize", "1@a.mrcs 1.1"))
+    assert (
+        read(star_table("ImageName", "1@a.mrcs"), pixel_size_angstrom=1.25)
+        .optics[0]
+        .pixel_size_angstrom
+        == 1.25
+    )

@@ -6,9 +6,9 @@ from .halves import assign_halves as assign_halves
 from .image_files import ImageFiles as ImageFiles
 from .inspection import Inspection as Inspection
 from .inspection import inspect_particles as inspect_particles
+from .metadata import StoredImages as StoredImages
 from .optics import OpticsGroup as OpticsGroup
 from .particle_set import ParticleSet as ParticleSet
-from .particle_set import StoredImages as StoredImages
 from .streaming import ImageBatch as ImageBatch
 from .streaming import ImageLoader as ImageLoader
 from .streaming import LoaderOptions as LoaderOptions

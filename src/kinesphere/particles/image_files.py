@@ -63,6 +63,20 @@ class ImageFiles:
                 return self._root_of(file)
         return None
 
+    def folder_to_note(self, path: Path) -> Path | None:
+        """Return the folder that relative names start from, where the place of a new file does not
+        tell.
+
+        Parameters
+        ----------
+        path
+            The new particle file.
+        """
+        if all(Path(name).is_absolute() for name in self.names):
+            return None
+        root = self.folder()
+        return None if root is None or root in path.resolve().parents else root
+
     def missing(self) -> list[str]:
         """List the names of the stacks that cannot be found."""
         return [name for file, name in enumerate(self.names) if self.path(file) is None]

@@ -5,8 +5,9 @@ model leaves out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
+from typing import Any
 
 import numpy as np
 import torch
@@ -176,6 +177,42 @@ def zernike_phase(coefficients: Sequence[float], orders: Sequence[int], frequenc
         wave = np.sin(-m * angle) if m < 0 else np.cos(m * angle)
         phase += coefficient * _zernike_radial(n, abs(m), radius) * wave
     return float(np.abs(phase).max())
+
+
+def distinct_rows(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the distinct rows of several columns, sorted with the first column foremost.
+
+    Parameters
+    ----------
+    columns
+        (n,) each.
+
+    Returns
+    -------
+    first
+        (g,) first row of each kind.
+    kind
+        (n,) kind of each row.
+    """
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for values in columns:
+        if (values != values[0]).any():
+            distinct, position = np.unique(values, return_inverse=True)
+            code = np.unique(code * distinct.size + position, return_inverse=True)[1]
+    _, first, kind = np.unique(code, return_index=True, return_inverse=True)
+    return first.astype(np.int64), kind.astype(np.int64)
+
+
+def number_names(groups: Sequence[OpticsGroup]) -> tuple[OpticsGroup, ...]:
+    """Tell groups of one name apart by a number after it."""
+    names = [group.name for group in groups]
+    seen: dict[str, int] = {}
+    numbered = []
+    for group in groups:
+        seen[group.name] = seen.get(group.name, 0) + 1
+        suffix = f"-{seen[group.name]}" if names.count(group.name) > 1 else ""
+        numbered.append(replace(group, name=group.name + suffix))
+    return tuple(numbered)
 
 
 def _zernike_radial(n: int, m: int, radius: NDArray[np.float64]) -> NDArray[np.float64]:

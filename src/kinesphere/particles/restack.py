@@ -13,7 +13,8 @@ import numpy as np
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import stack_writer
 from kinesphere.particles.grid import ImageGrid
-from kinesphere.particles.particle_set import ParticleSet, StoredImages
+from kinesphere.particles.metadata import StoredImages
+from kinesphere.particles.particle_set import ParticleSet
 from kinesphere.particles.streaming import ImageLoader, LoaderOptions
 from kinesphere.runtime import claimed
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
 from kinesphere.io.star import StarTable
-from kinesphere.particles.optics import IDENTITY, OpticsGroup
+from kinesphere.particles.optics import (
+    IDENTITY,
+    OpticsGroup,
+    distinct_rows,
+    number_names,
+)
 
 # Fields that RELION takes from the particle's row where it is there, else from the optics group,
 # and their columns.
@@ -94,42 +98,6 @@ def read_optics(particles: StarTable, optics: StarTable | None) -> StarOptics:
         for row in first
     ]
     return StarOptics(number_names(members), code, tuple(warnings))
-
-
-def distinct_rows(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the distinct rows of several columns, sorted with the first column foremost.
-
-    Parameters
-    ----------
-    columns
-        (n,) each.
-
-    Returns
-    -------
-    first
-        (g,) first row of each kind.
-    kind
-        (n,) kind of each row.
-    """
-    code = np.zeros(len(columns[0]), dtype=np.int64)
-    for values in columns:
-        if (values != values[0]).any():
-            distinct, position = np.unique(values, return_inverse=True)
-            code = np.unique(code * distinct.size + position, return_inverse=True)[1]
-    _, first, kind = np.unique(code, return_index=True, return_inverse=True)
-    return first.astype(np.int64), kind.astype(np.int64)
-
-
-def number_names(groups: Sequence[OpticsGroup]) -> tuple[OpticsGroup, ...]:
-    """Tell groups of one name apart by a number after it."""
-    names = [group.name for group in groups]
-    seen: dict[str, int] = {}
-    numbered = []
-    for group in groups:
-        seen[group.name] = seen.get(group.name, 0) + 1
-        suffix = f"-{seen[group.name]}" if names.count(group.name) > 1 else ""
-        numbered.append(replace(group, name=group.name + suffix))
-    return tuple(numbered)
 
 
 def _base_groups(optics: StarTable | None) -> list[OpticsGroup]:
