@@ -72,12 +72,12 @@ layers: dev
 check: test lint types layers
 
 bench: dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/throughput.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py $(BENCH_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/throughput.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/scaling.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/page.py
 
 bench-peers: dev
-	$(BIN)/python benchmarks/peers.py --python $(PEERS) $(BENCH_ARGS)
+	$(BIN)/python benchmarks/peers/peers.py --python $(PEERS) $(BENCH_ARGS)
 	$(BIN)/python benchmarks/page.py
 
 clean:

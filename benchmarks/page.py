@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from bench import RESULTS, Row, show
 from charts import DotRow, Series, dot_rows, legend, lines
+from speed.scaling import findings, fitted
 
 HERE = Path(__file__).parent
 MACHINE = "2 cores x86_64, one thread"
@@ -177,8 +178,6 @@ _PEER_NUMBERS = ("peer_images_per_second", "images_per_second", "ratio", "peer_p
 
 def scaling(rows: Sequence[Row]) -> str:
     """Speed and memory against every size, and fitted exponents."""
-    from scaling import findings, fitted
-
     colours = {phase: number for number, phase in enumerate(PHASES, start=1)}
     plots = []
     for key, title, is_log in (
@@ -361,7 +360,7 @@ SECTIONS = (
         "images. Exponents p are of "
         "cost ∝ sizeᵖ: of an image along box and residues, of a pass along images, of a step "
         "along batch.",
-        "python benchmarks/scaling.py",
+        "python benchmarks/speed/scaling.py",
         ("scaling",),
         scaling,
     ),
@@ -371,7 +370,7 @@ SECTIONS = (
         "Images a CPU-second on images of noise, on which marginal inference is at its "
         "slowest, at 5 Å (fewer shells) "
         "and on the whole image.",
-        "python benchmarks/throughput.py",
+        "python benchmarks/speed/throughput.py",
         ("throughput", "throughput_gpu"),
         throughput,
     ),
@@ -381,7 +380,7 @@ SECTIONS = (
         "Simulated particles with known motion, options left as they are, medians over seeds. "
         "The ideal observer knows "
         "the true states and lacks only which of them an image shows: no method can do better.",
-        "python benchmarks/accuracy.py",
+        "python benchmarks/accuracy/accuracy.py",
         ("accuracy",),
         accuracy,
     ),
@@ -390,7 +389,7 @@ SECTIONS = (
         "What the noise leaves",
         "Correlation of the recovered with the true main motion as the images get noisier; "
         "medians over seeds.",
-        "python benchmarks/snr_series.py",
+        "python benchmarks/accuracy/snr_series.py",
         ("snr_series", "snr_series_igg"),
         noise,
     ),
@@ -399,7 +398,7 @@ SECTIONS = (
         "What the motion brings to a map",
         "Fourier shell correlation with the true map within the moving part. The oracle knows "
         "the true motion.",
-        "python benchmarks/reconstruction.py",
+        "python benchmarks/accuracy/reconstruction.py",
         ("reconstruction", "reconstruction_speed"),
         reconstruction,
     ),
@@ -408,7 +407,7 @@ SECTIONS = (
         "Is the motion more than noise?",
         "Gain in log-likelihood of an image on Fourier coefficients held out, and the largest "
         "that controls reach.",
-        "python benchmarks/validation.py",
+        "python benchmarks/accuracy/validation.py",
         ("validation",),
         validation,
     ),

@@ -1,7 +1,9 @@
-"""The benchmarks are scripts side by side, not a package: they find one another, and the tests find
-them, by path."""
+"""The benchmarks are scripts, not a package: they find one another, and the tests find them, by
+path."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+for folder in (BENCHMARKS / "peers", BENCHMARKS / "speed", BENCHMARKS):
+    sys.path.insert(0, str(folder))

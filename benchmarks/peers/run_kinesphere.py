@@ -1,7 +1,7 @@
 """Backproject with kinesphere for a number of passes on one CPU thread: the other half of
-peers_dynamight.py's task.
+run_dynamight.py's task.
 
-    OMP_NUM_THREADS=1 python benchmarks/peers_kinesphere.py RUN --images 512 --passes 2
+    OMP_NUM_THREADS=1 python benchmarks/peers/run_kinesphere.py RUN --images 512 --passes 2
 
 RUN is a finished field run. Reading and preparing the images, the motion of each, the pull along it
 and the insertion of the slices of CTF² are all part of a pass, as they are of `kinesphere

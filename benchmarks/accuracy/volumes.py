@@ -1,7 +1,8 @@
 """How near volumes on the latent space are to the truth, against the consensus map: quartiles of
 the first axis.
 
-    OMP_NUM_THREADS=1 python benchmarks/volumes.py ../shared/data/adk --runs RUN --work /tmp/volumes
+    OMP_NUM_THREADS=1 python benchmarks/accuracy/volumes.py ../shared/data/adk \
+        --runs RUN --work /tmp/volumes
 
 The true volume of a quartile is the mean of the potentials of the states that its images show,
 atoms of the model carried along with the true CA traces. FSC within the molecule, mean over shells
@@ -12,13 +13,13 @@ but for `--steps 4`. Writes results/volumes.csv and .md.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
-from bench import RESULTS, Row, markdown, write_csv
 
 from kinesphere import load
 from kinesphere.analysis.latent import latent_components
@@ -27,6 +28,9 @@ from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.volumes.job import make_volumes
 from kinesphere.volumes.targets import VolumeSettings
 from reconstruction import Case, Judge
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, markdown, write_csv
 
 N_PARTS = 4
 NAMES = ("consensus", "kernel", "decoder")

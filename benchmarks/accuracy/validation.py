@@ -1,22 +1,25 @@
 """Whether validation tells motion from noise: data folders × methods × seeds, and what `kinesphere
 validate` says.
 
-    python benchmarks/validation.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work
-    /tmp/validation
+    python benchmarks/accuracy/validation.py ../shared/data/adk ../shared/data/igg \
+        ../shared/data/null --work /tmp/validation
 
 Writes results/validation.csv and results/validation.md, or tables of another --name.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
-from bench import RESULTS, Row, field, kinesphere, markdown, segments, write_csv
 
 from kinesphere.validation.record import RECORD_FILE, ValidationRecord
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, field, kinesphere, markdown, segments, write_csv
 
 Method = Literal["segments", "field"]
 COLUMNS = (
@@ -86,7 +89,7 @@ def write_markdown(rows: list[Row], options: Options) -> None:
     """Write the table, with the command that made it."""
     folders, seeds = " ".join(data.name for data in options.data), " ".join(map(str, options.seeds))
     command = (
-        f"python benchmarks/validation.py {folders} --methods "
+        f"python benchmarks/accuracy/validation.py {folders} --methods "
         f"{' '.join(options.methods)} --seeds {seeds} --work WORK"
     )
     text = f"Made by `{command}`.\n\n{_LEGEND}\n\n{markdown(rows, COLUMNS)}"

@@ -1,7 +1,7 @@
 """How much faster two ranks train than one, each on one thread: both methods, both ways of
 inference.
 
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/speed/ranks.py
 
 In each round the first rank trains alone while the others wait, then all train together on the same
 batches. The wall clock tells the speed-up where every rank has a core to itself; on a machine that
@@ -19,16 +19,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
-from bench import RESULTS, Row, markdown, write_csv
 from throughput import CASES, Case, Options, make_config, make_trainer
 
 from kinesphere import ranks as module
 from kinesphere.methods.config import LatentsConfig
 from kinesphere.ranks import ALONE, Ranks, joined
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, markdown, write_csv
 
 COLUMNS = (
     "method",

@@ -1,7 +1,7 @@
 """Train DynaMight, or backproject with it, for a number of passes on one CPU thread; run by
 DynaMight's own Python.
 
-    OMP_NUM_THREADS=1 PYTHON_OF_DYNAMIGHT benchmarks/peers_dynamight.py DATA --task train
+    OMP_NUM_THREADS=1 PYTHON_OF_DYNAMIGHT benchmarks/peers/run_dynamight.py DATA --task train
     --gaussians 500 --passes 2
 
 `train` calls the program's `train_epoch` with one of its two half-set models and all images, in the
@@ -10,7 +10,7 @@ its command does besides in every epoch (validation, calibration, figures) is le
 are read once, not in every pass: both to its advantage. `backproject` calls
 `backproject_single_image` in the loop of its command, which itself insists on a GPU, with a network
 of the program's size. Half precision, meant for a GPU, is replaced by single: on a CPU that is
-faster. DATA is a folder made by peers_data.py. Networks have their initial weights: what a step
+faster. DATA is a folder made by data.py. Networks have their initial weights: what a step
 costs does not depend on them.
 """
 

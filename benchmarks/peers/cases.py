@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of process.py
 from process import measure
 
 HERE = Path(__file__).parent
@@ -146,7 +148,7 @@ def _n_images(data: Path) -> int:
 def _cryosphere(
     case: Case, python: Path, data: Path, work: Path
 ) -> Callable[[int, Path], list[str | Path]]:
-    fixed = [python, HERE / "peers_cryosphere.py", data, "--work", work]
+    fixed = [python, HERE / "run_cryosphere.py", data, "--work", work]
     sizes = ["--batch", str(case.batch), "--segments", str(case.segments)]
     if case.peer_images:
         sizes += ["--images", str(case.peer_images)]
@@ -157,7 +159,7 @@ def _dynamight(
     case: Case, python: Path, data: Path, _work: Path
 ) -> Callable[[int, Path], list[str | Path]]:
     task = "train" if case.task == "field" else "backproject"
-    fixed = [python, HERE / "peers_dynamight.py", data, "--task", task]
+    fixed = [python, HERE / "run_dynamight.py", data, "--task", task]
     sizes = ["--batch", str(case.batch), "--gaussians", str(case.points)]
     if case.peer_images:
         sizes += ["--images", str(case.peer_images)]
@@ -199,7 +201,7 @@ def _cryodrgn(
 def _cryostar(
     case: Case, python: Path, data: Path, _work: Path
 ) -> Callable[[int, Path], list[str | Path]]:
-    fixed = [python, HERE / "peers_cryostar.py", data, "--batch", str(case.batch)]
+    fixed = [python, HERE / "run_cryostar.py", data, "--batch", str(case.batch)]
     return lambda length, out: [*fixed, "--steps", str(length), "--out", out]
 
 
@@ -273,7 +275,7 @@ def _backprojection(case: Case, data: Path, work: Path) -> Runner:
     if not (run / "latents.npz").exists():
         training = _train_command(case, data)
         measure([*training, "--epochs", "1", "--out", run], work / "logs" / f"{run.name}.log")
-    fixed = [sys.executable, HERE / "peers_kinesphere.py", run, "--images", "512"]
+    fixed = [sys.executable, HERE / "run_kinesphere.py", run, "--images", "512"]
     return Runner(
         "default",
         lambda length, _: [*fixed, "--passes", str(length)],

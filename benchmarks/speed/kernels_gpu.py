@@ -1,6 +1,6 @@
 """How long the inner loops take on a GPU: the references in torch against the Triton kernels.
 
-    python benchmarks/kernels_gpu.py
+    python benchmarks/speed/kernels_gpu.py
 
 Spreading, its gradient, restraints on distances and deformed backprojection at the sizes of
 results/throughput_gpu.md. Writes results/kernels_gpu.csv and .md. GB/s is the least that has to be
@@ -13,12 +13,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 import tyro
-from bench import RESULTS, Row, markdown, write_csv
 from jaxtyping import Float
 from throughput import CASES, Case, clock, random_chain
 from torch import Tensor
@@ -32,6 +32,9 @@ from kinesphere.motion.restraints import neighbour_graph
 from kinesphere.reconstruction.masks import near_points
 from kinesphere.reconstruction.operator import DeformedProjector, pull_reference, push_reference
 from kinesphere.reconstruction.support import Support
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, markdown, write_csv
 
 SPREADING = "kinesphere.kernels.spreading_triton"
 PAIRS = "kinesphere.kernels.distances_triton"
@@ -103,7 +106,7 @@ def describe(device: torch.device, copied: float) -> str:
     """Say what was timed, and how."""
     return (
         f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__} (`python "
-        "benchmarks/kernels_gpu.py`). "
+        "benchmarks/speed/kernels_gpu.py`). "
         "`gb_per_second`: each array once, over the time of the Triton kernel; `of_copy`: as "
         f"a share of {copied:.0f} "
         "GB/s, which a copy of 1 GiB reaches; `reference_gb`, `triton_gb`: memory taken on top "

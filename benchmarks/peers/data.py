@@ -1,7 +1,7 @@
 """Particles for the comparison with other programs, simulated once: a folder that each of them can
 read.
 
-    python benchmarks/peers_data.py /tmp/peers-data
+    python benchmarks/peers/data.py /tmp/peers-data
 
 `small` is adenylate kinase (214 residues) in 64 px, `large` five of it (1,070 residues), one of
 which turns, in 128 px.
@@ -10,15 +10,18 @@ which turns, in 128 px.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
-from bench import kinesphere
 
 from kinesphere.io.mrc import ImageStack
 from kinesphere.io.structure import AtomicModel, read_model, write_model
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import kinesphere
 
 _PIXEL_SIZE_ANGSTROM = 1.5
 _APART_ANGSTROM = 52.0

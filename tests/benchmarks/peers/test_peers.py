@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
+import cases
 import peers
-import peers_cases
 import pytest
-from peers_cases import CASES, Runner
+from cases import CASES, Runner
 
 BURN = "import sys, time\nwhile time.process_time() < float(sys.argv[1]) * float(sys.argv[2]): pass"
 
@@ -82,5 +82,5 @@ def test_every_case_has_commands_and_a_name_of_its_own(tmp_path: Path) -> None:
         assert peer.images <= 500
         assert peer.command(peer.short, tmp_path) != peer.command(peer.long, tmp_path)
         if case.task != "backprojection":
-            ours = peers_cases.runners_of_kinesphere(case, tmp_path, tmp_path)
+            ours = cases.runners_of_kinesphere(case, tmp_path, tmp_path)
             assert [runner.name for runner in ours] == ["default", "vae, whole image"]

@@ -1,7 +1,7 @@
 """How much of what the noise leaves is found, from bright images to faint ones: both ways of
 inferring latents.
 
-    python benchmarks/snr_series.py --work /tmp/snr --n 4000 10000 20000
+    python benchmarks/accuracy/snr_series.py --work /tmp/snr --n 4000 10000 20000
 
 Simulates adenylate kinase at every SNR, trains, and compares with the ideal observer. Writes
 results/snr_series.csv and .md, and a plot as .svg and .png.
@@ -9,6 +9,7 @@ results/snr_series.csv and .md, and a plot as .svg and .png.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Literal
 
 import matplotlib as mpl
 import tyro
-from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_csv
 
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_csv
 
 Method = Literal["marginal", "vae"]
 COLUMNS = (

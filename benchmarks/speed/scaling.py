@@ -1,7 +1,7 @@
 """How speed and memory grow with the box, the molecule, the batch and the number of images, phase
 by phase.
 
-    python benchmarks/scaling.py
+    python benchmarks/speed/scaling.py
 
 Every point is a process of its own (scaling_point.py) on one thread; memory is the most that was
 resident at once (VmHWM). One size is varied at a time, the others stay at 64 px, 1,000 points,
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py and process.py
 from bench import RESULTS, Row, markdown, write_csv
 from process import ProcessError, exponent, measure
 
@@ -191,7 +193,7 @@ def describe(rows: Sequence[Row]) -> str:
     """Write exponents and points as Markdown."""
     head = (
         f"{platform.machine()}, one thread, CPU-seconds, a process a point: `python "
-        "benchmarks/scaling.py`."
+        "benchmarks/speed/scaling.py`."
     )
     what = (
         "Exponents p of cost ∝ sizeᵖ: of an image along box and points, of a pass along "

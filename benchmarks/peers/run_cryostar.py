@@ -1,11 +1,11 @@
 """Train cryoSTAR for a number of steps on one CPU thread; run by cryoSTAR's own Python.
 
-    OMP_NUM_THREADS=1 PYTHON_OF_CRYOSTAR benchmarks/peers_cryostar.py DATA --steps 20 --out DIR
+    OMP_NUM_THREADS=1 PYTHON_OF_CRYOSTAR benchmarks/peers/run_cryostar.py DATA --steps 20 --out DIR
 
 Runs the program's script projects/star/train_atom.py, which its package does not install:
 CRYOSTAR_SOURCE names the folder of its sources. Settings are those of its atom_configs/1ake.py but
 for the files, one device and single precision; it starts without the fit to the reference, and
-checks no images at the end. DATA is a folder made by peers_data.py.
+checks no images at the end. DATA is a folder made by data.py.
 """
 
 from __future__ import annotations

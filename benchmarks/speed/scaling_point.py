@@ -1,8 +1,8 @@
 """One point of scaling.py, in a process of its own: how fast one phase of the program is at one
 size.
 
-    OMP_NUM_THREADS=1 python benchmarks/scaling_point.py --phase field --box 64 --points 500 --out
-    point.json
+    OMP_NUM_THREADS=1 python benchmarks/speed/scaling_point.py --phase field --box 64 \
+        --points 500 --out point.json
 
 Phases: `observe` (read, normalise and transform images), `segments` and `field` (training, marginal
 inference), `infer` (latents of a finished model), `reconstruct` (deformed backprojection). Images

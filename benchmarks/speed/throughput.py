@@ -1,8 +1,8 @@
 """How many images a CPU-second are trained on, on one thread: methods × sizes of molecule and image
 × inference.
 
-    OMP_NUM_THREADS=1 python benchmarks/throughput.py
-    python benchmarks/throughput.py --device cuda --batch 512 --name throughput_gpu
+    OMP_NUM_THREADS=1 python benchmarks/speed/throughput.py
+    python benchmarks/speed/throughput.py --device cuda --batch 512 --name throughput_gpu
 
 Trains on random images of a random chain, or of random pseudo-atoms: what a step costs does not
 depend on what the images show. Writes results/throughput.csv and .md. `reference` is what
@@ -34,7 +34,6 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
-from bench import RESULTS, Row, markdown, write_csv
 
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters
@@ -55,6 +54,9 @@ from kinesphere.observations.observations import Observations
 from kinesphere.runtime import choose_device
 from kinesphere.training.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
 from kinesphere.training.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, markdown, write_csv
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ def measure_in_turn(number: int, resolution: float, options: Options, before: Pa
     """Measure one case with another checkout and with this one, in turns; rows of this one beside
     the other's speed.
     """
-    here, fastest = Path(__file__).parents[1], {}
+    here = Path(__file__).parents[2]
+    fastest = {}
     for _ in range(_ROUNDS):
         for checkout in (before, here):
             for row in measure_elsewhere(number, resolution, options, checkout):
@@ -167,7 +170,11 @@ def measure_in_turn(number: int, resolution: float, options: Options, before: Pa
 def measure_elsewhere(
     number: int, resolution: float, options: Options, checkout: Path
 ) -> Iterator[Row]:
-    """Measure one case with the program of a checkout, in a process of its own."""
+    """Measure one case with the program and the `throughput.py` of a checkout, in a process of its
+    own: this script knows the modules of this checkout only.
+    """
+    script = next(checkout.glob("benchmarks/**/throughput.py"))
+    results = checkout / "benchmarks" / "results"
     name = f"{options.name}-part"
     choice = ["--cases", str(number), "--resolution-angstrom", str(resolution), "--name", name]
     pace = [
@@ -180,13 +187,13 @@ def measure_elsewhere(
     ]
     more = ["--batch", str(options.batch)] if options.batch is not None else []
     environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
-    command = [sys.executable, __file__, *choice, *pace, *more, "--device", options.device]
+    command = [sys.executable, script, *choice, *pace, *more, "--device", options.device]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    with (RESULTS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+    with (results / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             yield {key: as_number(value) for key, value in row.items()}
     for suffix in (".csv", ".md"):
-        (RESULTS / f"{name}{suffix}").unlink()
+        (results / f"{name}{suffix}").unlink()
 
 
 def as_number(text: str) -> str | int | float | None:

@@ -1,8 +1,8 @@
 """How long the default settings of `kinesphere segments` take to 95 % of the accuracy that they end
 with.
 
-    OMP_NUM_THREADS=2 python benchmarks/time_to_accuracy.py ../shared/data/adk ../shared/data/igg
-    --threads 2
+    OMP_NUM_THREADS=2 python benchmarks/speed/time_to_accuracy.py ../shared/data/adk \
+        ../shared/data/igg --threads 2
 
 After every epoch the latents of all images are inferred, and their structures compared with the
 truth. Clocks run from reading the particles on and stand still during the comparison; an epoch's
@@ -14,6 +14,7 @@ results/time_to_accuracy.csv, a row an epoch, and .md, a row a data set.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from bench import RESULTS, Row, markdown, model_of, write_csv
 
 from kinesphere.evaluation.metrics import MainMotion, pearson, rmsd
 from kinesphere.evaluation.truth import Truth, read_truth
@@ -32,6 +32,9 @@ from kinesphere.observations.prepare import observe
 from kinesphere.runs.job import ALL_IMAGES, Job, make_trainers, prepare
 from kinesphere.runtime import seed_everything, set_threads
 from kinesphere.training.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, markdown, model_of, write_csv
 
 _WANTED = 0.95
 _STRUCTURES_AT_ONCE = 500

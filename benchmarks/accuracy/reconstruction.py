@@ -1,8 +1,8 @@
 """What the motion brings to a map, how that compares with the truth, and how fast it is: data
 folders × ways.
 
-    OMP_NUM_THREADS=1 python benchmarks/reconstruction.py ../shared/data/igg --runs RUN --work
-    /tmp/reconstruction
+    OMP_NUM_THREADS=1 python benchmarks/accuracy/reconstruction.py ../shared/data/igg \
+        --runs RUN --work /tmp/reconstruction
 
 With the motion of finished runs (each on the data folder of the same place in the list) and with
 the true motion (the oracle) from the same reference state: FSC of the maps to the true map of that
@@ -14,6 +14,7 @@ px. Writes results/reconstruction.csv and .md.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from bench import RESULTS, Row, kinesphere, markdown, write_csv
 from scipy.spatial import cKDTree
 
 from kinesphere import load
@@ -42,6 +42,9 @@ from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
 from kinesphere.runs.run import Run
 from kinesphere.simulate.scattering import potential_map
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, kinesphere, markdown, write_csv
 
 COLUMNS = (
     "data",

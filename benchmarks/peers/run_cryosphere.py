@@ -1,11 +1,11 @@
 """Train cryoSPHERE for a number of epochs on one CPU thread; run by cryoSPHERE's own Python.
 
-    OMP_NUM_THREADS=1 PYTHON_OF_CRYOSPHERE benchmarks/peers_cryosphere.py DATA --work DIR --epochs 2
-    --batch 64
+    OMP_NUM_THREADS=1 PYTHON_OF_CRYOSPHERE benchmarks/peers/run_cryosphere.py DATA \
+        --work DIR --epochs 2 --batch 64
 
 Calls the program's `parse_yaml` and `start_training`, what its command calls too, with the settings
 of the parameters.yaml it comes with. The command itself starts one process for each GPU, and so
-none where there is no GPU. DATA is a folder made by peers_data.py. Images are read from the stack
+none where there is no GPU. DATA is a folder made by data.py. Images are read from the stack
 in every epoch, as the program does.
 """
 

@@ -1,7 +1,8 @@
 """Does training from a file cost time or memory? Particle sets of growing size, kept as float32,
 float16 and on disk.
 
-    OMP_NUM_THREADS=1 python benchmarks/streaming.py --work /tmp/streaming --data ../shared/data/adk
+    OMP_NUM_THREADS=1 python benchmarks/speed/streaming.py --work /tmp/streaming \
+        --data ../shared/data/adk
 
 Needs 25 GB of disk. Every set names the same 4,096 images of noise again and again, so that a STAR
 file of two million rows needs no two million images; what is prepared from it (`kinesphere
@@ -28,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_csv
 from throughput import Case, make_config, random_reference
 from throughput import Options as ThroughputOptions
 
@@ -42,6 +42,9 @@ from kinesphere.observations.prepare import ImagesConfig, observe, origin
 from kinesphere.particles import ParticleSet
 from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
+from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_csv
 
 CASE = Case("segments", points=100, box=128, batch=64, pixel_size=1.5, segments=6)
 N_DIFFERENT = 4096

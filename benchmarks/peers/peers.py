@@ -1,7 +1,7 @@
 """How fast cryoSPHERE, DynaMight, cryoDRGN and cryoSTAR are on the same particles, and kinesphere
 beside them.
 
-    python benchmarks/peers.py --work /tmp/peers \
+    python benchmarks/peers/peers.py --work /tmp/peers \
         --python cryosphere=/tmp/cryosphere/bin/python dynamight=/tmp/dynamight/bin/python
 
 Every program runs in its own environment (README.md says how to make one), on one CPU thread, for a
@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from cases import CASES, Case, Runner, prepare_peer, runners_of_kinesphere
+from data import make_large, make_small
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py and process.py
 from bench import RESULTS, Row, markdown, show, write_csv
-from peers_cases import CASES, Case, Runner, prepare_peer, runners_of_kinesphere
-from peers_data import make_large, make_small
 from process import ProcessError, Used, measure, rate
 
 COLUMNS = (
@@ -226,7 +228,7 @@ def describe(rows: Sequence[Row]) -> str:
         "range of their ratios."
     )
     parts = [
-        f"{machine} `python benchmarks/peers.py`.",
+        f"{machine} `python benchmarks/peers/peers.py`.",
         "Versions: "
         + "; ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         + ".",

@@ -1,8 +1,8 @@
 """How near the default settings come to the truth, and to the ideal observer: data folders ×
 methods × seeds.
 
-    python benchmarks/accuracy.py ../shared/data/adk ../shared/data/igg ../shared/data/null --work
-    /tmp/accuracy
+    python benchmarks/accuracy/accuracy.py ../shared/data/adk ../shared/data/igg \
+        ../shared/data/null --work /tmp/accuracy
 
 Writes results/accuracy.csv with every score and results/accuracy.md with the worst seed of every
 folder and method.
@@ -10,11 +10,14 @@ folder and method.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
 from bench import RESULTS, Row, evaluate, field, markdown, segments, write_csv
 
 Method = Literal["segments", "field"]
