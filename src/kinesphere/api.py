@@ -13,10 +13,12 @@ from kinesphere.analysis.errors import DisplacementErrors, ErrorMeter, require_l
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import DensityMap
 from kinesphere.io.structure import AtomicModel
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.runs.run import Run
 from kinesphere.volumes.maker import VolumeMaker
-from kinesphere.volumes.targets import Method, VolumeSettings, in_second_space
+from kinesphere.volumes.options import Method, VolumeSettings
+from kinesphere.volumes.targets import in_second_space
 
 
 class LoadedRun(Run):

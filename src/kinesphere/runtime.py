@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.control import Control
 
@@ -162,6 +161,7 @@ def seed_everything(seed: int) -> None:
         raise InputError(
             "--seed", f"{seed} is not a seed", "Use a whole number from 0 to 4294967295"
         )
+    import numpy as np
     import torch
 
     random.seed(seed)

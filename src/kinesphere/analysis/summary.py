@@ -36,6 +36,7 @@ from kinesphere.analysis.latent import (
     traverse,
     umap_embedding,
 )
+from kinesphere.analysis.options import AnalysisSettings
 from kinesphere.analysis.populations import MainPopulation, along_axis, deconvolve
 from kinesphere.errors import InputError
 from kinesphere.runs.finished_run import FinishedRun
@@ -43,25 +44,6 @@ from kinesphere.runs.finished_run import FinishedRun
 ERROR_SAMPLE = 1000
 CLASH_SAMPLE = 500
 N_STRUCTURE_COMPONENTS = 6
-
-
-@dataclass(frozen=True)
-class AnalysisSettings:
-    """What to analyse, and how finely."""
-
-    components: int = 3
-    """Latent components to follow; those that move the molecule most come first."""
-    frames: int = 21
-    """Structures along each component, from its 5th to its 95th percentile."""
-    clusters: int = 4
-    """k-means clusters in the latent space."""
-    tolerance_angstrom: float | None = None
-    """Segments that move against each other by less (RMS) are one body; by default a third of the
-    RMS motion within the molecule, at least 0.5 Å."""
-    umap: bool = False
-    """Also embed the latents with UMAP; needs the optional package umap-learn."""
-    seed: int = 0
-    """Of the sample, the clusters and the embedding."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Find what moves in a finished run: components, bodies, populations, and trajectories to look
-at.
-"""
+"""Find what moves in a finished run: components, bodies, populations, trajectories."""
 
 from __future__ import annotations
 
@@ -10,10 +8,7 @@ from pathlib import Path
 import tyro
 
 from kinesphere import load
-from kinesphere.analysis.statement import state
-from kinesphere.analysis.summary import AnalysisSettings, analyse
-from kinesphere.analysis.tables import write_analysis
-from kinesphere.runs.first_half import one_latent_space
+from kinesphere.analysis.options import AnalysisSettings
 from kinesphere.runtime import console
 
 
@@ -29,6 +24,11 @@ class AnalyzeOptions:
 
 def run(options: AnalyzeOptions) -> None:
     """Write RUN/analysis and say in a few sentences what was found."""
+    from kinesphere.analysis.statement import state
+    from kinesphere.analysis.summary import analyse
+    from kinesphere.analysis.tables import write_analysis
+    from kinesphere.runs.first_half import one_latent_space
+
     finished = one_latent_space(load(options.run))
     analysis = analyse(finished, options.settings)
     script = write_analysis(finished, analysis, options.run / "analysis")

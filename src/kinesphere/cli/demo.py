@@ -1,6 +1,4 @@
-"""Make images of a moving enzyme, recover its motion twice, compare with the truth, show the
-result; takes minutes.
-"""
+"""Make images of a moving enzyme, recover its motion, compare with the truth; takes minutes."""
 
 from __future__ import annotations
 
@@ -10,28 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from kinesphere import load
-from kinesphere.analysis.run_agreement import compare_runs
-from kinesphere.analysis.statement import state
-from kinesphere.analysis.summary import AnalysisSettings, analyse
-from kinesphere.analysis.tables import write_analysis
-from kinesphere.cli import evaluate, field, reconstruct, segments, simulate
+from kinesphere.analysis.options import AnalysisSettings
+from kinesphere.cli import evaluate, reconstruct, simulate
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
-from kinesphere.evaluation.scores import ScoreSettings, score
-from kinesphere.evaluation.truth import read_truth
-from kinesphere.io.structure import read_model
-from kinesphere.methods.config import FieldTrainingConfig, TrainingConfig
-from kinesphere.report.page import write_report
-from kinesphere.runs.first_half import one_latent_space
-from kinesphere.runs.run import Run
+from kinesphere.evaluation.options import ScoreSettings
 from kinesphere.runtime import atomic_write, console, set_threads
 from kinesphere.simulate.recipe import Recipe
-from kinesphere.training.schedule import FieldScheduleConfig, ScheduleConfig
+
+if TYPE_CHECKING:
+    from kinesphere.runs.run import Run
 
 _IDEAL_IMAGES = 500  # as many as two digits need
 SEGMENTS, FIELD = "segments", "field"
@@ -153,6 +144,10 @@ def _simulate(options: DemoOptions, data: Path) -> None:
 
 
 def _segments(options: DemoOptions, data: Path) -> None:
+    from kinesphere.cli import segments
+    from kinesphere.methods.config import TrainingConfig
+    from kinesphere.training.schedule import ScheduleConfig
+
     star, model, density = data / "particles.star", data / "model.cif", data / "consensus.mrc"
     _say(
         f"  kinesphere segments {star} --model {model} --map {density} --out "
@@ -170,6 +165,10 @@ def _segments(options: DemoOptions, data: Path) -> None:
 
 
 def _field(options: DemoOptions, data: Path) -> None:
+    from kinesphere.cli import field
+    from kinesphere.methods.config import FieldTrainingConfig
+    from kinesphere.training.schedule import FieldScheduleConfig
+
     star, density, out = data / "particles.star", data / "consensus.mrc", options.out / FIELD
     _say(f"  kinesphere field {star} --map {density} --out {out} --epochs {options.epochs}")
     schedule = FieldScheduleConfig(epochs=options.epochs)
@@ -199,6 +198,10 @@ def _reconstruct(options: DemoOptions, folder: Path) -> None:
 
 
 def _evaluate(folder: Path, method: Method, data: Path) -> dict[str, Any]:
+    from kinesphere.evaluation.scores import score
+    from kinesphere.evaluation.truth import read_truth
+    from kinesphere.io.structure import read_model
+
     run: Run = load(folder / method.name)
     model = data / "model.cif"
     aboard = f" --model {model}" if method.needs_model else ""
@@ -210,6 +213,13 @@ def _evaluate(folder: Path, method: Method, data: Path) -> dict[str, Any]:
 
 
 def _report(folder: Path) -> None:
+    from kinesphere.analysis.run_agreement import compare_runs
+    from kinesphere.analysis.statement import state
+    from kinesphere.analysis.summary import analyse
+    from kinesphere.analysis.tables import write_analysis
+    from kinesphere.report.page import write_report
+    from kinesphere.runs.first_half import one_latent_space
+
     main, beside = folder / SEGMENTS, folder / FIELD
     _say(f"  kinesphere report {main} --beside {beside}")
     finished = one_latent_space(load(main))

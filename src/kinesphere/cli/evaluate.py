@@ -7,19 +7,18 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.progress import Progress
 
 from kinesphere import load
-from kinesphere.evaluation.leakage import leakage_scores
-from kinesphere.evaluation.scores import ScoreSettings, score
-from kinesphere.evaluation.truth import read_truth
-from kinesphere.io.structure import read_model
-from kinesphere.report.score_table import score_table
-from kinesphere.runs.run import Run
+from kinesphere.cli._score_table import score_table
+from kinesphere.evaluation.options import ScoreSettings
 from kinesphere.runtime import console, set_threads
+
+if TYPE_CHECKING:
+    from kinesphere.runs.run import Run
 
 _DIGITS = 6
 
@@ -44,6 +43,11 @@ def run(options: EvaluateOptions) -> None:
     """Print the scores as one JSON object on standard output; everything else, a table too, goes to
     standard error.
     """
+    from kinesphere.evaluation.leakage import leakage_scores
+    from kinesphere.evaluation.scores import score
+    from kinesphere.evaluation.truth import read_truth
+    from kinesphere.io.structure import read_model
+
     set_threads(options.threads)
     truth = read_truth(options.truth)
     finished: Run = load(options.run)

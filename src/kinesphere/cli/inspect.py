@@ -1,13 +1,11 @@
-"""Show what a particle file holds: counts, optics, poses, CTF, half sets, contrast, and what looks
-odd.
-"""
+"""Show what a particle file holds: optics, poses, CTF, half sets, contrast, what looks odd."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich import box
@@ -17,8 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from kinesphere.particles import ParticleSet
-from kinesphere.particles.inspection import Inspection, inspect_particles
+if TYPE_CHECKING:
+    from kinesphere.particles import Inspection
 
 LARGEST_NUMBER_OF_GROUPS = 12
 WIDEST_CHARACTERS = 110
@@ -42,6 +40,8 @@ class InspectOptions:
 
 def run(options: InspectOptions) -> None:
     """Read the file and print what was found to standard output."""
+    from kinesphere.particles import ParticleSet, inspect_particles
+
     particles = ParticleSet.read(
         options.particles, passthrough=options.passthrough, pixel_size_angstrom=options.pixel_size
     )

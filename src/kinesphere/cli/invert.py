@@ -1,6 +1,4 @@
-"""Invert the motion of a field run: how exactly it can be undone, and the consensus map in the
-state of any image.
-"""
+"""Invert the motion of a field run: how exactly that goes, and the map in any image's state."""
 
 from __future__ import annotations
 
@@ -8,16 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 from rich.progress import Progress
 
 from kinesphere import load
-from kinesphere.analysis.ensemble import sample_images
-from kinesphere.analysis.structures import choose_images
 from kinesphere.errors import InputError
-from kinesphere.io.mrc import write_map
-from kinesphere.runs.round_trip import map_in_state, measure_round_trip
 from kinesphere.runtime import atomic_write, console, set_threads
 
 _MARGIN_ANGSTROM = 6.0
@@ -40,6 +33,13 @@ class InvertOptions:
 
 def run(options: InvertOptions) -> None:
     """Measure the round trip, and write RUN/inverse/."""
+    import numpy as np
+
+    from kinesphere.analysis.ensemble import sample_images
+    from kinesphere.analysis.structures import choose_images
+    from kinesphere.io.mrc import write_map
+    from kinesphere.runs.round_trip import map_in_state, measure_round_trip
+
     if options.n_images < 1:
         raise InputError("--n-images", f"{options.n_images} is too few", "Give one or more")
     set_threads(options.threads)

@@ -49,7 +49,6 @@ COMMAND_ORDER = (
     "validate",
     "select",
     "report",
-    "explore",
 )
 
 PARALLEL_COMMANDS = frozenset({"segments", "field", "reconstruct"})
@@ -67,12 +66,14 @@ def command_names() -> list[str]:
 
 
 def command_summary(name: str) -> str:
-    """Read the first line of a command module's docstring from its source, without importing it."""
+    """Read the first sentence of a command module's docstring from its source, without importing
+    it; it may wrap.
+    """
     spec = importlib.util.find_spec(f"{kinesphere.cli.__name__}.{name}")
     if spec is None or spec.origin is None:
         return ""
     docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    return docstring.splitlines()[0] if docstring else ""
+    return " ".join(docstring.split("\n\n")[0].split()) if docstring else ""
 
 
 def help_page() -> str:

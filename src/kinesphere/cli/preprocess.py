@@ -1,6 +1,4 @@
-"""Fourier-crop, normalise or invert particle images into one stack, or prepare them for training
-(--cache).
-"""
+"""Fourier-crop, normalise or invert images into one stack, or prepare them for training."""
 
 from __future__ import annotations
 
@@ -8,18 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kinesphere.errors import InputError, KinesphereError
-from kinesphere.particles import ParticleSet
-from kinesphere.particles.contrast import estimate_contrast_sign
-from kinesphere.particles.grid import ImageGrid
-from kinesphere.particles.preprocess import BACKGROUND_FRACTION
-from kinesphere.particles.restack import STAR_FILE, restack
-from kinesphere.particles.streaming import LoaderOptions
+from kinesphere.particles.options import BACKGROUND_FRACTION, LoaderOptions
 from kinesphere.runtime import Interrupts, claimed, console, interrupts
+
+if TYPE_CHECKING:
+    from kinesphere.particles import ImageGrid, ParticleSet
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,9 @@ class PreprocessOptions:
 
 def run(options: PreprocessOptions) -> None:
     """Write the processed stack and its STAR file, and say what they are."""
+    from kinesphere.particles import ParticleSet
+    from kinesphere.particles.restack import STAR_FILE
+
     particles = ParticleSet.read(
         options.particles, passthrough=options.passthrough, pixel_size_angstrom=options.pixel_size
     )
@@ -113,6 +113,8 @@ def _write_cache(particles: ParticleSet, options: PreprocessOptions) -> None:
 def _restack_with_progress(
     particles: ParticleSet, options: PreprocessOptions, processing: LoaderOptions
 ) -> ImageGrid:
+    from kinesphere.particles.restack import restack
+
     with _progress(len(particles)) as advance:
         return restack(
             particles, options.out, processing, overwrite=options.overwrite, progress=advance
@@ -149,6 +151,8 @@ def _stop_if_asked(flag: Interrupts) -> None:
 
 
 def _report(star: Path, n_images: int, grid: ImageGrid) -> None:
+    from kinesphere.particles import ParticleSet, estimate_contrast_sign
+
     summary = (
         f"{n_images:,} images of {grid.box_px} px at {grid.pixel_size_angstrom:.5g} Å/px: {star}"
     )

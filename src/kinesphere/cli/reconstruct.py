@@ -9,9 +9,7 @@ from typing import Any
 import tyro
 
 from kinesphere import load
-from kinesphere.ranks import joined
-from kinesphere.reconstruction.job import reconstruct
-from kinesphere.reconstruction.problem import ReconstructionSettings
+from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.runtime import console, set_threads
 
 
@@ -29,6 +27,9 @@ class ReconstructOptions(ReconstructionSettings):
 
 def run(options: ReconstructOptions) -> None:
     """Write the maps and say what the motion brought."""
+    from kinesphere.ranks import joined
+    from kinesphere.reconstruction.job import reconstruct
+
     set_threads(options.threads)
     settings = ReconstructionSettings(
         **{f.name: getattr(options, f.name) for f in fields(ReconstructionSettings)}

@@ -8,11 +8,7 @@ from pathlib import Path
 import tyro
 
 from kinesphere import load
-from kinesphere.analysis.run_agreement import compare_runs
-from kinesphere.analysis.summary import AnalysisSettings, analyse
-from kinesphere.analysis.tables import write_analysis
-from kinesphere.report.page import write_report
-from kinesphere.runs.first_half import one_latent_space
+from kinesphere.analysis.options import AnalysisSettings
 from kinesphere.runtime import console
 
 
@@ -32,6 +28,12 @@ class ReportOptions:
 
 def run(options: ReportOptions) -> None:
     """Analyse the run, write RUN/analysis and RUN/report.html."""
+    from kinesphere.analysis.run_agreement import compare_runs
+    from kinesphere.analysis.summary import analyse
+    from kinesphere.analysis.tables import write_analysis
+    from kinesphere.report.page import write_report
+    from kinesphere.runs.first_half import one_latent_space
+
     finished = one_latent_space(load(options.run))
     analysis = analyse(finished, options.settings)
     write_analysis(finished, analysis, options.run / "analysis")

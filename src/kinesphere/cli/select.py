@@ -7,15 +7,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
-from kinesphere.particles import ParticleSet
 from kinesphere.runtime import console
+
+if TYPE_CHECKING:
+    from kinesphere.particles import ParticleSet
 
 _COMPARISONS: dict[str, Callable[[Any, Any], NDArray[np.bool_]]] = {
     "<=": operator.le,
@@ -50,6 +52,8 @@ class SelectOptions:
 
 def run(options: SelectOptions) -> None:
     """Choose the particles, write them, and say how many they are."""
+    from kinesphere.particles import ParticleSet
+
     source = (
         options.particles / "particles.star" if options.particles.is_dir() else options.particles
     )

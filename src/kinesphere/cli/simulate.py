@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.progress import Progress
 
 from kinesphere.errors import InputError
-from kinesphere.io.structure import read_model
 from kinesphere.runtime import console
-from kinesphere.simulate.dataset import STAR_FILE, write_dataset
-from kinesphere.simulate.ensembles import (
-    Ensemble,
-    adenylate_kinase,
-    ensemble_from_files,
-    ensemble_from_hinges,
-)
-from kinesphere.simulate.hinges import parse_hinge
 from kinesphere.simulate.recipe import Recipe
+
+if TYPE_CHECKING:
+    from kinesphere.simulate.ensembles import Ensemble
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,8 @@ class SimulateOptions:
 
 def run(options: SimulateOptions) -> None:
     """Simulate a particle set and say where it is."""
+    from kinesphere.simulate.dataset import STAR_FILE, write_dataset
+
     ensemble, origin = _ensemble(options)
     recipe = options.recipe
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -60,6 +56,14 @@ def run(options: SimulateOptions) -> None:
 
 def _ensemble(options: SimulateOptions) -> tuple[Ensemble, str]:
     """Build the ensemble, and the sentence that says what it is."""
+    from kinesphere.io.structure import read_model
+    from kinesphere.simulate.ensembles import (
+        adenylate_kinase,
+        ensemble_from_files,
+        ensemble_from_hinges,
+    )
+    from kinesphere.simulate.hinges import parse_hinge
+
     names = ", ".join(path.name for path in options.states)
     if options.hinge:
         if len(options.states) != 1:

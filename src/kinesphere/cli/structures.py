@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import tyro
 
 from kinesphere import load
-from kinesphere.io.structure import read_model
 from kinesphere.runtime import console
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ def run(options: StructuresOptions) -> None:
     """Write the structures in the frame of the input model."""
     from kinesphere.analysis.errors import ErrorMeter, require_latent_errors
     from kinesphere.analysis.structures import choose_images, write_structures
+    from kinesphere.io.structure import read_model
 
     finished: Run = load(options.run)
     rows = choose_images(finished, options.every, options.images)

@@ -1,11 +1,10 @@
-"""Test whether the motion is more than noise, and whether a wrong model would have shown: controls
-and a verdict.
-"""
+"""Test whether the motion is more than noise, and whether a wrong model would have shown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.progress import Progress
@@ -13,16 +12,10 @@ from rich.table import Table
 
 from kinesphere import load
 from kinesphere.runtime import console, set_threads
-from kinesphere.validation.controls import CONTROLS, ControlName, NullSettings, run_controls
-from kinesphere.validation.record import (
-    RECORD_FILE,
-    SUPPORTED,
-    ControlResult,
-    ValidationRecord,
-    merged,
-)
-from kinesphere.validation.verdict import decide
-from kinesphere.validation.wrong_model import WrongModelSettings, wrong_model_control
+from kinesphere.validation.options import CONTROLS, ControlName, NullSettings, WrongModelSettings
+
+if TYPE_CHECKING:
+    from kinesphere.validation.record import ControlResult, ValidationRecord
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,11 @@ class ValidateOptions:
 
 def run(options: ValidateOptions) -> None:
     """Write RUN/validation/validation.json and show its verdict."""
+    from kinesphere.validation.controls import run_controls
+    from kinesphere.validation.record import RECORD_FILE, ValidationRecord, merged
+    from kinesphere.validation.verdict import decide
+    from kinesphere.validation.wrong_model import wrong_model_control
+
     set_threads(options.threads)
     options.settings.require_sensible()
     finished = load(options.run)
@@ -67,6 +65,8 @@ def run(options: ValidateOptions) -> None:
 
 def show(record: ValidationRecord) -> None:
     """Print the table of controls and the verdict."""
+    from kinesphere.validation.record import SUPPORTED
+
     table = Table(title="Controls", title_justify="left")
     for name in ("control", "value", "null", "unit", "passed"):
         table.add_column(name)

@@ -1,6 +1,4 @@
-"""Make volumes on the latent space from the images near each place, independent of the
-structures.
-"""
+"""Make volumes on the latent space from the images near each place, without the structures."""
 
 from __future__ import annotations
 
@@ -12,8 +10,7 @@ import tyro
 
 from kinesphere import load
 from kinesphere.runtime import console, set_threads
-from kinesphere.volumes.job import make_volumes
-from kinesphere.volumes.targets import VolumeSettings
+from kinesphere.volumes.options import VolumeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +27,8 @@ class VolumesOptions(VolumeSettings):
 
 def run(options: VolumesOptions) -> None:
     """Write the volumes and say how well the half sets agree."""
+    from kinesphere.volumes.job import make_volumes
+
     set_threads(options.threads)
     settings = VolumeSettings(**{f.name: getattr(options, f.name) for f in fields(VolumeSettings)})
     folder = options.out or options.run / "volumes"

@@ -18,10 +18,12 @@ from kinesphere.evaluation.metrics import rmsd
 from kinesphere.evaluation.truth import Truth
 from kinesphere.evaluation.window import BoxedImages, BoxedModel
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.motion.reference import BeadPlacement, build_reference
+from kinesphere.motion.options import BeadPlacement
+from kinesphere.motion.reference import build_reference
 from kinesphere.observations.prepare import ImagesConfig
 from kinesphere.particles.ctf_parameters import ctf_parameters
-from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.particles.options import LoaderOptions
+from kinesphere.particles.streaming import ImageLoader
 from kinesphere.runs.run import Run
 
 _MOST_IMAGES, _FEWEST_IMAGES = 4000, 200

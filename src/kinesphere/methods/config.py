@@ -12,7 +12,7 @@ from typing import Literal, SupportsFloat
 from kinesphere.errors import InputError
 from kinesphere.inference.objective import ObjectiveName
 from kinesphere.motion.field import FieldConfig
-from kinesphere.motion.reference import BeadPlacement
+from kinesphere.motion.options import BeadPlacement
 from kinesphere.motion.segments import SegmentsConfig
 from kinesphere.observations.prepare import ImagesConfig
 from kinesphere.training.schedule import FieldScheduleConfig, PaceConfig, ScheduleConfig

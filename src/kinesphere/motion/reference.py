@@ -5,7 +5,6 @@ residue.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +15,8 @@ from torch import Tensor
 
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel
+from kinesphere.motion.options import BeadPlacement
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
-
-BeadPlacement = Literal["centroid", "centre", "atoms"]
 
 _CARBON, _UNKNOWN = 6, 0
 _HYDROGEN = 1

@@ -33,8 +33,9 @@ from kinesphere.observations.coefficients import (
 from kinesphere.observations.observations import Observations
 from kinesphere.observations.shared_coefficients import shared_keeper
 from kinesphere.particles.ctf_parameters import ctf_parameters
+from kinesphere.particles.options import LoaderOptions
 from kinesphere.particles.particle_set import ParticleSet
-from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.particles.streaming import ImageLoader
 from kinesphere.ranks import ALONE, Ranks
 
 Place = Literal["auto", "exact", "memory", "disk", "gpu"]

@@ -8,7 +8,7 @@ from .inspection import Inspection as Inspection
 from .inspection import inspect_particles as inspect_particles
 from .metadata import StoredImages as StoredImages
 from .optics import OpticsGroup as OpticsGroup
+from .options import LoaderOptions as LoaderOptions
 from .particle_set import ParticleSet as ParticleSet
 from .streaming import ImageBatch as ImageBatch
 from .streaming import ImageLoader as ImageLoader
-from .streaming import LoaderOptions as LoaderOptions

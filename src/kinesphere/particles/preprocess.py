@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinesphere.fourier import Device, centred_irfft2, centred_rfft2, crop_fourier
-
-BACKGROUND_FRACTION = 0.75
+from kinesphere.particles.options import BACKGROUND_FRACTION
 
 
 def default_background_radius(box_px: int) -> float:

@@ -14,8 +14,9 @@ from kinesphere.errors import InputError
 from kinesphere.io.mrc import stack_writer
 from kinesphere.particles.grid import ImageGrid
 from kinesphere.particles.metadata import StoredImages
+from kinesphere.particles.options import LoaderOptions
 from kinesphere.particles.particle_set import ParticleSet
-from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.particles.streaming import ImageLoader
 from kinesphere.runtime import claimed
 
 STACK_FILE = "particles.mrcs"

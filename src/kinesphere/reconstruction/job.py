@@ -23,11 +23,11 @@ from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc
 from kinesphere.reconstruction.half import HalfCheckpoints, HalfMaps, reconstruct_half
 from kinesphere.reconstruction.local_resolution import local_resolution
 from kinesphere.reconstruction.masks import automatic_mask
+from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.problem import (
     HALVES,
     Problem,
     ReconstructableRun,
-    ReconstructionSettings,
     pose_problem,
 )
 from kinesphere.reconstruction.progress import step_progress

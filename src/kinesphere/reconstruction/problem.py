@@ -20,7 +20,8 @@ from kinesphere.errors import InputError
 from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.io.mrc import DensityMap, read_map
 from kinesphere.particles import ParticleSet, assign_halves
-from kinesphere.particles.streaming import ImageLoader, LoaderOptions
+from kinesphere.particles.options import LoaderOptions
+from kinesphere.particles.streaming import ImageLoader
 from kinesphere.reconstruction.displacement import (
     Anchors,
     DisplacementField,
@@ -31,51 +32,11 @@ from kinesphere.reconstruction.displacement import (
     typical_spacing,
 )
 from kinesphere.reconstruction.masks import near_points, read_mask, sphere_mask
+from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.support import Support
 
 HALVES = (1, 2)
 _MARGIN_AROUND_MASK_ANGSTROM = 8.0
-
-
-@dataclass(frozen=True)
-class ReconstructionSettings:
-    """How a run is reconstructed."""
-
-    iterations: int = 0
-    """Conjugate-gradient iterations on eq. 6 (least squares); 0: filtered backprojection (eq.
-    7)."""
-    mask: Path | None = None
-    """Soft mask (MRC, 0 to 1) for the FSC; density moves within 8 Å of it. None: made from the map
-    itself."""
-    homogeneous: bool = False
-    """Leave the motion out: an ordinary reconstruction by the same code."""
-    support_angstrom: float = 14.0
-    """How far from residues or pseudo-atoms density moves with them, where no mask is given; at
-    least four voxels, and twice the distance between neighbours."""
-    ignore_aberrations: bool = False
-    """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they
-    are left out."""
-    seed: int = 0
-    """Seed of half sets, where particles have none, and of random phases."""
-
-    def require_sensible(self) -> None:
-        """Refuse values that mean nothing.
-
-        Raises
-        ------
-        InputError
-            Naming the option.
-        """
-        if self.iterations < 0:
-            raise InputError(
-                "--iterations", f"{self.iterations} is not a number of iterations", "Use 0 or more"
-            )
-        if not self.support_angstrom > 0:
-            raise InputError(
-                "--support-angstrom",
-                f"{self.support_angstrom:g} is not a distance",
-                "Use Å above 0",
-            )
 
 
 @runtime_checkable

@@ -5,9 +5,8 @@ half-set errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,18 +16,11 @@ from kinesphere.errors import InputError
 from kinesphere.observations.observations import Observations
 from kinesphere.runs.run import Run
 from kinesphere.validation.held_out import HeldOutGain, held_out_gain, judge
+from kinesphere.validation.options import FEWEST_IMAGES, ControlName, NullSettings
 from kinesphere.validation.record import ControlResult
 from kinesphere.validation.split import randomise_phases
 
-ControlName = Literal["held-out", "phase-randomised", "shuffled-poses", "half-sets", "wrong-model"]
-CONTROLS: tuple[ControlName, ...] = (
-    "held-out",
-    "phase-randomised",
-    "shuffled-poses",
-    "half-sets",
-)  # take a minute
 STANDARD_ERRORS = 3.0
-_FEWEST_IMAGES = 20
 _STATISTIC, _UNIT = (
     "log-likelihood gain over the best still structure, on coefficients held out",
     "nats per image",
@@ -36,47 +28,6 @@ _STATISTIC, _UNIT = (
 _STREAM = 7  # nulls draw from another random stream than the split
 
 Advance = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class NullSettings:
-    """How nulls and the held-out gain are measured."""
-
-    n_images: int = 1000
-    """Images that are scored, evenly drawn."""
-    n_permutations: int = 200
-    """Permutations of the latents among the images."""
-    n_seeds: int = 3
-    """Times that phases and poses are randomised."""
-    phase_resolution: float | None = None
-    """Randomise phases beyond this resolution in Å; none: all, which leaves noise of the images'
-    power."""
-    seed: int = 0
-    """Of the images, the split and the nulls."""
-
-    def require_sensible(self) -> None:
-        """Refuse numbers that cannot be meant.
-
-        Raises
-        ------
-        InputError
-            Naming the option.
-        """
-        lowest = {"n_images": _FEWEST_IMAGES, "n_permutations": 1, "n_seeds": 1, "seed": 0}
-        for name, least in lowest.items():
-            value = getattr(self, name)
-            if value < least:
-                raise InputError(
-                    f"--{name.replace('_', '-')}", f"{value} is too few", f"Give {least} or more"
-                )
-        if self.phase_resolution is not None and not self.phase_resolution > 0:
-            problem = f"{self.phase_resolution} is no resolution"
-            raise InputError("--phase-resolution", problem, "Give a number above zero, in Å")
-
-    def n_passes(self, names: Sequence[str]) -> int:
-        """Count how often every image is inferred, by side of the split."""
-        randomised = sum(name in names for name in ("phase-randomised", "shuffled-poses"))
-        return 2 * (1 + randomised * self.n_seeds)
 
 
 def run_controls(
@@ -131,9 +82,9 @@ def run_controls(
 
 def choose_rows(n: int, settings: NullSettings) -> Int[np.ndarray, " k"]:
     """Draw the images that are scored, in their order in the set."""
-    if n < _FEWEST_IMAGES:
+    if n < FEWEST_IMAGES:
         problem = f"a run of {n} images is too small to be tested"
-        raise InputError("RUN", problem, f"Give a run of {_FEWEST_IMAGES} images or more")
+        raise InputError("RUN", problem, f"Give a run of {FEWEST_IMAGES} images or more")
     draw = np.random.default_rng([settings.seed, _STREAM])
     return np.sort(draw.choice(n, min(n, settings.n_images), replace=False))
 

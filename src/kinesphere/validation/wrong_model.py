@@ -25,12 +25,14 @@ from kinesphere.io.structure import AtomicModel, read_model, write_model
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.job import reconstruct
 from kinesphere.reconstruction.masks import edge_px, near_points, soft_edge
-from kinesphere.reconstruction.problem import HALVES, ReconstructionSettings
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import HALVES
 from kinesphere.runs.job import run_job
 from kinesphere.runs.run import Run
 from kinesphere.runtime import claimed, seed_everything
 from kinesphere.simulate.hinges import select_residues
 from kinesphere.simulate.scattering import potential_map
+from kinesphere.validation.options import WrongModelSettings
 from kinesphere.validation.record import ControlResult
 
 _FOLDER = Path("validation") / "wrong-model"
@@ -44,16 +46,6 @@ _MASK_ANGSTROM = 4.0
 _B_FACTOR_ANGSTROM2 = 60.0
 _TINY = 1e-12
 _COARSEST_ANGSTROM = 15.0  # coarser than this, any domain of that size looks alike
-
-
-@dataclass(frozen=True)
-class WrongModelSettings:
-    """The control with a wrong model."""
-
-    model: Path | None = None
-    """Atomic model in the frame of the map; none: the one the run was made with."""
-    domain: str | None = None
-    """Residues to replace, as in A:30-59; none: the sixth of a chain that moves most."""
 
 
 @dataclass(frozen=True)

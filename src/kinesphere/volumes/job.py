@@ -17,11 +17,13 @@ import numpy as np
 from jaxtyping import Float
 
 from kinesphere.io.mrc import DensityMap, write_map
-from kinesphere.reconstruction.problem import HALVES, ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import HALVES, pose_problem
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
 from kinesphere.volumes.maker import Volume, VolumeMaker
+from kinesphere.volumes.options import Method, VolumeSettings
 from kinesphere.volumes.structure_volumes import ResidueAgreement, summarise, write_residues
-from kinesphere.volumes.targets import Method, VolumeRun, VolumeSettings, choose_targets
+from kinesphere.volumes.targets import VolumeRun, choose_targets
 
 SUMMARY = "volumes.json"
 _COLUMNS = (

@@ -28,6 +28,7 @@ from kinesphere.volumes.kernel import (
     toward_consensus,
     wiener_weight,
 )
+from kinesphere.volumes.options import Method
 from kinesphere.volumes.structure_volumes import (
     ResidueAgreement,
     agreement,
@@ -35,7 +36,7 @@ from kinesphere.volumes.structure_volumes import (
     fitting_gain,
     implied_volume,
 )
-from kinesphere.volumes.targets import Method, VolumeRun
+from kinesphere.volumes.targets import VolumeRun
 
 _IMAGES_FOR_NOISE_AT_ONCE = 64
 _NEAR = 0.05

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from kinesphere.report.score_table import score_table
+from kinesphere.cli._score_table import score_table
 
 
 def shown(scores: dict[str, object]) -> list[str]:
