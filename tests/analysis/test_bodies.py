@@ -16,7 +16,7 @@ from kinesphere.analysis.bodies import (
     merge_into_bodies,
     segment_of_residue,
 )
-from kinesphere.analysis.residues import residue_ranges
+from kinesphere.io.selection import format_residues
 
 SWINGING = np.arange(72, 108)
 
@@ -39,7 +39,7 @@ def test_segments_that_move_together_become_one_body_across_chains(
     run: Any, body: np.ndarray
 ) -> None:
     assert np.array_equal(np.flatnonzero(body == 1), SWINGING)
-    assert residue_ranges(run.model, np.flatnonzero(body == 0)) == "A:1-72 B:1-36"
+    assert format_residues(run.model, np.flatnonzero(body == 0)) == "A:1-72 B:1-36"
 
 
 def test_a_large_core_does_not_swallow_a_small_moving_segment(
@@ -116,6 +116,6 @@ def test_ranges_break_at_chains_and_carry_insertion_codes(fake: ModuleType) -> N
     codes = model.insertion_code.astype("U1")
     codes[4] = "B"
     assert (
-        residue_ranges(replace(model, insertion_code=codes), np.array([2, 3, 4, 7, 107, 108]))
+        format_residues(replace(model, insertion_code=codes), np.array([2, 3, 4, 7, 107, 108]))
         == "A:3-5B,8,108 B:1"
     )

@@ -21,7 +21,7 @@ from kinesphere.simulate.ensembles import (
     ensemble_from_files,
     ensemble_from_hinges,
 )
-from kinesphere.simulate.hinges import parse_hinge, select_residues
+from kinesphere.simulate.hinges import parse_hinge
 from kinesphere.simulate.rigid_path import Screw
 
 
@@ -137,21 +137,6 @@ def test_two_hinges_make_a_grid_of_independent_motions(kinase: Ensemble) -> None
     lid, nmp = _rows(model, 122, 159), _rows(model, 30, 59)
     assert np.ptp(_centres(ensemble)[same_lid][:, lid], axis=0).max() == 0
     assert np.ptp(_centres(ensemble)[same_lid][:, nmp], axis=0).max() > 5
-
-
-def test_residue_names_with_insertions_and_negative_numbers(kinase: Ensemble) -> None:
-    model = kinase.model.select(kinase.model.residue_index < 5)
-    renumbered = AtomicModel(
-        **{
-            **vars(model),
-            "residue_number": np.array([-1, 1, 1, 1, 2]),
-            "insertion_code": np.array(["", "", "A", "B", ""]),
-        }
-    )
-    assert select_residues("A:-1-1A", renumbered).tolist() == [True, True, True, False, False]
-    assert select_residues("A:1B,A:2", renumbered).tolist() == [False, False, False, True, True]
-    assert select_residues("A", renumbered).all()
-    assert select_residues("A:-20-0", renumbered).tolist() == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize(

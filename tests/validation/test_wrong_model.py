@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from kinesphere.io.mrc import DensityMap
+from kinesphere.io.selection import select_residues
 from kinesphere.simulate.ensembles import Ensemble
-from kinesphere.simulate.hinges import select_residues
 from kinesphere.simulate.scattering import potential_map
 from kinesphere.validation.wrong_model import Compared, _beyond_right, with_wrong_domain
 
 
 def test_only_the_domain_is_replaced_and_its_chain_keeps_its_geometry(ensemble: Ensemble) -> None:
     model = ensemble.model
-    domain = select_residues("A:122-159", model)
+    domain = select_residues("A:122-159", model, "--domain")
     wrong = with_wrong_domain(model, domain, np.random.default_rng(1))
     atoms = domain[model.residue_index]
     assert np.array_equal(wrong.positions_angstrom[~atoms], model.positions_angstrom[~atoms])
@@ -34,7 +34,7 @@ def test_only_the_domain_is_replaced_and_its_chain_keeps_its_geometry(ensemble: 
 
 
 def test_models_differ_from_one_another_and_follow_from_the_seed(ensemble: Ensemble) -> None:
-    domain = select_residues("A:122-159", ensemble.model)
+    domain = select_residues("A:122-159", ensemble.model, "--domain")
     rng = np.random.default_rng(2)
     first, second = (
         with_wrong_domain(ensemble.model, domain, rng).centres_angstrom for _ in range(2)
@@ -49,7 +49,7 @@ def test_what_resembles_the_right_model_does_not_count_as_resembling_the_wrong_o
 ) -> None:
     model = ensemble.centred().model
     model = replace(model, positions_angstrom=ensemble.centred().positions[0])
-    domain = select_residues("A:122-159", model)
+    domain = select_residues("A:122-159", model, "--domain")
     wrong = with_wrong_domain(model, domain, np.random.default_rng(3))
     compared = Compared(domain, finest_angstrom=6.0)
     box, pixel = 48, 2.0

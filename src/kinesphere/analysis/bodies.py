@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from kinesphere.analysis.residues import residue_number_label, residue_ranges
 from kinesphere.analysis.rigid import (
     RigidFit,
     RotationStatistics,
@@ -16,6 +15,7 @@ from kinesphere.analysis.rigid import (
     shift_statistics,
     superpose,
 )
+from kinesphere.io.selection import format_residues, residue_number_label
 from kinesphere.io.structure import AtomicModel
 
 FLOOR_ANGSTROM = 0.5
@@ -251,7 +251,7 @@ def _describe(
     return GroupMotion(
         number=number,
         residues=residues,
-        ranges=residue_ranges(model, residues),
+        ranges=format_residues(model, residues),
         body=body,
         amplitude_angstrom=_rms_displacement(positions[:, residues]),
         relative_amplitude_angstrom=_rms_displacement(core.undo(positions[:, residues])),

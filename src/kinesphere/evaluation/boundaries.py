@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 
 from kinesphere.analysis.rigid import superpose
 from kinesphere.errors import InputError
+from kinesphere.io.selection import select_residues
 from kinesphere.io.structure import AtomicModel
-from kinesphere.simulate.hinges import select_residues
 
 _OPTION = "--hinge"
+_FORM = "Name one residue, as in B:226"
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,10 @@ def boundary_distances(
 
 
 def _hinge_row(model: AtomicModel, hinge: str) -> int:
-    try:
-        rows = np.flatnonzero(select_residues(hinge, model) & (model.residue_kind != "other"))
-    except InputError as error:
-        raise InputError(_OPTION, error.problem, "Name one residue, as in B:226") from None
+    named = select_residues(hinge, model, _OPTION, _FORM)
+    rows = np.flatnonzero(named & model.is_polymer)
     if len(rows) != 1:
-        raise InputError(
-            _OPTION, f"'{hinge}' names {len(rows)} residues", "Name one residue, as in B:226"
-        )
+        raise InputError(_OPTION, f"'{hinge}' names {len(rows)} residues", _FORM)
     return int(rows[0])
 
 

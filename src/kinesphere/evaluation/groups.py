@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 
 from kinesphere.errors import InputError
 from kinesphere.evaluation.metrics import amplitude, pearson, rms, spearman
+from kinesphere.io.selection import select_residues
 from kinesphere.io.structure import AtomicModel
-from kinesphere.simulate.hinges import select_residues
 
 _OPTION = "--distance"
 _FORM = "Write two groups of residues with a / between them, as in A:122-159/A:1-29,A:60-121"
@@ -97,11 +97,7 @@ def distance_scores(
 def _members(
     group: str, model: AtomicModel, rows: Int[np.ndarray, " residues"]
 ) -> Int[np.ndarray, " a"]:
-    try:
-        inside = select_residues(group, model)
-    except InputError as error:
-        raise InputError(_OPTION, error.problem, _FORM) from None
-    members = np.flatnonzero(inside[rows])
+    members = np.flatnonzero(select_residues(group, model, _OPTION, _FORM)[rows])
     if not len(members):
         raise InputError(_OPTION, f"the truth has no residue of '{group}'", _FORM)
     return members

@@ -12,6 +12,11 @@ from .mrc import read_map as read_map
 from .mrc import stack_writer as stack_writer
 from .mrc import write_map as write_map
 from .mrc import write_stack as write_stack
+from .selection import ResidueRange as ResidueRange
+from .selection import format_residues as format_residues
+from .selection import format_selection as format_selection
+from .selection import parse_selection as parse_selection
+from .selection import select_residues as select_residues
 from .star import StarFile as StarFile
 from .star import StarTable as StarTable
 from .star import TableEdit as TableEdit

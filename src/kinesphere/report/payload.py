@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from kinesphere import __version__
 from kinesphere.analysis.bodies import GroupMotion
 from kinesphere.analysis.ensemble import chunks, decode_in_chunks, sample_images
-from kinesphere.analysis.residues import residue_number_label
 from kinesphere.analysis.run_agreement import SecondOpinion
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
+from kinesphere.io.selection import residue_number_label
 from kinesphere.report.display import Basis, DisplayAtoms, basis_of_run, choose_atoms, drawing_names
 from kinesphere.report.encode import encode_array, encode_scaled
 from kinesphere.report.provenance import caveats, files_to_open, provenance_rows, settings_rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
+from kinesphere.io.selection import select_residues
 from kinesphere.io.structure import AtomicModel
 
-_RANGE = re.compile(r"(?P<chain>[^:]+)(:(?P<first>-?\d+[A-Za-z]?)(-(?P<last>-?\d+[A-Za-z]?))?)?")
+_OPTION = "--hinge"
 _FORM = "RESIDUES/PIVOT/FROM/TO, for example A:122-159/A:122/-10/40 (degrees)"
 
 
@@ -70,20 +70,20 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
     InputError
         If the text has another form, or names residues that the model does not have.
     """
-    parts = text.split("/")
     try:
-        residues, pivot_name, start, end = parts[0], parts[1], float(parts[2]), float(parts[3])
+        residues, pivot_name, *angles = text.split("/")
+        start, end = float(angles[0]), float(angles[1])
     except (IndexError, ValueError):
-        raise InputError("--hinge", f"'{text}' cannot be read", f"Write {_FORM}") from None
-    moving = select_residues(residues, model)
-    pivots = np.flatnonzero(select_residues(pivot_name, model))
+        raise InputError(_OPTION, f"'{text}' cannot be read", f"Write {_FORM}") from None
+    moving = select_residues(residues, model, _OPTION)
+    pivots = np.flatnonzero(select_residues(pivot_name, model, _OPTION))
     if len(pivots) != 1 or moving.all():
         problem = (
             f"'{text}' names {len(pivots)} residues as pivot and moves {moving.sum()} of "
             f"{model.n_residues}"
         )
         raise InputError(
-            "--hinge", problem, "Name one residue as pivot, and leave some residues at rest"
+            _OPTION, problem, "Name one residue as pivot, and leave some residues at rest"
         )
     pivot = model.centres_angstrom[pivots[0]]
     centres = model.centres_angstrom
@@ -91,41 +91,6 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
         centres[moving].mean(axis=0) - pivot, centres[~moving].mean(axis=0) - pivot
     )
     return Hinge(moving[model.residue_index], pivot, axis, start, end)
-
-
-def select_residues(text: str, model: AtomicModel) -> NDArray[np.bool_]:
-    """Turn `A:122-159,B:7,C` into a mask (n_residues,); numbers order before the same number with
-    an insertion code.
-
-    Raises
-    ------
-    InputError
-        If the text has another form, or a part of it holds no residue of the model.
-    """
-    place = list(zip(model.residue_number.tolist(), model.insertion_code.tolist(), strict=True))
-    chosen = np.zeros(model.n_residues, dtype=bool)
-    for item in text.split(","):
-        match = _RANGE.fullmatch(item.strip())
-        if match is None:
-            raise InputError("--hinge", f"'{item}' names no residues", f"Write {_FORM}")
-        found = model.chain == match["chain"]
-        if match["first"]:
-            first = _place(match["first"])
-            last = _place(match["last"]) if match["last"] else first
-            found &= np.array([first <= here <= last for here in place])
-        if not found.any():
-            raise InputError(
-                "--hinge",
-                f"the model has no residues '{item}'",
-                "Name chains and residues of the model",
-            )
-        chosen |= found
-    return chosen
-
-
-def _place(name: str) -> tuple[int, str]:
-    """Split `52A` into number and insertion code."""
-    return (int(name), "") if name[-1].isdigit() else (int(name[:-1]), name[-1])
 
 
 def _opening_axis(

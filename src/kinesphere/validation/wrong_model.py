@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 from kinesphere.errors import InputError
 from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.io.mrc import DensityMap, read_map
+from kinesphere.io.selection import format_residues, select_residues
 from kinesphere.io.structure import AtomicModel, read_model, write_model
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.job import reconstruct
@@ -30,7 +31,6 @@ from kinesphere.reconstruction.problem import HALVES
 from kinesphere.runs.job import run_job
 from kinesphere.runs.run import Run
 from kinesphere.runtime import claimed, seed_everything
-from kinesphere.simulate.hinges import select_residues
 from kinesphere.simulate.scattering import potential_map
 from kinesphere.validation.options import WrongModelSettings
 from kinesphere.validation.record import ControlResult
@@ -156,10 +156,7 @@ def _result(
 ) -> ControlResult:
     of_wrong, *null = rise
     passed = of_wrong <= LARGEST_RISE or of_wrong <= max(null)
-    rows = np.flatnonzero(domain)
-    where = (
-        f"{model.chain[rows[0]]}:{model.residue_number[rows[0]]}-{model.residue_number[rows[-1]]}"
-    )
+    where = format_residues(model, np.flatnonzero(domain))
     how = "trained with a wrong model of" if trained else "that never saw a wrong model of"
     found = (
         "does not come to resemble it"
@@ -196,12 +193,8 @@ def at_rest(run: Run, model: AtomicModel) -> AtomicModel:
 
 
 def _chosen(model: AtomicModel, text: str) -> Bool[np.ndarray, " residues"]:
-    try:
-        domain = select_residues(text, model) & model.is_polymer
-    except InputError as error:
-        raise InputError(
-            "--domain", error.problem, "Name residues of the model, as in A:30-59"
-        ) from None
+    named = select_residues(text, model, "--domain", "Name residues of the model, as in A:30-59")
+    domain = named & model.is_polymer
     if domain.sum() < _SMALLEST_DOMAIN:
         problem = f"'{text}' has {domain.sum()} residues"
         raise InputError(
