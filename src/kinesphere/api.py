@@ -15,6 +15,7 @@ from kinesphere.io.mrc import DensityMap
 from kinesphere.io.structure import AtomicModel
 from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.problem import pose_problem
+from kinesphere.runs.halves import HALVES, has_one_model
 from kinesphere.runs.run import Run
 from kinesphere.volumes.maker import VolumeMaker
 from kinesphere.volumes.options import Method, VolumeSettings
@@ -60,12 +61,11 @@ class LoadedRun(Run):
         maker = self._maker
         second = (
             place
-            if len(self.motions) == 1
+            if has_one_model(self.motions)
             else in_second_space(self, maker.problem, place[None])[0]
         )
-        return replace(
-            maker.problem.frame, data=maker.at({1: place, 2: second}, method, fraction).merged
-        )
+        places = dict(zip(HALVES, (place, second), strict=True))
+        return replace(maker.problem.frame, data=maker.at(places, method, fraction).merged)
 
     def displacement_errors(self, images: ArrayLike) -> DisplacementErrors:
         """Measure how far every residue moved in some images, and how well that is known

@@ -17,8 +17,8 @@ from kinesphere.analysis.structures import write_structures
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel, read_models
 from kinesphere.motion.base import Unmodelled
+from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runs.run import Run
-from kinesphere.runs.run_folder import LatentTable
 
 N_IMAGES = 60
 STD = (0.1, 0.3)

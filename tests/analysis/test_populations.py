@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kinesphere.analysis.populations import deconvolve
+from kinesphere.runs.finished_run import LatentTable
 
 TRUE_SHARE, PLACES, WIDTH, NOISE = 0.7, (-1.0, 1.0), 0.2, 0.7
 
@@ -22,7 +23,7 @@ def posteriors(fake: Any, n: int = 3000, seed: int = 0) -> tuple[Any, np.ndarray
     precision = 1.0 + 1.0 / NOISE**2
     mean = seen / NOISE**2 / precision
     covariance = np.tile(np.eye(2) / precision, (n, 1, 1))
-    return fake.FakeLatents(np.arange(n), mean, covariance, np.zeros(n, int)), truth
+    return LatentTable(np.arange(n), mean, covariance, np.zeros(n, int)), truth
 
 
 def test_the_valley_between_two_modes_is_found_again(fake: Any) -> None:
@@ -53,7 +54,7 @@ def test_the_split_is_right_and_its_interval_holds_the_truth(fake: Any) -> None:
 
 def test_weights_add_up_over_half_sets_of_unequal_size(fake: Any) -> None:
     latents, _ = posteriors(fake, 900)
-    halves = fake.FakeLatents(
+    halves = LatentTable(
         latents.index, latents.mean, latents.covariance, np.where(np.arange(900) < 600, 1, 2)
     )
     population = deconvolve(halves, n_resampled=3)
@@ -67,7 +68,7 @@ def test_what_is_known_exactly_is_counted(fake: Any) -> None:
     mean = np.where(draw.random(500) < 0.25, -1.0, 1.0)[:, None] + 0.01 * draw.standard_normal(
         (500, 1)
     )
-    latents = fake.FakeLatents(np.arange(500), mean, np.full((500, 1, 1), 1e-4), np.zeros(500, int))
+    latents = LatentTable(np.arange(500), mean, np.full((500, 1, 1), 1e-4), np.zeros(500, int))
     population = deconvolve(latents, n_resampled=5)
     assert population.weight[population.nodes[:, 0] < 0].sum() == pytest.approx(
         np.mean(mean < 0), abs=1e-3

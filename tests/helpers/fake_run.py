@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from kinesphere.io.structure import AtomicModel
+from kinesphere.runs.finished_run import LatentTable
 
 # Radius (Å), angle (degrees) and height (Å) of the backbone atoms of an ideal α-helix against its
 # CA.
@@ -69,18 +71,6 @@ class Hinge:
 
 
 @dataclass(frozen=True)
-class FakeLatents:
-    index: np.ndarray
-    mean: np.ndarray
-    covariance: np.ndarray
-    half: np.ndarray
-
-    @property
-    def std(self) -> np.ndarray:
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
-
-
-@dataclass(frozen=True)
 class FakeRun:
     """Offers what `kinesphere.runs.finished_run.FinishedRun` asks for."""
 
@@ -88,7 +78,7 @@ class FakeRun:
     model: AtomicModel
     memberships: np.ndarray
     hinges: tuple[Hinge, ...]
-    latents: FakeLatents
+    latents: LatentTable
     config: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
@@ -122,14 +112,14 @@ class FakeRun:
         return self._move(points, segment, self.latents.mean[images]) - points
 
 
-def two_populations(n: int, n_latents: int, seed: int) -> FakeLatents:
+def two_populations(n: int, n_latents: int, seed: int) -> LatentTable:
     """Particles around +1 (two thirds) and -1 along the first latent; the other dimensions are
     narrow."""
     rng = np.random.default_rng(seed)
     mean = rng.normal(0.0, 0.3, (n, n_latents))
     mean[:, 0] += np.where(rng.random(n) < 2 / 3, 1.0, -1.0)
     covariance = np.tile(0.01 * np.eye(n_latents), (n, 1, 1))
-    return FakeLatents(np.arange(n), mean, covariance, np.zeros(n, int))
+    return LatentTable(np.arange(n), mean, covariance, np.zeros(n, int))
 
 
 def training_metrics(n_epochs: int, seed: int) -> dict[str, np.ndarray]:
@@ -173,3 +163,9 @@ def hinge_run(folder: Path, n: int = 2000) -> FakeRun:
         provenance,
         training_metrics(30, 5),
     )
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    """One swinging segment of four, two populations, 2,000 particles."""
+    return hinge_run(tmp_path_factory.mktemp("run"))

@@ -14,8 +14,8 @@ from kinesphere.evaluation.truth import Truth
 from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.base import Unmodelled
 from kinesphere.particles import ParticleSet
+from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runs.run import Run
-from kinesphere.runs.run_folder import LatentTable
 from kinesphere.simulate.ensembles import Ensemble, adenylate_kinase
 
 N_IMAGES = 240

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from kinesphere.io.structure import AtomicModel
 from kinesphere.particles import ParticleSet
+from kinesphere.runs.finished_run import LatentTable
+from kinesphere.runs.halves import model_keys
 from kinesphere.simulate.dataset import write_dataset
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.recipe import Recipe
@@ -35,12 +38,18 @@ class Simulated:
         (n_states, n_residues, 3) Å, the box centre at zero.
     true_map
         (n, n, n) potential of state 0.
+    model
+        State 0, the box centre at zero.
+    states
+        (n_states, n_atoms, 3) Å, the box centre at zero.
     """
 
     folder: Path
     state: np.ndarray
     ca_states: np.ndarray
     true_map: np.ndarray
+    model: AtomicModel
+    states: np.ndarray
 
 
 def simulate(folder: Path, n: int, snr: float, **recipe: Any) -> Simulated:
@@ -54,13 +63,19 @@ def simulate(folder: Path, n: int, snr: float, **recipe: Any) -> Simulated:
         ensemble.positions[0], ensemble.model.atomic_number, BOX, PIXEL_ANGSTROM, B_FACTOR
     )
     return Simulated(
-        folder, draws.state, ensemble.positions[:, ensemble.model.centre_atom], true_map
+        folder=folder,
+        state=draws.state,
+        ca_states=ensemble.positions[:, ensemble.model.centre_atom],
+        true_map=true_map,
+        model=replace(ensemble.model, positions_angstrom=ensemble.positions[0]),
+        states=ensemble.positions,
     )
 
 
 @dataclass
 class KnownRun:
-    """Offers what a reconstruction asks of a run, with the true motion from state 0.
+    """Offers what `kinesphere.runs.finished_run.RunWithImages` asks for, with the true motion from
+    state 0; the number of the state is the latent.
 
     Parameters
     ----------
@@ -78,6 +93,8 @@ class KnownRun:
     path: Path
     halves: bool = True
     config: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
     centre_angstrom: np.ndarray = field(
         default_factory=lambda: np.full(3, PIXEL_ANGSTROM * (BOX // 2))
     )
@@ -85,10 +102,32 @@ class KnownRun:
     def __post_init__(self) -> None:
         self.particles = ParticleSet.read(self.data.folder / "particles.star")
         half = self.particles.half if self.halves else np.zeros_like(self.particles.half)
-        self.latents = SimpleNamespace(mean=self.data.state[:, None].astype(np.float32), half=half)
+        n = len(self.particles)
+        mean = self.data.state[:, None].astype(np.float32)
+        self.latents = LatentTable(np.arange(n), mean, np.full((n, 1, 1), 1e-4, np.float32), half)
+        place = self.data.model.positions_angstrom + self.centre_angstrom
+        self.model = replace(self.data.model, positions_angstrom=place)
+        self.memberships = np.ones((self.model.n_residues, 1))
         reference = torch.from_numpy(self.data.ca_states[0]).float()
         model = SimpleNamespace(reference=reference)
-        self.motions = {1: model, 2: model} if self.halves else {0: model}
+        self.motions = dict.fromkeys(model_keys(two_models=self.halves), model)
+
+    def decode_atoms(self, z: np.ndarray) -> np.ndarray:
+        """The state whose number is nearest."""
+        last = len(self.data.states) - 1
+        return self.data.states[z[:, 0].round().astype(int).clip(0, last)] + self.centre_angstrom
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """Its residue centres."""
+        return self.decode_atoms(z)[:, self.model.centre_atom]
+
+    def structures(self, images: np.ndarray) -> np.ndarray:
+        """The true state of each image."""
+        return self.decode_atoms(self.latents.mean[images])
+
+    def residues(self, images: np.ndarray) -> np.ndarray:
+        """Its residue centres."""
+        return self.decode(self.latents.mean[images])
 
     def displacements(self, points: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Move with the nearest residue."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ def test_a_few_views_give_what_they_give_without_motion(data: Any, tmp_path: Pat
     """Most of Fourier space is not sampled then: what the support's edge puts there must not be
     made large."""
     run = helper.KnownRun(data, tmp_path)
-    run.latents.half = np.where(np.arange(len(run.particles)) < 12, 1, 2)
+    half = np.where(np.arange(len(run.particles)) < 12, 1, 2)
+    run.latents = replace(run.latents, half=half)
     problem = pose_problem(run, ReconstructionSettings(homogeneous=True))
     checkpoints = half_module.HalfCheckpoints(tmp_path / "checkpoints", problem.fingerprint)
     maps = half_module.reconstruct_half(problem, 1, checkpoints, Interrupts(), lambda *_: None)

@@ -22,11 +22,17 @@ BOX, PIXEL = 48, 3.0
 
 
 class CentredRun:
-    """A run with a known hinge, its box centre in the middle of the molecule."""
+    """A run with a known hinge, its box centre in the middle of the molecule; its images are not
+    asked for."""
+
+    particles = motions = None
 
     def __init__(self, run: Any) -> None:
-        self.run, self.model = run, run.model
+        self.run = run
         self.centre_angstrom = run.model.centres_angstrom.mean(axis=0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.run, name)
 
     def residues(self, images: np.ndarray) -> np.ndarray:
         return self.run.decode(self.run.latents.mean[images])

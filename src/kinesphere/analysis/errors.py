@@ -25,6 +25,7 @@ from kinesphere.analysis.ensemble import chunks, sample_images
 from kinesphere.analysis.latent import standard_steps
 from kinesphere.errors import InputError
 from kinesphere.runs.half_errors import DISPLACEMENT_ERRORS_FILE
+from kinesphere.runs.halves import images_by_model
 from kinesphere.runs.run import Run
 
 _IMAGES_FOR_DIRECTIONS = 500
@@ -148,9 +149,9 @@ class ErrorMeter:
     @classmethod
     def of(cls, run: Run) -> ErrorMeter:
         """Find the mean structure and the main directions from a sample of the images."""
-        half = run.latents.half
         own = {
-            int(label): _directions(run, np.flatnonzero(half == label)) for label in np.unique(half)
+            model: _directions(run, images)
+            for model, images in images_by_model(run.latents.half).items()
         }
         return cls(run, own, training_errors(run))
 
@@ -196,14 +197,11 @@ class ErrorMeter:
         run, n_residues = self.run, self.run.model.n_residues
         steps = standard_steps(run.latents.covariance[images])
         result = np.empty((len(images), n_residues))
-        for label in self.own:
-            for rows in chunks(
-                np.flatnonzero(run.latents.half[images] == label),
-                n_residues * (1 + 2 * steps.shape[1]),
-            ):
+        for model, of_model in images_by_model(run.latents.half[images]).items():
+            for rows in chunks(of_model, n_residues * (1 + 2 * steps.shape[1])):
                 centre = run.latents.mean[images[rows]].astype(np.float64)
                 result[rows] = _posterior_spread(
-                    run, centre, steps[rows], label, self.first.direction
+                    run, centre, steps[rows], model, self.first.direction
                 )
         return result
 

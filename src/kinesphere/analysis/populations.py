@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, Shaped
 
 from kinesphere.analysis.latent import standard_steps
 from kinesphere.runs.finished_run import LatentTable
+from kinesphere.runs.halves import images_by_model
 
 _BINS = 36
 _NODES = 400
@@ -163,10 +164,8 @@ def deconvolve(latents: LatentTable, seed: int = 0, n_resampled: int = _RESAMPLE
     """
     draw = np.random.default_rng(seed)
     half = np.asarray(latents.half)
-    labels, counts = np.unique(half, return_counts=True)
     parts = []
-    for label, count in zip(labels, counts, strict=True):
-        rows = np.flatnonzero(half == label)
+    for model, rows in images_by_model(half).items():
         some = rows if len(rows) <= _IMAGES else np.sort(draw.choice(rows, _IMAGES, replace=False))
         mean = np.asarray(latents.mean, np.float64)[some]
         covariance = np.asarray(latents.covariance, np.float64)[some]
@@ -178,9 +177,9 @@ def deconvolve(latents: LatentTable, seed: int = 0, n_resampled: int = _RESAMPLE
             _maximise(likelihood, draw.exponential(size=len(some)), smooth)
             for _ in range(n_resampled)
         ]
-        fraction = count / len(half)
+        fraction = len(rows) / len(half)
         parts.append(
-            (nodes, np.full(len(nodes), label), weight * fraction, np.stack(again) * fraction)
+            (nodes, np.full(len(nodes), model), weight * fraction, np.stack(again) * fraction)
         )
     return Population(
         nodes=np.concatenate([part[0] for part in parts]),

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from kinesphere.analysis.ensemble import sample_images
 from kinesphere.evaluation.embedding import information_imbalance
+from kinesphere.runs.halves import images_by_model
 
 _IMAGES = 1500
 
@@ -57,8 +58,7 @@ def _imbalance(
     if not (np.ptp(other, axis=0) > 0).any() or not (np.ptp(latents, axis=0) > 0).any():
         return [float("nan")] * 2
     found = []
-    for label in np.unique(half):
-        rows = np.flatnonzero(half == label)
+    for rows in images_by_model(half).values():
         if len(rows) > 2:
             some = rows[sample_images(len(rows), 1, seed=0, limit=_IMAGES)]
             found.append(information_imbalance(latents[some], other[some]))

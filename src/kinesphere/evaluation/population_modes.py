@@ -10,6 +10,7 @@ from kinesphere.analysis.ensemble import chunks
 from kinesphere.analysis.populations import deconvolve
 from kinesphere.evaluation.metrics import MainMotion
 from kinesphere.evaluation.truth import Truth
+from kinesphere.runs.halves import images_by_model
 from kinesphere.runs.run import Run
 
 _BINS, _SMOOTHING_BINS = 100, 5.0  # enough to join eleven states, too few to join two modes
@@ -83,9 +84,9 @@ def mode_scores(
         return {**dict.fromkeys(names, float("nan")), "population_interval": [float("nan")] * 2}
     population = deconvolve(run.latents)
     place = np.empty(len(population.nodes))
-    for half in np.unique(population.half):
-        for part in chunks(np.flatnonzero(population.half == half), run.model.n_residues):
-            place[part] = motion.project(run.decode(population.nodes[part], int(half))[:, rows])
+    for model, nodes in images_by_model(population.half).items():
+        for part in chunks(nodes, run.model.n_residues):
+            place[part] = motion.project(run.decode(population.nodes[part], model)[:, rows])
     share = population.share(place < middle, float(np.mean(found < middle)))
     return {
         "population_true": float(np.mean(true < middle)),

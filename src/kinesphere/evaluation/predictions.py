@@ -14,6 +14,7 @@ from kinesphere.analysis.ensemble import chunks, errors_along
 from kinesphere.evaluation.groups import Distance, measure_all
 from kinesphere.evaluation.metrics import MainMotion, nearest_state, rmsd, superposed_rmsd
 from kinesphere.evaluation.truth import Truth
+from kinesphere.runs.halves import images_by_model
 from kinesphere.runs.run import Run
 
 
@@ -119,13 +120,14 @@ def main_motion_errors(
     ndarray
         (m,) standard deviations in Å RMS.
     """
-    latents, errors = run.latents, np.empty(len(images))
-    for half in np.unique(latents.half[images]):
+    latents = run.latents
+    errors = np.empty(len(images))
+    for model, of_model in images_by_model(latents.half[images]).items():
 
-        def place(z: Float[np.ndarray, "c d"], half: int = int(half)) -> Float[np.ndarray, " c"]:
-            return motion.project(run.decode(z, half)[:, rows])
+        def place(z: Float[np.ndarray, "c d"], model: int = model) -> Float[np.ndarray, " c"]:
+            return motion.project(run.decode(z, model)[:, rows])
 
-        for part in chunks(np.flatnonzero(latents.half[images] == half), run.model.n_residues):
+        for part in chunks(of_model, run.model.n_residues):
             mean = latents.mean[images[part]].astype(np.float64)
             errors[part] = errors_along(place, mean, latents.covariance[images[part]])
     return errors

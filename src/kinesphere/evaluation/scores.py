@@ -32,6 +32,7 @@ from kinesphere.evaluation.population_modes import mode_scores
 from kinesphere.evaluation.predictions import Predictions, predict
 from kinesphere.evaluation.truth import Truth
 from kinesphere.evaluation.volume_scores import fsc_scores
+from kinesphere.runs.halves import images_by_model
 from kinesphere.runs.run import Run
 
 _IMAGES_FOR_CLASHES = 300
@@ -159,13 +160,12 @@ def _latent_scores(case: _Case) -> dict[str, Any]:
     """Scores of the latent space: the mean over half sets, whose models have spaces of their
     own.
     """
-    half, mean = case.run.latents.half, case.run.latents.mean.astype(np.float64)
+    mean = case.run.latents.mean.astype(np.float64)
     coordinate = case.truth.coordinate
     varying = coordinate.std(axis=0) > 0
     explained, similarity, imbalance = [], [], []
     along = np.empty_like(coordinate, dtype=np.float64)
-    for label in np.unique(half):
-        rows = np.flatnonzero(half == label)
+    for rows in images_by_model(case.run.latents.half).values():
         along[rows] = np.stack(
             [along_best_direction(mean[rows], values) for values in coordinate[rows].T], axis=1
         )
@@ -191,7 +191,7 @@ def _hinge_scores(run: Run, hinge: str) -> dict[str, float]:
     """Distances of segment boundaries from a hinge, in the model of half set 1 where there are
     two.
     """
-    ours = np.flatnonzero(run.latents.half == run.latents.half.min())
+    ours = next(iter(images_by_model(run.latents.half).values()))
     some = ours[sample_images(len(ours), 1, seed=0, limit=_IMAGES_FOR_BOUNDARIES)]
     found = boundary_distances(run.model, hinge, run.memberships.argmax(axis=1), run.residues(some))
     return {"hinge_nearest_boundary": found.nearest, "hinge_main_boundary": found.main}

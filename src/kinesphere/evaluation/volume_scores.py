@@ -20,6 +20,7 @@ from scipy.integrate import trapezoid
 
 from kinesphere.evaluation.observer import IdealObserver
 from kinesphere.evaluation.truth import Truth
+from kinesphere.runs.halves import images_by_model
 from kinesphere.runs.run import Run
 
 _WIDTH_PX = 1.0  # narrow enough to reach Nyquist, wide enough for the grid to hold
@@ -189,9 +190,9 @@ class VolumeComparison:
         shown = np.unique(state)
         chosen = shown[np.linspace(0, len(shown) - 1, min(len(shown), _STATES)).round().astype(int)]
         images = []
-        for half in np.unique(latents.half):
+        for of_model in images_by_model(latents.half).values():
             for one in chosen:
-                members = np.flatnonzero((state == one) & (latents.half == half))
+                members = of_model[state[of_model] == one]
                 if len(members):
                     mean = latents.mean[members].astype(np.float64)
                     images.append(members[((mean - mean.mean(axis=0)) ** 2).sum(axis=1).argmin()])

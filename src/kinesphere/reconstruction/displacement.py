@@ -19,6 +19,8 @@ from torch import Tensor
 
 from kinesphere.imaging.pose import project_points
 from kinesphere.kernels import carriers as carrier_kernels
+from kinesphere.runs.finished_run import FinishedRun
+from kinesphere.runs.halves import images_of_model
 
 _NEIGHBOURS = carrier_kernels.TERMS
 _IMAGES_IN_MEAN, _IMAGES_AT_ONCE = 1000, 100
@@ -193,16 +195,6 @@ class KnownTrajectories(DisplacementField):
         return self._of_state[self._state[torch.from_numpy(rows)]]
 
 
-@runtime_checkable
-class MovingRun(Protocol):
-    """What is asked of a finished run: where it carries given points in given images."""
-
-    def displacements(
-        self, points: Float[np.ndarray, "p 3"], images: Int[np.ndarray, " m"]
-    ) -> Float[np.ndarray, "m p 3"]:
-        """(m, p, 3) Å, each image by the model of its own half set."""
-
-
 @dataclass(frozen=True, eq=False)
 class Anchors:
     """Points where a motion model has matter: in its own reference, and in the one that is
@@ -221,7 +213,7 @@ class Anchors:
 
 
 def common_reference(
-    run: MovingRun, own: Mapping[int, Float[np.ndarray, "anchors 3"]], half: Int[np.ndarray, " n"]
+    run: FinishedRun, own: Mapping[int, Float[np.ndarray, "anchors 3"]], half: Int[np.ndarray, " n"]
 ) -> dict[int, Anchors]:
     """Give two half-set models one reference state, where each has learnt its own.
 
@@ -252,7 +244,7 @@ def common_reference(
     ):
         return {number: Anchors(points, points) for number, points in own.items()}
     mean = {
-        number: _mean_displacement(run, points, np.flatnonzero(half == number))
+        number: _mean_displacement(run, points, images_of_model(number, half))
         for number, points in own.items()
     }
     found = {}
@@ -267,7 +259,7 @@ def common_reference(
 
 
 def _mean_displacement(
-    run: MovingRun, points: NDArray[np.float64], rows: NDArray[np.int64]
+    run: FinishedRun, points: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Mean over evenly spread images of a half set, (n_anchors, 3) Å."""
     chosen = rows[:: max(len(rows) // _IMAGES_IN_MEAN, 1)]
@@ -297,7 +289,7 @@ class RunMotion(DisplacementField):
 
     def __init__(
         self,
-        run: MovingRun,
+        run: FinishedRun,
         nodes_angstrom: Float[np.ndarray, "nodes 3"],
         centre_angstrom: Float[np.ndarray, "3"],
         anchors: Mapping[int, Anchors],

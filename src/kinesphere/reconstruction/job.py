@@ -25,12 +25,12 @@ from kinesphere.reconstruction.local_resolution import local_resolution
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.problem import (
-    HALVES,
     Problem,
-    ReconstructableRun,
     pose_problem,
 )
 from kinesphere.reconstruction.progress import step_progress
+from kinesphere.runs.finished_run import RunWithImages
+from kinesphere.runs.halves import HALVES
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
 
 _SUMMARY = "summary.json"
@@ -64,7 +64,7 @@ class Reconstruction:
 
 
 def reconstruct(
-    run: ReconstructableRun, settings: ReconstructionSettings, folder: Path, ranks: Ranks = ALONE
+    run: RunWithImages, settings: ReconstructionSettings, folder: Path, ranks: Ranks = ALONE
 ) -> dict[str, Any]:
     """Reconstruct a run's particles with the motion that it found.
 

@@ -9,10 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
@@ -25,7 +23,6 @@ from kinesphere.particles.streaming import ImageLoader
 from kinesphere.reconstruction.displacement import (
     Anchors,
     DisplacementField,
-    MovingRun,
     NoMotion,
     RunMotion,
     common_reference,
@@ -34,60 +31,10 @@ from kinesphere.reconstruction.displacement import (
 from kinesphere.reconstruction.masks import near_points, read_mask, sphere_mask
 from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.support import Support
+from kinesphere.runs.finished_run import RunWithImages
+from kinesphere.runs.halves import HALVES, images_of_model, model_of_image
 
-HALVES = (1, 2)
 _MARGIN_AROUND_MASK_ANGSTROM = 8.0
-
-
-@runtime_checkable
-class MotionModel(Protocol):
-    """What is asked of a trained motion model: where its matter is."""
-
-    @property
-    def reference(self) -> torch.Tensor:
-        """(n_points, 3) y⁰ in Å, the box centre at zero."""
-
-
-@runtime_checkable
-class Latents(Protocol):
-    """What is asked of a run's latents."""
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """(n, d) posterior means."""
-
-    @property
-    def half(self) -> NDArray[np.int64]:
-        """(n,) half set whose model an image belongs to; 0 where one model serves all."""
-
-
-@runtime_checkable
-class ReconstructableRun(MovingRun, Protocol):
-    """A finished run of any motion model."""
-
-    @property
-    def path(self) -> Path:
-        """The run folder."""
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """Resolved configuration, nested."""
-
-    @property
-    def particles(self) -> ParticleSet:
-        """The particles."""
-
-    @property
-    def latents(self) -> Latents:
-        """One row a particle."""
-
-    @property
-    def motions(self) -> Mapping[int, MotionModel]:
-        """Trained models: by half set, or one under 0."""
-
-    @property
-    def centre_angstrom(self) -> NDArray[np.float64]:
-        """(3,) the box centre in the frame of the run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +78,10 @@ class Problem:
 
     def rows(self, half: int) -> Int[np.ndarray, " m"]:
         """Particles of a half set."""
-        return np.flatnonzero(self.half == half)
+        return images_of_model(half, self.half)
 
 
-def pose_problem(run: ReconstructableRun, settings: ReconstructionSettings) -> Problem:
+def pose_problem(run: RunWithImages, settings: ReconstructionSettings) -> Problem:
     """Collect what a reconstruction of a run needs, and check it before anything is computed.
 
     Parameters
@@ -186,20 +133,15 @@ def pose_problem(run: ReconstructableRun, settings: ReconstructionSettings) -> P
     )
 
 
-def _anchors(run: ReconstructableRun) -> dict[int, Anchors]:
+def _anchors(run: RunWithImages) -> dict[int, Anchors]:
     """Find out where the motion models have matter, by half set (0: one for all)."""
     centre = np.asarray(run.centre_angstrom, dtype=np.float64)
     own = {n: motion.reference.detach().cpu().numpy() + centre for n, motion in run.motions.items()}
-    return common_reference(run, own, _model_of_image(run))
-
-
-def _model_of_image(run: ReconstructableRun) -> NDArray[np.int64]:
-    half = np.asarray(run.latents.half, dtype=np.int64)
-    return np.full_like(half, next(iter(run.motions))) if len(run.motions) == 1 else half
+    return common_reference(run, own, model_of_image(run.latents.half, run.motions))
 
 
 def _support(
-    run: ReconstructableRun,
+    run: RunWithImages,
     anchors: Mapping[int, Anchors],
     grid: RenderGrid,
     mask: NDArray[np.float32] | None,
@@ -229,7 +171,7 @@ def _support(
 
 
 def _half_sets(
-    run: ReconstructableRun, particles: ParticleSet, seed: int
+    run: RunWithImages, particles: ParticleSet, seed: int
 ) -> tuple[NDArray[np.int64], bool]:
     """Half set of each particle, and whether one motion model saw both."""
     model = np.asarray(run.latents.half, dtype=np.int64)
@@ -245,7 +187,7 @@ def _half_sets(
 
 
 def _motion(
-    run: ReconstructableRun,
+    run: RunWithImages,
     anchors: Mapping[int, Anchors],
     support: Support,
     *,
@@ -254,10 +196,11 @@ def _motion(
     if is_homogeneous:
         return NoMotion(support.n_nodes)
     centre = np.asarray(run.centre_angstrom, dtype=np.float64)
-    return RunMotion(run, support.nodes_angstrom, centre, anchors, _model_of_image(run))
+    model = model_of_image(run.latents.half, run.motions)
+    return RunMotion(run, support.nodes_angstrom, centre, anchors, model)
 
 
-def _frame(run: ReconstructableRun, grid: RenderGrid) -> DensityMap:
+def _frame(run: RunWithImages, grid: RenderGrid) -> DensityMap:
     """Read the run's consensus map, where it is still there; else make an empty map around the box
     centre.
     """
@@ -273,7 +216,7 @@ def _frame(run: ReconstructableRun, grid: RenderGrid) -> DensityMap:
 
 
 def _fingerprint(
-    run: ReconstructableRun, settings: ReconstructionSettings, half: NDArray[np.int64]
+    run: RunWithImages, settings: ReconstructionSettings, half: NDArray[np.int64]
 ) -> str:
     """Digest of what decides the result: options, mask, latents, half sets and the run itself."""
     digest = hashlib.sha256(json.dumps(asdict(settings), default=str, sort_keys=True).encode())

@@ -12,7 +12,7 @@ from kinesphere.analysis.summary import Analysis
 from kinesphere.analysis.trajectories import trajectory_suffix
 from kinesphere.report.display import DisplayAtoms
 from kinesphere.runs.finished_run import FinishedRun
-from kinesphere.runs.first_half import SHOWN_HALF
+from kinesphere.runs.halves import FIRST_HALF
 
 FIRST_ROWS = ("command", "method", "versions", "inputs")
 
@@ -102,8 +102,8 @@ def caveats(
 
 
 def _half_sentence(run: FinishedRun) -> str:
-    if SHOWN_HALF in np.asarray(run.latents.half):
-        return f"This page shows half set {SHOWN_HALF} and the model trained on it alone."
+    if FIRST_HALF in np.asarray(run.latents.half):
+        return f"This page shows half set {FIRST_HALF} and the model trained on it alone."
     return "One model was trained on all images."
 
 

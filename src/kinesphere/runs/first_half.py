@@ -5,7 +5,8 @@ spaces.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,24 @@ from jaxtyping import Float, Int, Shaped
 
 from kinesphere.io.structure import AtomicModel
 from kinesphere.runs.finished_run import FinishedRun, LatentTable
-
-SHOWN_HALF = 1
-
-
-@dataclass(frozen=True)
-class LatentRows:
-    """Some rows of a latent table."""
-
-    index: Int[np.ndarray, " n"]
-    mean: Float[np.ndarray, "n d"]
-    covariance: Float[np.ndarray, "n d d"]
-    half: Int[np.ndarray, " n"]
-
-    @property
-    def std(self) -> Float[np.ndarray, "n d"]:
-        """(n, d) standard deviation of each dimension."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+from kinesphere.runs.halves import FIRST_HALF, images_by_model, images_of_model
 
 
 @dataclass(frozen=True)
-class HalfView:
+class FirstHalf:
     """The particles of half set 1 and the model that was trained on them."""
 
     whole: FinishedRun
-    rows: Int[np.ndarray, " n"]
-    latents: LatentTable = field(init=False)
 
-    def __post_init__(self) -> None:
-        table = self.whole.latents
-        chosen = (
-            np.asarray(values)[self.rows]
-            for values in (table.index, table.mean, table.covariance, table.half)
-        )
-        object.__setattr__(self, "latents", LatentRows(*chosen))
+    @cached_property
+    def rows(self) -> Int[np.ndarray, " n"]:
+        """(n,) rows of those particles in the whole run."""
+        return images_of_model(FIRST_HALF, np.asarray(self.whole.latents.half))
+
+    @cached_property
+    def latents(self) -> LatentTable:
+        """Their latents."""
+        return self.whole.latents.of(self.rows)
 
     @property
     def path(self) -> Path:
@@ -70,7 +55,7 @@ class HalfView:
         metrics = self.whole.metrics
         if "half" not in metrics:
             return metrics
-        shown = np.asarray(metrics["half"]) == SHOWN_HALF
+        shown = np.asarray(metrics["half"]) == FIRST_HALF
         return {name: np.asarray(values)[shown] for name, values in metrics.items()}
 
     @property
@@ -116,7 +101,5 @@ def one_latent_space(run: FinishedRun) -> FinishedRun:
     FinishedRun
         All of whose latents one model decodes.
     """
-    half = np.asarray(run.latents.half)
-    if len(np.unique(half)) < 2:
-        return run
-    return HalfView(run, np.flatnonzero(half == SHOWN_HALF))
+    has_two_models = len(images_by_model(np.asarray(run.latents.half))) > 1
+    return FirstHalf(run) if has_two_models else run

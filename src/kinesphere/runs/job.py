@@ -36,9 +36,9 @@ from kinesphere.observations.prepare import observe
 from kinesphere.particles import ParticleSet, assign_halves
 from kinesphere.progress_bar import progress_bar
 from kinesphere.ranks import ALONE, Ranks, Team
+from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runs.half_errors import DISPLACEMENT_ERRORS_FILE, compare_half_models
 from kinesphere.runs.run_folder import (
-    LatentTable,
     describe_device,
     is_same_run,
     write_metrics,

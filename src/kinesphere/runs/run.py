@@ -44,8 +44,9 @@ from kinesphere.observations.observations import Observations
 from kinesphere.observations.prepare import observe
 from kinesphere.particles import ParticleSet
 from kinesphere.runs.carried_model import Passenger, take_aboard
+from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runs.job import ALL_IMAGES, checkpoint_folder
-from kinesphere.runs.run_folder import LatentTable, read_metrics
+from kinesphere.runs.run_folder import read_metrics
 
 _STRUCTURES_AT_ONCE = 256
 

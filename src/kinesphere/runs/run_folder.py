@@ -8,7 +8,6 @@ import io
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from kinesphere import __version__
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
 from kinesphere.particles import ParticleSet
+from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runtime import atomic_write
 
 # these change where or how fast a run is computed, not what: a run may be continued with others
@@ -28,57 +28,6 @@ _FREE_OPTIONS = {"device", "threads", "memory_gigabytes", "coefficients", "cache
 _INPUT_FILES = {"particles", "passthrough", "model", "map"}
 _LIBRARIES = ("torch", "numpy", "scipy", "gemmi")
 _LATENT_COLUMN = "rlnKinesphereLatent"
-
-
-@dataclass(frozen=True)
-class LatentTable:
-    """Latents of all particles of a run.
-
-    Parameters
-    ----------
-    index
-        (n,) row of each particle in the particle set of the run.
-    mean
-        (n, d) posterior mean.
-    covariance
-        (n, d, d) posterior covariance.
-    half
-        (n,) 1 or 2 where two models were trained, else 0.
-    """
-
-    index: NDArray[np.int64]
-    mean: NDArray[np.float32]
-    covariance: NDArray[np.float32]
-    half: NDArray[np.int64]
-
-    @property
-    def std(self) -> NDArray[np.float32]:
-        """(n, d) posterior standard deviation of each dimension."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
-
-    def save(self, path: Path) -> None:
-        """Write `latents.npz`."""
-        index, mean, std, half = self.index, self.mean, self.std, self.half
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, index=index, mean=mean, std=std, covariance=self.covariance, half=half)
-
-    @classmethod
-    def load(cls, path: Path) -> LatentTable:
-        """Read `latents.npz`; dimensions are independent where it holds standard deviations
-        only.
-        """
-        try:
-            with np.load(path) as stored:
-                known = "covariance" in stored
-                covariance = (
-                    stored["covariance"]
-                    if known
-                    else np.eye(stored["std"].shape[1]) * stored["std"][..., None] ** 2
-                )
-                return cls(stored["index"], stored["mean"], covariance, stored["half"])
-        except (OSError, KeyError, ValueError) as error:
-            remedy = "Run the training command again: it continues where it stopped"
-            raise InputError(path, "holds no latents; the run has not finished", remedy) from error
 
 
 def is_same_run(

@@ -27,7 +27,7 @@ from kinesphere.inference.latents import MarginalLatents, default_n_nodes
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.motion.base import Motion
 from kinesphere.observations.observations import Observations
-from kinesphere.runs.job import ALL_IMAGES
+from kinesphere.runs.halves import images_to_test
 from kinesphere.runs.run import Run
 from kinesphere.validation.split import split_coefficients
 
@@ -114,7 +114,7 @@ def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> 
     latents = MarginalLatents(dimension, config["n_nodes"] or default_n_nodes(dimension))
     found = []
     for label, motion in run.motions.items():
-        rows = np.arange(len(half)) if label == ALL_IMAGES else np.flatnonzero(half == 3 - label)
+        rows = images_to_test(label, half)
         if len(rows):
             beads = motion.at_rest(run.reference.beads).detach()
             likelihood = run.likelihood(label, observations.band)

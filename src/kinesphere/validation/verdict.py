@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kinesphere.runs.halves import has_one_model
 from kinesphere.runs.run import Run
 from kinesphere.validation.controls import half_errors_file
 from kinesphere.validation.record import (
@@ -48,7 +49,7 @@ def decide(run: Run, controls: Sequence[ControlResult]) -> ValidationRecord:
         )
     else:
         verdict, reason = SUPPORTED, gain.verdict
-    if len(run.motions) == 1:
+    if has_one_model(run.motions):
         reason += " The model had seen these images in training: --halves keeps them apart."
     return ValidationRecord(verdict, reason, tuple(controls), _not_tested(run, controls))
 
@@ -60,7 +61,7 @@ def _not_tested(run: Run, controls: Sequence[ControlResult]) -> tuple[tuple[str,
         for name in _WHAT
         if name not in done and (name != "half-sets" or half_errors_file(run).exists())
     ]
-    if len(run.motions) == 1:
+    if has_one_model(run.motions):
         missing.append(
             (
                 "models that have not seen the images they are tested on",

@@ -27,7 +27,7 @@ from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.job import reconstruct
 from kinesphere.reconstruction.masks import edge_px, near_points, soft_edge
 from kinesphere.reconstruction.options import ReconstructionSettings
-from kinesphere.reconstruction.problem import HALVES
+from kinesphere.runs.halves import HALVES
 from kinesphere.runs.job import run_job
 from kinesphere.runs.run import Run
 from kinesphere.runtime import claimed, seed_everything

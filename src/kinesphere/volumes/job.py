@@ -18,12 +18,14 @@ from jaxtyping import Float
 
 from kinesphere.io.mrc import DensityMap, write_map
 from kinesphere.reconstruction.options import ReconstructionSettings
-from kinesphere.reconstruction.problem import HALVES, pose_problem
+from kinesphere.reconstruction.problem import pose_problem
+from kinesphere.runs.finished_run import RunWithImages
+from kinesphere.runs.halves import HALVES
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
 from kinesphere.volumes.maker import Volume, VolumeMaker
 from kinesphere.volumes.options import Method, VolumeSettings
 from kinesphere.volumes.structure_volumes import ResidueAgreement, summarise, write_residues
-from kinesphere.volumes.targets import VolumeRun, choose_targets
+from kinesphere.volumes.targets import choose_targets
 
 SUMMARY = "volumes.json"
 _COLUMNS = (
@@ -45,7 +47,7 @@ _CURVES = (
 )
 
 
-def make_volumes(run: VolumeRun, settings: VolumeSettings, folder: Path) -> dict[str, Any]:
+def make_volumes(run: RunWithImages, settings: VolumeSettings, folder: Path) -> dict[str, Any]:
     """Make volumes on the latent space of a run from its images, poses and latents; the structures
     have no part in it.
 

@@ -16,8 +16,10 @@ from kinesphere.reconstruction.fsc import FscCurves, fourier_shell_correlation, 
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.job import filter_by_fsc
 from kinesphere.reconstruction.masks import automatic_mask
-from kinesphere.reconstruction.problem import HALVES, Problem
+from kinesphere.reconstruction.problem import Problem
 from kinesphere.reconstruction.progress import step_progress
+from kinesphere.runs.finished_run import RunWithImages
+from kinesphere.runs.halves import HALVES
 from kinesphere.runtime import console
 from kinesphere.volumes.decoder import VolumeDecoder, n_readings, train_decoder
 from kinesphere.volumes.kernel import (
@@ -36,7 +38,6 @@ from kinesphere.volumes.structure_volumes import (
     fitting_gain,
     implied_volume,
 )
-from kinesphere.volumes.targets import VolumeRun
 
 _IMAGES_FOR_NOISE_AT_ONCE = 64
 _NEAR = 0.05
@@ -111,7 +112,7 @@ class VolumeMaker:
 
     def __init__(
         self,
-        run: VolumeRun,
+        run: RunWithImages,
         problem: Problem,
         folder: Path | None = None,
         advance: Callable[[int], None] = lambda _: None,

@@ -14,16 +14,16 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from kinesphere.io.structure import AtomicModel
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
+from kinesphere.runs.finished_run import RunWithImages
 from kinesphere.runtime import atomic_write
 
 _STRUCTURES = 300
@@ -31,22 +31,6 @@ _BLUR_ANGSTROM = 2.0
 _SMALLEST_RADIUS_ANGSTROM, _LARGEST_RADIUS_ANGSTROM = 8.0, 25.0
 _MOVING_ANGSTROM = 1.0
 _SUPPORTED = 0.5  # correlation of changes below which density does not follow the structures
-
-
-@runtime_checkable
-class StructuresOfImages(Protocol):
-    """A run that has a structure for every image."""
-
-    @property
-    def model(self) -> AtomicModel:
-        """The model that is moved."""
-
-    @property
-    def centre_angstrom(self) -> NDArray[np.float64]:
-        """(3,) the box centre in the frame of the model."""
-
-    def residues(self, images: ArrayLike) -> Float[np.ndarray, "m residues 3"]:
-        """Residue centres in some images, Å."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,7 @@ class ResidueAgreement:
 
 
 def implied_volume(
-    run: StructuresOfImages,
+    run: RunWithImages,
     images: Int[np.ndarray, " m"],
     weight: Float[np.ndarray, " m"],
     box: int,

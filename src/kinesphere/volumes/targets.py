@@ -4,33 +4,22 @@ model.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 from jaxtyping import Float
 
 from kinesphere.analysis.latent import cluster, latent_components
 from kinesphere.errors import InputError
-from kinesphere.reconstruction.problem import Problem, ReconstructableRun
-from kinesphere.runs.finished_run import LatentTable
+from kinesphere.reconstruction.problem import Problem
+from kinesphere.runs.finished_run import RunWithImages
+from kinesphere.runs.halves import FIRST_HALF, HALVES, has_one_model
 from kinesphere.volumes.options import VolumeSettings
-from kinesphere.volumes.structure_volumes import StructuresOfImages
 
 _IMAGES_AT_ONCE = 64
 _MATCHED = 20
 
 
-@runtime_checkable
-class VolumeRun(ReconstructableRun, StructuresOfImages, Protocol):
-    """A finished run whose latents have covariances."""
-
-    @property
-    def latents(self) -> LatentTable:
-        """One row a particle."""
-
-
 def choose_targets(
-    run: VolumeRun, problem: Problem, settings: VolumeSettings
+    run: RunWithImages, problem: Problem, settings: VolumeSettings
 ) -> dict[int, Float[np.ndarray, "m d"]]:
     """Choose places of the latent space, for each half set in the space of its own model.
 
@@ -43,8 +32,8 @@ def choose_targets(
     dict
         (m, d) places, by half set.
     """
-    is_shared = len(run.motions) == 1
-    rows = np.arange(len(problem.half)) if is_shared else problem.rows(1)
+    is_shared = has_one_model(run.motions)
+    rows = np.arange(len(problem.half)) if is_shared else problem.rows(FIRST_HALF)
     mean, covariance = run.latents.mean[rows], run.latents.covariance[rows]
     components = latent_components(mean, covariance)
     if settings.at is not None:
@@ -62,16 +51,17 @@ def choose_targets(
         points[:, component] = np.quantile(components.scores[:, component], quantile)
         places = components.centre + points @ components.directions
     places = places.astype(np.float64)
-    return {1: places, 2: places if is_shared else in_second_space(run, problem, places)}
+    second = places if is_shared else in_second_space(run, problem, places)
+    return dict(zip(HALVES, (places, second), strict=True))
 
 
 def in_second_space(
-    run: VolumeRun, problem: Problem, places: Float[np.ndarray, "m d"]
+    run: RunWithImages, problem: Problem, places: Float[np.ndarray, "m d"]
 ) -> Float[np.ndarray, "m d"]:
     """Find the places of half set 2's latent space that show what places of half set 1's do; see
     `choose_targets`.
     """
-    first, second = problem.rows(1), problem.rows(2)
+    first, second = (problem.rows(half) for half in HALVES)
     mean = run.latents.mean
     spread = np.maximum(mean[first].std(0), np.finfo(np.float32).tiny)
     shown = []
