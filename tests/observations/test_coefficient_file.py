@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import load_file
 
 from kinesphere.errors import InputError
-from kinesphere.observations.coefficient_cache import CACHE_FILE, open_cache
+from kinesphere.observations.coefficient_cache import CACHE_FILE
 from kinesphere.observations.coefficient_file import (
     coefficient_writer,
     open_coefficients,
@@ -105,32 +105,6 @@ def test_a_file_of_other_tensors_is_refused(path: Path) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(InputError, match="is not a file of prepared images"):
         open_coefficients(path)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="there is no such file. Make it with kinesphere preprocess --cache"
-    ):
-        open_cache(tmp_path, ORIGIN)
-
-
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"format": "2"}, "another version"),
-        ({"particles": "c"}, "other particles"),
-        ({"images": "c"}, "other images"),
-        ({"normalise": "False"}, "normalise True, not False"),
-        ({"shells": "14"}, "shells 13, not 14"),
-    ],
-)
-def test_a_stale_file_is_refused(path: Path, changed: dict[str, str], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        open_cache(path, ORIGIN | changed)
-
-
-def test_a_finer_file_serves_a_coarser_run(path: Path) -> None:
-    assert len(open_cache(path.parent, ORIGIN | {"shells": "9"})) == 23
 
 
 def test_a_disk_without_room_is_refused_at_once(
