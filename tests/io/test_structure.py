@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import gemmi
@@ -249,3 +249,14 @@ def test_unusable_models_are_refused_by_name(tmp_path: Path) -> None:
         read_model(tmp_path / "absent.pdb")
     with pytest.raises(InputError, match="not a format"):
         write_model(tmp_path / "out.xyz", _random_walk(3))
+
+
+def test_electrons_are_those_of_the_atoms_that_are_there(mixed: AtomicModel) -> None:
+    number = mixed.atomic_number.copy()
+    number[:2] = 0
+    occupancy = mixed.occupancy.copy()
+    occupancy[1:3] = 0.0
+    model = replace(mixed, atomic_number=number, occupancy=occupancy)
+    expected = np.concatenate([[6.0, 0.0, 0.0], mixed.atomic_number[3:]])
+    np.testing.assert_array_equal(model.electrons, expected)
+    np.testing.assert_array_equal(model.nuclear_charge[:3], [6.0, 6.0, mixed.atomic_number[2]])

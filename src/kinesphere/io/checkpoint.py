@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kinesphere.errors import InputError
 
-_TENSORS, _VALUES = "tensors.safetensors", "values.json"
+_TENSORS = "tensors.safetensors"
+_VALUES = "values.json"
 LATEST = "latest"
 
 
@@ -43,7 +44,8 @@ def save_checkpoint(
         The checkpoint's folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target, partial = folder / name, folder / f".{name}.partial"
+    target = folder / name
+    partial = folder / f".{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}

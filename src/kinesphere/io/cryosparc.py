@@ -168,15 +168,12 @@ def _require_numpy(path: Path, beginning: bytes) -> None:
     if beginning.startswith(NUMPY_MAGIC):
         return
     if beginning.startswith(COMPRESSED_MAGIC):
-        problem, remedy = (
-            "is in cryoSPARC's compressed format",
-            "Save it as a plain .cs file with cryosparc-tools",
-        )
+        problem = "is in cryoSPARC's compressed format"
+        remedy = "Save it as a plain .cs file with cryosparc-tools"
     elif beginning.startswith(b"version https://git-lfs"):
-        problem, remedy = "is a git-lfs pointer, not the file itself", "Fetch it with git lfs pull"
+        problem = "is a git-lfs pointer, not the file itself"
+        remedy = "Fetch it with git lfs pull"
     else:
-        problem, remedy = (
-            "has no NumPy header: it is not a .cs file, or only its raw rows",
-            "Export it again",
-        )
+        problem = "has no NumPy header: it is not a .cs file, or only its raw rows"
+        remedy = "Export it again"
     raise InputError(path, problem, remedy)

@@ -197,7 +197,9 @@ class StackWriter:
     """Receives the images of a stack in order; made by `stack_writer`."""
 
     def __init__(self, file: BinaryIO, image_shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        self._file, self._image_shape, self._dtype = file, image_shape, dtype
+        self._file = file
+        self._image_shape = image_shape
+        self._dtype = dtype
         self.n_written = 0
 
     def write(self, images: ArrayLike) -> None:
@@ -270,7 +272,10 @@ def _write_stack_header(
         mrc.set_image_stack()
         mrc.voxel_size = (pixel_size_angstrom, pixel_size_angstrom, 0.0)
         # "Not computed", as MRC2014 has it (max below min, mean below both, rms negative).
-        mrc.header.dmin, mrc.header.dmax, mrc.header.dmean, mrc.header.rms = 0, -1, -2, -1
+        mrc.header.dmin = 0
+        mrc.header.dmax = -1
+        mrc.header.dmean = -2
+        mrc.header.rms = -1
 
 
 def _corner_of_same_centre(like: DensityMap, box: int, scale: float) -> NDArray[np.float64]:
@@ -305,7 +310,8 @@ def _open(path: Path, *, header_only: bool) -> tuple[np.recarray[Any, Any], NDAr
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with mrcfile.open(str(path), permissive=True, header_only=header_only) as mrc:
-                header, data = mrc.header.copy(), mrc.data
+                header = mrc.header.copy()
+                data = mrc.data
     except (ValueError, OSError, EOFError, RuntimeError) as error:
         raise InputError(
             path, f"cannot be read as MRC ({error})", "Give an MRC file (.mrc, .mrcs, .map)"

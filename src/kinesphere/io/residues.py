@@ -5,7 +5,9 @@ from __future__ import annotations
 import gemmi
 import numpy as np
 
-PROTEIN, NUCLEIC, OTHER = "protein", "nucleic", "other"
+PROTEIN = "protein"
+NUCLEIC = "nucleic"
+OTHER = "other"
 _BACKBONE = frozenset({"N", "CA", "C"})
 _SUGAR = frozenset({"C1'", "C3'", "C4'", "O3'"})
 

@@ -325,15 +325,19 @@ def _quote_reserved(match: re.Match[str]) -> str:
 
 def _find_ragged_row(text: str) -> str | None:
     """Find the first row of a loop whose number of values is not the number of columns."""
-    block, n_columns, row = "", 0, 0
+    block = ""
+    n_columns = 0
+    row = 0
     for number, line in enumerate(text.splitlines(), 1):
         values = [value for value in _VALUE.findall(line) if not value.startswith("#")]
         if not values:
             continue
         if line.startswith("data_"):
-            block, n_columns = values[0], 0
+            block = values[0]
+            n_columns = 0
         elif values == ["loop_"]:
-            n_columns, row = 0, 0
+            n_columns = 0
+            row = 0
         elif values[0].startswith("_"):
             n_columns = n_columns + 1 if len(values) == 1 else 0
         elif n_columns:
@@ -384,7 +388,8 @@ def _copy_block(file: TextIO, block: cif.Block, edit: TableEdit) -> None:
     loops = [loop for loop in map(_loop, block) if loop is not None]
     edited = max(loops, key=lambda loop: loop.length()).tags if loops else []
     for item in block:
-        pair, loop = _pair(item), _loop(item)
+        pair = _pair(item)
+        loop = _loop(item)
         if pair is not None:
             file.write(f"{pair[0]}  {_unquote_reserved(pair[1])}\n")
         elif loop is not None:

@@ -27,6 +27,8 @@ from kinesphere.runtime import atomic_write
 _PDB_SUFFIXES = (".pdb", ".ent")
 _CIF_SUFFIXES = (".cif", ".mmcif")
 _PDB_COORDINATE_RANGE_ANGSTROM = (-999.9994, 9999.9994)
+_UNKNOWN = 0
+_CARBON = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,20 @@ class AtomicModel:
     def is_polymer(self) -> NDArray[np.bool_]:
         """(n_residues,) True for protein and nucleic residues."""
         return self.residue_kind != OTHER
+
+    @property
+    def nuclear_charge(self) -> NDArray[np.float64]:
+        """(n_atoms,) atomic numbers, carbon's for an unknown element: what a neutral atom scatters
+        with.
+        """
+        return np.where(self.atomic_number == _UNKNOWN, _CARBON, self.atomic_number).astype(float)
+
+    @property
+    def electrons(self) -> NDArray[np.float64]:
+        """(n_atoms,) electrons of each atom: its nuclear charge, none where the occupancy is
+        zero.
+        """
+        return np.where(self.occupancy > 0, self.nuclear_charge, 0.0)
 
     def with_positions(self, positions_angstrom: NDArray[np.float64]) -> AtomicModel:
         """Return the same atoms at other positions, (n_atoms, 3) Å."""

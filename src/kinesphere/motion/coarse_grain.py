@@ -56,7 +56,7 @@ def coarse_grain(
     InputError
         If the model holds no amino acid or nucleotide.
     """
-    numbers = np.where(model.atomic_number == 0, 6, model.atomic_number).astype(float)
+    charge = model.nuclear_charge
     atoms_of = np.searchsorted(model.residue_index, np.arange(model.n_residues + 1))
     places: list[NDArray[np.float64]] = []
     weights: list[float] = []
@@ -71,7 +71,7 @@ def coarse_grain(
         first = len(places)
         for group in groups:
             places.append(model.positions_angstrom[group].mean(0))
-            weights.append(float(numbers[group].sum()))
+            weights.append(float(charge[group].sum()))
         edges += [(first + k, first + k + 1) for k in range(len(groups) - 1)]
         if not groups:
             continue

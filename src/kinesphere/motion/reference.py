@@ -18,7 +18,6 @@ from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.options import BeadPlacement
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
 
-_CARBON, _UNKNOWN = 6, 0
 _HYDROGEN = 1
 
 
@@ -169,8 +168,7 @@ def _beads(
     point_of_residue: NDArray[np.int64],
     placement: BeadPlacement,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    number = np.where(model.atomic_number == _UNKNOWN, _CARBON, model.atomic_number).astype(float)
-    electrons = np.where(model.occupancy > 0, number, 0.0)
+    electrons = model.electrons
     if placement == "atoms":
         heavy = (model.atomic_number != _HYDROGEN) & (electrons > 0)
         return positions[heavy], electrons[heavy], point_of_residue[model.residue_index[heavy]]

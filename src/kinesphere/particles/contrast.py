@@ -31,9 +31,10 @@ BLOB_SIGMAS = (0.05, 0.08, 0.12, 0.17)
 WORKING_BOX_PX = 64
 CHUNK_IMAGES = 64
 CONCLUSIVE_Z = 4.0
-# Standard error of a median over that of a mean, for normal values; and standard deviation over the
-# median deviation.
-_MEDIAN_ERROR, _SD_OVER_MAD = 1.2533, 1.4826
+# For normal values: the standard error of a median over that of a mean, and the standard deviation
+# over the median absolute deviation.
+_MEDIAN_ERROR = 1.2533
+_SD_OVER_MAD = 1.4826
 
 
 @dataclass(frozen=True)

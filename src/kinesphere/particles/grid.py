@@ -72,7 +72,8 @@ def complete_pixel_grid(
     InputError
         If a group has no usable pixel size.
     """
-    completed, warnings = list(groups), []
+    completed = list(groups)
+    warnings = []
     used, first = np.unique(group_of_row, return_index=True)
     for position, row in zip(used.tolist(), first.tolist(), strict=True):
         group = groups[position]
@@ -215,7 +216,8 @@ def _require_similar(
         ("pixel size", [grid.pixel_size_angstrom for grid in grids]),
         ("field of view", [grid.extent_angstrom for grid in grids]),
     ):
-        low, high = int(np.argmin(values)), int(np.argmax(values))
+        low = int(np.argmin(values))
+        high = int(np.argmax(values))
         if values[high] > LARGEST_RATIO * values[low]:
             problem = (
                 f"optics groups {optics[low].name} and {optics[high].name} differ too much in "

@@ -156,7 +156,8 @@ class ImageFiles:
         n_images = len(self.stack(file))
         beyond = np.flatnonzero(slots >= n_images)
         if beyond.size:
-            row, slot = rows[beyond[0]] + 1, slots[beyond[0]] + 1
+            row = rows[beyond[0]] + 1
+            slot = slots[beyond[0]] + 1
             problem = (
                 f"row {row} asks for image {slot} of {self.stack(file).path}, which "
                 f"holds {n_images}"
@@ -194,7 +195,8 @@ class ImageFiles:
         return self.roots if root is None else (root, *self.roots)
 
     def _root_of(self, file: int) -> Path | None:
-        path, name = self._found[file], _FORCED_FORMAT.sub("", self.names[file])
+        path = self._found[file]
+        name = _FORCED_FORMAT.sub("", self.names[file])
         return next((root for root in self.roots if path == root / name), None)
 
     def _describe_roots(self) -> str:
@@ -272,7 +274,8 @@ def split_image_names(
     for row, name in enumerate(names):
         number, at, stack = name.partition("@")
         if not at:
-            number, stack = "1", name
+            number = "1"
+            stack = name
         if not number.isdecimal() or number.strip("0") == "":
             problem = f"row {row + 1} names image {name!r}, whose number does not count from 1"
             raise InputError(source, problem, "Image names look like 000001@stack.mrcs")

@@ -157,7 +157,8 @@ def _images(particles: ParticleSet, missing: list[str]) -> tuple[dict[str, Any],
         particles.image_file.astype(np.int64) * (particles.image_slot.max() + 1)
         + particles.image_slot
     )
-    n_distinct, n_stacks = len(np.unique(pairs)), len(np.unique(particles.image_file))
+    n_distinct = len(np.unique(pairs))
+    n_stacks = len(np.unique(particles.image_file))
     warnings = _stack_warnings(particles)
     if n_distinct < len(particles):
         n_repeated = len(particles) - n_distinct

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# RELION's choice on extraction.
 BACKGROUND_FRACTION = 0.75
 
 

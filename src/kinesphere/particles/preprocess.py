@@ -11,19 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinesphere.fourier import Device, centred_irfft2, centred_rfft2, crop_fourier
-from kinesphere.particles.options import BACKGROUND_FRACTION
 
 
-def default_background_radius(box_px: int) -> float:
-    """Radius in pixels beyond which pixels count as background: 75 % of half the box, RELION's
-    choice on extraction.
-    """
-    return BACKGROUND_FRACTION * box_px / 2
-
-
-def background_mask(
-    box_px: int, radius_px: float | None = None, device: Device = None
-) -> Bool[Tensor, "n n"]:
+def background_mask(box_px: int, radius_px: float, device: Device = None) -> Bool[Tensor, "n n"]:
     """Mark the pixels outside a circle around the image centre, pixel ``box_px // 2``.
 
     Parameters
@@ -31,7 +21,7 @@ def background_mask(
     box_px
         Box of the images.
     radius_px
-        Radius of the circle; by default `default_background_radius`.
+        Radius of the circle.
     device
         Where the mask is stored.
 
@@ -45,7 +35,6 @@ def background_mask(
     ValueError
         If fewer than three pixels lie outside the circle.
     """
-    radius_px = default_background_radius(box_px) if radius_px is None else radius_px
     axis = torch.arange(box_px, device=device, dtype=torch.float64) - box_px // 2
     mask = axis[:, None] ** 2 + axis**2 > radius_px**2
     if int(mask.sum()) < 3:
@@ -56,7 +45,7 @@ def background_mask(
 
 
 def background_statistics(
-    images: Float[Tensor, "b n n"], radius_px: float | None = None
+    images: Float[Tensor, "b n n"], radius_px: float
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Mean and standard deviation of the pixels outside a circle.
 
@@ -81,40 +70,7 @@ def background_statistics(
     return mean, (deviation * deviation * weights).sum(dim=(1, 2)).sqrt()
 
 
-def normalise_background(
-    images: Float[Tensor, "b n n"], radius_px: float | None = None
-) -> Float[Tensor, "b n n"]:
-    """Give the background of each image zero mean and unit standard deviation (`relion_preprocess
-    --norm`).
-
-    Parameters
-    ----------
-    images
-        ``(b, n, n)``.
-    radius_px
-        As in `background_mask`.
-
-    Returns
-    -------
-    Tensor
-        ``(b, n, n)``.
-
-    Raises
-    ------
-    ValueError
-        If the background of an image is constant.
-    """
-    mean, sd = background_statistics(images, radius_px)
-    if bool((sd == 0).any()):
-        raise ValueError(
-            f"the background of image {int((sd == 0).int().argmax())} of the batch is constant"
-        )
-    return (images - mean[:, None, None]) / sd[:, None, None]
-
-
-def subtract_ramp(
-    images: Float[Tensor, "b n n"], radius_px: float | None = None
-) -> Float[Tensor, "b n n"]:
+def subtract_ramp(images: Float[Tensor, "b n n"], radius_px: float) -> Float[Tensor, "b n n"]:
     """Subtract the plane a + b·x + c·y that fits the background of each image best (least squares).
 
     Parameters

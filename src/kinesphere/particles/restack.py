@@ -61,11 +61,13 @@ def restack(
         If an image cannot be used, `folder` holds a result and `overwrite` is false, or holds the
         input itself.
     """
-    stack, star = folder / STACK_FILE, folder / STAR_FILE
+    stack = folder / STACK_FILE
+    star = folder / STAR_FILE
     _require_free(particles, stack, star, overwrite=overwrite)
     _require_all_images(particles)
     loader = ImageLoader(particles, replace(options, shuffle=False, centre=False, preload_bytes=0))
-    box, pixel_size = loader.grid.box_px, loader.grid.pixel_size_angstrom
+    box = loader.grid.box_px
+    pixel_size = loader.grid.pixel_size_angstrom
     with claimed(folder), stack_writer(stack, (len(particles), box, box), pixel_size) as writer:
         for batch in loader.epoch():
             writer.write(batch.images.numpy())

@@ -114,7 +114,8 @@ class ImageLoader:
         ImageBatch
             Rows in ascending order within a batch, which reads the disk forwards.
         """
-        order, size = self.order(epoch), self.options.batch_size
+        order = self.order(epoch)
+        size = self.options.batch_size
         rows = (
             np.sort(order[start : start + size])
             for start in range(first_batch * size, len(order), size)
@@ -169,7 +170,8 @@ class ImageLoader:
         return ImageBatch(torch.from_numpy(rows), self.load(rows))
 
     def _preload(self) -> Tensor:
-        n, size = len(self._particles), self.options.batch_size
+        n = len(self._particles)
+        size = self.options.batch_size
         kept = torch.empty(n, self.grid.box_px, self.grid.box_px)
         for start in range(0, n, size):
             kept[start : start + size] = self.load(np.arange(start, min(start + size, n)))
@@ -246,7 +248,8 @@ class ImageLoader:
 
     def _refuse(self, bad: Tensor, rows: NDArray[np.int64], problem: str, remedy: str) -> None:
         if bool(bad.any()):
-            first, n_bad = rows[int(bad.int().argmax())], int(bad.sum())
+            first = rows[int(bad.int().argmax())]
+            n_bad = int(bad.sum())
             stack = self._particles.files.names[self._particles.image_file[first]]
             name = (
                 f"image {self._particles.image_slot[first] + 1} of {stack} (row "

@@ -86,8 +86,7 @@ def model_beads(
     model: AtomicModel, centre_angstrom: NDArray[np.floating]
 ) -> tuple[Float[np.ndarray, "a 3"], Float[np.ndarray, " a"]]:
     """Positions (box centre at zero) and electrons of a model's atoms."""
-    number = np.where(model.atomic_number == 0, 6, model.atomic_number).astype(float)
-    return model.positions_angstrom - centre_angstrom, number * (model.occupancy > 0)
+    return model.positions_angstrom - centre_angstrom, model.electrons
 
 
 def take_aboard(

@@ -23,8 +23,12 @@ from kinesphere.simulate.recipe import Recipe
 from kinesphere.simulate.scattering import potential_map, require_known_elements
 from kinesphere.simulate.star_table import star_tables
 
-STACK_FILE, STAR_FILE, TRUTH_FILE = "particles.mrcs", "particles.star", "truth.npz"
-MODEL_FILE, MAP_FILE, README_FILE = "model.cif", "consensus.mrc", "README.md"
+STACK_FILE = "particles.mrcs"
+STAR_FILE = "particles.star"
+TRUTH_FILE = "truth.npz"
+MODEL_FILE = "model.cif"
+MAP_FILE = "consensus.mrc"
+README_FILE = "README.md"
 _IMAGES_AT_ONCE = 500
 _STATES_IN_CONSENSUS = 16
 
@@ -91,7 +95,8 @@ def consensus_resolution_angstrom(recipe: Recipe) -> float:
 
 
 def _require_fit(ensemble: Ensemble, recipe: Recipe) -> None:
-    span, needed = recipe.box * recipe.pixel_size, 2 * ensemble.radius_angstrom
+    span = recipe.box * recipe.pixel_size
+    needed = 2 * ensemble.radius_angstrom
     if needed > span:
         problem = (
             f"the molecule is up to {needed:.0f} Å across, {recipe.box} px of "
@@ -131,7 +136,8 @@ def _write_images(
 
 
 def _write_truth(path: Path, ensemble: Ensemble, draws: Draws) -> None:
-    model, residues = ensemble.model, ensemble.shown_residues
+    model = ensemble.model
+    residues = ensemble.shown_residues
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,

@@ -17,8 +17,10 @@ from kinesphere.io.structure import AtomicModel, match_atoms, read_model, read_m
 from kinesphere.simulate.hinges import Hinge
 from kinesphere.simulate.rigid_path import domain_path
 
-CLOSED_FILE, OPEN_FILE = "adenylate_kinase_1ake.cif.gz", "adenylate_kinase_4ake.cif.gz"
-NMP_RESIDUES, LID_RESIDUES = (30, 59), (122, 159)
+CLOSED_FILE = "adenylate_kinase_1ake.cif.gz"
+OPEN_FILE = "adenylate_kinase_4ake.cif.gz"
+NMP_RESIDUES = (30, 59)
+LID_RESIDUES = (122, 159)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +143,8 @@ def adenylate_kinase(n_states: int) -> Ensemble:
     Ensemble
         214 residues, 1,656 atoms; coordinate 0 closed, 1 open.
     """
-    model, opened = _bundled(CLOSED_FILE), _bundled(OPEN_FILE)
+    model = _bundled(CLOSED_FILE)
+    opened = _bundled(OPEN_FILE)
     number = model.residue_number
     nmp, lid = (
         (number >= first) & (number <= last) for first, last in (NMP_RESIDUES, LID_RESIDUES)

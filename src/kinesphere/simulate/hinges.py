@@ -72,7 +72,8 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
     """
     try:
         residues, pivot_name, *angles = text.split("/")
-        start, end = float(angles[0]), float(angles[1])
+        start = float(angles[0])
+        end = float(angles[1])
     except (IndexError, ValueError):
         raise InputError(_OPTION, f"'{text}' cannot be read", f"Write {_FORM}") from None
     moving = select_residues(residues, model, _OPTION)

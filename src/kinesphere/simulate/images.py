@@ -42,7 +42,8 @@ def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[N
         (b, box, box) float32 in 1/Å: line integrals of the potential over 47.878 V Å², protein
         positive.
     """
-    box, padded = recipe.box, recipe.box * recipe.padding
+    box = recipe.box
+    padded = recipe.box * recipe.padding
     project = AtomProjector(
         ensemble.model.atomic_number, padded, recipe.pixel_size, recipe.b_factor
     )

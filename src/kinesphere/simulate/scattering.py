@@ -101,7 +101,8 @@ class AtomProjector:
         pixel_size_angstrom: float,
         b_factor_angstrom2: float,
     ) -> None:
-        self.box, self.pixel_size_angstrom = box, pixel_size_angstrom
+        self.box = box
+        self.pixel_size_angstrom = pixel_size_angstrom
         self._grid = RenderGrid(box * _FINER, pixel_size_angstrom / _FINER)
         ky, kx = fourier_grid(box, dtype=torch.float64)
         frequency = torch.hypot(kx, ky).numpy() / pixel_size_angstrom
@@ -193,11 +194,9 @@ def potential_map(
         coefficients += form_factor(int(element), radius / extent, b_factor_angstrom2) * _phase_sum(
             atoms, shells, half
         )
-    coefficients[coarse // 2], coefficients[:, coarse // 2], coefficients[..., coarse // 2] = (
-        0,
-        0,
-        0,
-    )
+    coefficients[coarse // 2] = 0
+    coefficients[:, coarse // 2] = 0
+    coefficients[..., coarse // 2] = 0
     if low_pass_angstrom is not None:
         coefficients *= _soft_low_pass(radius, extent / low_pass_angstrom)
     padded = np.zeros((box, box, box // 2 + 1), dtype=np.complex128)
