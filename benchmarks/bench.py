@@ -74,8 +74,8 @@ def _train(command: str, inputs: Sequence[str | Path], run: Path, options: Seque
 
 def evaluate(data: Path, run: Path, options: Sequence[str] = (), *, model: bool = False) -> Row:
     """Score a run against the truth in its folder; members of lists become keys of their own."""
-    aboard = ("--model", model_of(data)) if model else ()
-    printed, _ = kinesphere("evaluate", run, "--truth", data / "truth.npz", *aboard, *options)
+    with_model = ("--model", model_of(data)) if model else ()
+    printed, _ = kinesphere("evaluate", run, "--truth", data / "truth.npz", *with_model, *options)
     scores: Row = json.loads(printed)
     for number, distance in enumerate(scores.pop("distances"), start=1):
         name = distance.pop("distance")

@@ -89,10 +89,10 @@ class LoadedRun(Run):
         """
         return self._meter.measure(np.atleast_1d(np.asarray(images)))
 
-    def carrying(self, model: AtomicModel) -> LoadedRun:
-        """Return the same run with another model aboard: see `Run.carrying`."""
-        other = cast("LoadedRun", super().carrying(model))
-        vars(other).pop("_meter", None)  # it measures the model that was aboard before
+    def with_model(self, model: AtomicModel) -> LoadedRun:
+        """Return the same run, carrying another model along: see `Run.with_model`."""
+        other = cast("LoadedRun", super().with_model(model))
+        vars(other).pop("_meter", None)  # it measures the model that was carried before
         return other
 
     @cached_property

@@ -28,10 +28,10 @@ def with_latents(run: Any, change: Any) -> Any:
 
 
 def test_a_run_agrees_with_itself(run: Any) -> None:
-    opinion = compare_runs(run, analyse(run, SETTINGS), run, lambda _: run)
-    assert opinion.correlation == pytest.approx(1.0)
-    assert opinion.difference_angstrom < 1e-4
-    assert opinion.method == "segments"
+    agreement = compare_runs(run, analyse(run, SETTINGS), run, lambda _: run)
+    assert agreement.correlation == pytest.approx(1.0)
+    assert agreement.difference_angstrom < 1e-4
+    assert agreement.method == "segments"
 
 
 def test_noise_of_one_run_lowers_the_correlation_by_what_it_adds(run: Any) -> None:
@@ -39,10 +39,10 @@ def test_noise_of_one_run_lowers_the_correlation_by_what_it_adds(run: Any) -> No
     linear."""
     noise = np.random.default_rng(0).normal(0.0, 0.5, (400, 1)) * [1.0, 0.0]
     other = with_latents(run, lambda z: z + noise)
-    opinion = compare_runs(run, analyse(run, SETTINGS), other, lambda _: other)
+    agreement = compare_runs(run, analyse(run, SETTINGS), other, lambda _: other)
     variance = run.latents.mean[:, 0].var()
-    assert opinion.correlation == pytest.approx(np.sqrt(variance / (variance + 0.25)), abs=0.03)
-    assert opinion.difference_angstrom > 0.1
+    assert agreement.correlation == pytest.approx(np.sqrt(variance / (variance + 0.25)), abs=0.03)
+    assert agreement.difference_angstrom > 0.1
 
 
 def test_where_a_run_finds_no_motion_there_is_no_correlation(run: Any) -> None:
@@ -55,16 +55,16 @@ def test_a_mean_displacement_is_no_difference(run: Any) -> None:
     shifted = replace(
         moved, hinges=tuple(replace(h, point=tuple(np.add(h.point, 3.0))) for h in run.hinges)
     )
-    opinion = compare_runs(run, analyse(run, SETTINGS), shifted, lambda _: shifted)
-    assert opinion.difference_angstrom < 1e-3
+    agreement = compare_runs(run, analyse(run, SETTINGS), shifted, lambda _: shifted)
+    assert agreement.difference_angstrom < 1e-3
 
 
 def test_images_of_a_half_set_are_compared_with_the_same_images(run: Any) -> None:
     halves = replace(run, latents=replace(run.latents, half=1 + np.arange(400) % 2))
     shown = one_latent_space(halves)
-    opinion = compare_runs(shown, analyse(shown, SETTINGS), run, lambda _: run)
-    assert opinion.correlation == pytest.approx(1.0)
-    assert np.array_equal(opinion.images, np.arange(0, 400, 2))
+    agreement = compare_runs(shown, analyse(shown, SETTINGS), run, lambda _: run)
+    assert agreement.correlation == pytest.approx(1.0)
+    assert np.array_equal(agreement.images, np.arange(0, 400, 2))
 
 
 def test_other_particles_are_refused(run: Any) -> None:

@@ -161,7 +161,7 @@ def test_structures_of_a_model_that_rides_along(
         positions = stored["positions"]
     atoms = read_model(model)
     assert positions.shape == (2, atoms.n_atoms, 3)
-    run = load(made / "run").carrying(atoms)
+    run = load(made / "run").with_model(atoms)
     for half, state in run.passenger.states.items():
         there = run.decode_atoms(state.z[None], half)[0]
         assert (
@@ -182,7 +182,7 @@ def test_structures_come_with_errors(
     assert "in displacement_error" in printed
     assert "in the B-factor column" in printed
     assert "did not measure" not in printed
-    errors = load(made / "run").carrying(read_model(model)).displacement_errors(images)
+    errors = load(made / "run").with_model(read_model(model)).displacement_errors(images)
     with np.load(tmp_path / "some.npz") as stored:
         assert stored["displacement"] == pytest.approx(errors.displacement, abs=1e-4)
         assert stored["displacement_error"] == pytest.approx(errors.total, rel=1e-5)
@@ -191,11 +191,11 @@ def test_structures_come_with_errors(
     assert first.b_factor == pytest.approx(errors.total[0][first.residue_index], abs=0.0051)
 
 
-def test_errors_are_those_of_the_model_aboard(made: Path) -> None:
+def test_errors_are_those_of_the_carried_model(made: Path) -> None:
     run = load(made / "run")
     assert run.displacement_errors([3]).total.shape == (1, 60)
     atoms = read_model(made / "set" / "model.cif")
-    assert run.carrying(atoms).displacement_errors([3]).total.shape == (1, atoms.n_residues)
+    assert run.with_model(atoms).displacement_errors([3]).total.shape == (1, atoms.n_residues)
     with pytest.raises(InputError, match="no particle 500"):
         run.displacement_errors([500])
 
@@ -357,10 +357,10 @@ def test_segments_run_has_no_field_to_invert(made: Path, refused: Refused) -> No
     model = ["--model", str(made / "set" / "model.cif")]
     assert main(["segments", *_inputs(made / "set"), *model, "--out", str(run), *brief]) == 0
     assert "Give a run of kinesphere field" in refused("invert", run)
-    segments = load(run)  # whose model, another one aboard, is in the state of its own
+    segments = load(run)  # whose model, another one carried along, is in the state of its own
     part = segments.model.select(segments.model.residue_index < 50)
     expected = part.positions_angstrom + segments.displacements(part.positions_angstrom, [3, 7])
-    assert segments.carrying(part).structures([3, 7]) == pytest.approx(expected, abs=1e-3)
+    assert segments.with_model(part).structures([3, 7]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_resampled_map_of_the_same_field_of_view_is_taken(data: Path) -> None:

@@ -45,8 +45,8 @@ def reconstruction(folder: Path, **changes: Any) -> None:
 def supported(run: Any, analysis: Analysis, tmp_path: Path) -> Path:
     reconstruction(tmp_path / "run" / "reconstruction")
     moved = replace(run, path=tmp_path / "run", provenance={**run.provenance, "method": "field"})
-    opinion = compare_runs(moved, analysis, moved, lambda _: moved)
-    return write_report(moved, analysis, tmp_path / "report.html", opinion)
+    agreement = compare_runs(moved, analysis, moved, lambda _: moved)
+    return write_report(moved, analysis, tmp_path / "report.html", agreement)
 
 
 def test_the_page_says_what_map_and_second_run_show(supported: Path) -> None:
@@ -66,8 +66,8 @@ def test_the_map_of_the_run_beside_stands_in_for_a_missing_one(
         run, path=tmp_path / "beside", provenance={**run.provenance, "method": "other"}
     )
     bare = replace(run, path=tmp_path / "run")
-    opinion = compare_runs(bare, analysis, beside, lambda _: beside)
-    text = write_report(bare, analysis, tmp_path / "report.html", opinion).read_text(
+    agreement = compare_runs(bare, analysis, beside, lambda _: beside)
+    text = write_report(bare, analysis, tmp_path / "report.html", agreement).read_text(
         encoding="utf-8"
     )
     assert "as other found it (least squares, 10 iterations)" in text

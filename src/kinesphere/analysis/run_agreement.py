@@ -22,7 +22,7 @@ _VARIES_ANGSTROM = 1e-3
 
 
 @dataclass(frozen=True)
-class SecondOpinion:
+class RunAgreement:
     """The main motion of one run, as both runs see it in every image.
 
     Parameters
@@ -54,8 +54,8 @@ def compare_runs(
     run: FinishedRun,
     analysis: Analysis,
     other: FinishedRun,
-    carry: Callable[[AtomicModel], FinishedRun],
-) -> SecondOpinion:
+    with_model: Callable[[AtomicModel], FinishedRun],
+) -> RunAgreement:
     """Compare a run with another one on the same particles.
 
     Parameters
@@ -64,12 +64,12 @@ def compare_runs(
         The run that is described, and its analysis.
     other
         The other run.
-    carry
-        Gives the other run with a model aboard, so that both move the same atoms.
+    with_model
+        Gives the other run with a model carried along, so that both move the same atoms.
 
     Returns
     -------
-    SecondOpinion
+    RunAgreement
 
     Raises
     ------
@@ -77,7 +77,7 @@ def compare_runs(
         If the runs are not of the same particles.
     """
     _require_same_particles(run, other)
-    second = carry(run.model)
+    second = with_model(run.model)
     rows = analysis.ensemble.images[:: max(len(analysis.ensemble.images) // _IMAGES, 1)]
     images = np.asarray(run.latents.index)[rows]
     motions = analysis.ensemble.motions
@@ -85,13 +85,13 @@ def compare_runs(
     kept = polymer if len(polymer) else np.arange(run.model.n_residues)
     places, shapes = [], []
     for source, chosen in ((run, rows), (second, images)):
-        found = np.concatenate(
+        positions = np.concatenate(
             [_centres(source, part) for part in chunks(chosen, run.model.n_atoms)]
         )
-        places.append(motions.project(found)[:, 0])
-        shapes.append(found[:, kept] - found[:, kept].mean(0))
+        places.append(motions.project(positions)[:, 0])
+        shapes.append(positions[:, kept] - positions[:, kept].mean(0))
     difference = np.sqrt(((shapes[0] - shapes[1]) ** 2).sum(2).mean(1))
-    return SecondOpinion(
+    return RunAgreement(
         path=other.path,
         method=str(other.provenance.get("method", "other")),
         images=images,

@@ -204,10 +204,10 @@ def _evaluate(folder: Path, method: Method, data: Path) -> dict[str, Any]:
 
     run: Run = load(folder / method.name)
     model = data / "model.cif"
-    aboard = f" --model {model}" if method.needs_model else ""
-    _say(f"  kinesphere evaluate {folder / method.name} --truth {data / 'truth.npz'}{aboard}")
+    with_model = f" --model {model}" if method.needs_model else ""
+    _say(f"  kinesphere evaluate {folder / method.name} --truth {data / 'truth.npz'}{with_model}")
     if method.needs_model:
-        run = run.carrying(read_model(model))
+        run = run.with_model(read_model(model))
     settings = ScoreSettings(ideal=not method.needs_model, ideal_images=_IDEAL_IMAGES)
     return evaluate.plain(score(run, read_truth(data / "truth.npz"), settings))
 
@@ -230,7 +230,7 @@ def _report(folder: Path) -> None:
         finished,
         analysis,
         folder / REPORT_FILE,
-        compare_runs(finished, analysis, other, other.carrying),
+        compare_runs(finished, analysis, other, other.with_model),
     )
     _say(f"  {state(analysis).headline}")
 

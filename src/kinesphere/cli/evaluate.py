@@ -52,7 +52,7 @@ def run(options: EvaluateOptions) -> None:
     truth = read_truth(options.truth)
     finished: Run = load(options.run)
     if options.model is not None:
-        finished = finished.carrying(read_model(options.model))
+        finished = finished.with_model(read_model(options.model))
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Ideal observer", total=None)
         scores = score(

@@ -37,9 +37,9 @@ def run(options: ReportOptions) -> None:
     finished = one_latent_space(load(options.run))
     analysis = analyse(finished, options.settings)
     write_analysis(finished, analysis, options.run / "analysis")
-    opinion = None
+    agreement = None
     if options.beside is not None:
         other = load(options.beside)
-        opinion = compare_runs(finished, analysis, other, other.carrying)
-    path = write_report(finished, analysis, options.run / "report.html", opinion)
+        agreement = compare_runs(finished, analysis, other, other.with_model)
+    path = write_report(finished, analysis, options.run / "report.html", agreement)
     console.print(f"Open {path} in a browser.", highlight=False)

@@ -50,7 +50,7 @@ def run(options: StructuresOptions) -> None:
     if options.errors:
         require_latent_errors(finished)
     if options.model is not None:
-        finished = finished.carrying(read_model(options.model))
+        finished = finished.with_model(read_model(options.model))
         for line in finished.passenger.report():
             console.print(line, highlight=False)
     meter = ErrorMeter.of(finished) if options.errors else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from kinesphere.analysis.run_agreement import SecondOpinion
+from kinesphere.analysis.run_agreement import RunAgreement
 from kinesphere.analysis.summary import Analysis
 from kinesphere.report.payload import payload
 from kinesphere.report.sections import (
@@ -38,7 +38,7 @@ SCRIPTS = (
 
 
 def write_report(
-    run: FinishedRun, analysis: Analysis, path: Path, opinion: SecondOpinion | None = None
+    run: FinishedRun, analysis: Analysis, path: Path, agreement: RunAgreement | None = None
 ) -> Path:
     """Write the page.
 
@@ -50,7 +50,7 @@ def write_report(
         Of the same run.
     path
         The HTML file, replaced as a whole.
-    opinion
+    agreement
         What another run on the same particles finds, if there is one.
 
     Returns
@@ -59,7 +59,7 @@ def write_report(
         The file.
     """
     with atomic_write(path) as temporary:
-        temporary.write_text(assemble(payload(run, analysis, opinion)), encoding="utf-8")
+        temporary.write_text(assemble(payload(run, analysis, agreement)), encoding="utf-8")
     return path
 
 
@@ -80,7 +80,7 @@ def assemble(document: dict[str, Any]) -> str:
         n_segments=len(document["segments"]),
         sharpness=escape(document["sharpness"]["sentence"] if document["sharpness"] else ""),
         trust=trust_section(document["trust"], document["run"]),
-        opinion=escape(document["opinion"]["sentence"] if document["opinion"] else ""),
+        agreement=escape(document["agreement"]["sentence"] if document["agreement"] else ""),
         files_table=pairs_table(document["files"], "path", "note-cell"),
         caveats=caveat_items(document["caveats"]),
         provenance_table=pairs_table(document["provenance"], "key", "value"),

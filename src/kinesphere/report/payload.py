@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from kinesphere import __version__
 from kinesphere.analysis.bodies import GroupMotion
 from kinesphere.analysis.ensemble import chunks, decode_in_chunks, sample_images
-from kinesphere.analysis.run_agreement import SecondOpinion
+from kinesphere.analysis.run_agreement import RunAgreement
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
 from kinesphere.io.selection import residue_number_label
@@ -33,7 +33,7 @@ GAP_IN_NUMBERING = 10
 Document = dict[str, Any]
 
 
-def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None = None) -> Document:
+def payload(run: FinishedRun, analysis: Analysis, agreement: RunAgreement | None = None) -> Document:
     """Gather the page's content.
 
     Parameters
@@ -42,7 +42,7 @@ def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None 
         The finished run.
     analysis
         Of the same run.
-    opinion
+    agreement
         What another run on the same particles finds, if there is one.
 
     Returns
@@ -76,8 +76,8 @@ def payload(run: FinishedRun, analysis: Analysis, opinion: SecondOpinion | None 
             "mean": float(analysis.ensemble.clashes.mean()),
             "model": analysis.ensemble.model_clashes,
         },
-        "sharpness": _sharpness(run, opinion),
-        "opinion": None if opinion is None else _opinion(opinion),
+        "sharpness": _sharpness(run, agreement),
+        "agreement": None if agreement is None else _agreement(agreement),
         "trust": trust(run.path),
         "training": training_curves(run.metrics),
         "files": files_to_open(run, analysis),
@@ -268,25 +268,25 @@ def _distances(analysis: Analysis) -> list[Document]:
     ]
 
 
-def _sharpness(run: FinishedRun, opinion: SecondOpinion | None) -> Document | None:
+def _sharpness(run: FinishedRun, agreement: RunAgreement | None) -> Document | None:
     """Describe the map of the run, else that of the run beside it, if either was reconstructed."""
     own = sharpness(run.path, str(run.provenance.get("method", "")))
-    return own if own or opinion is None else sharpness(opinion.path, opinion.method)
+    return own if own or agreement is None else sharpness(agreement.path, agreement.method)
 
 
-def _opinion(opinion: SecondOpinion) -> Document:
+def _agreement(agreement: RunAgreement) -> Document:
     """Give what another run finds in the same images, and a sentence on it."""
-    agreement = f"places along the main motion correlate with r = {opinion.correlation:.3f}"
-    if not np.isfinite(opinion.correlation):
-        agreement = "places along the main motion do not correlate: one of the runs finds no motion"
+    places = f"places along the main motion correlate with r = {agreement.correlation:.3f}"
+    if not np.isfinite(agreement.correlation):
+        places = "places along the main motion do not correlate: one of the runs finds no motion"
     return {
-        "method": opinion.method,
-        "first": encode_array(opinion.first_angstrom),
-        "second": encode_array(opinion.second_angstrom),
+        "method": agreement.method,
+        "first": encode_array(agreement.first_angstrom),
+        "second": encode_array(agreement.second_angstrom),
         "sentence": (
-            f"A run of kinesphere {opinion.method} on the same particles moves the same atoms. "
+            f"A run of kinesphere {agreement.method} on the same particles moves the same atoms. "
             "One dot an image: "
-            f"{agreement}. The structures differ by {opinion.difference_angstrom:.1f} Å RMS "
+            f"{places}. The structures differ by {agreement.difference_angstrom:.1f} Å RMS "
             "(median), each counted "
             "from its mean. Both runs read the same noise."
         ),

@@ -98,7 +98,7 @@ class Run:
     @cached_property
     def passenger(self) -> Passenger:
         """What rides with the motion: the subject's own atoms, or those of the model that
-        `carrying` was given.
+        `with_model` was given.
         """
         reference = self.reference
         atoms = {
@@ -111,8 +111,8 @@ class Run:
         """The atoms that are moved: of the nominal model, or pseudo-atoms."""
         return self.passenger.model
 
-    def carrying(self, model: AtomicModel) -> Run:
-        """Return the same run with another model aboard.
+    def with_model(self, model: AtomicModel) -> Run:
+        """Return the same run, carrying another model along.
 
         A run whose reference is an atomic model takes it to be in that model's state. Pseudo-atoms
         stand for a map: there the state that the model shows is found by density, and the model

@@ -187,7 +187,7 @@ def at_rest(run: Run, model: AtomicModel) -> AtomicModel:
     """Put a model in the state that maps of the run show: its reference, of two half sets the
     mean.
     """
-    atoms = run.carrying(model).passenger.atoms.values()
+    atoms = run.with_model(model).passenger.atoms.values()
     mean = np.mean([part.double().numpy() for part in atoms], axis=0)
     return replace(model, positions_angstrom=mean + run.centre_angstrom)
 

@@ -3,7 +3,7 @@
 
 (() => {
   const { svg, data } = K;
-  const { sharpness, opinion } = data;
+  const { sharpness, agreement } = data;
 
   function line(root, xs, ys, x, y, kind) {
     root.append(svg.make("path", { class: kind, d: `M${ys.map((v, i) => `${x(xs[i]).toFixed(1)},${y(v).toFixed(1)}`).join("L")}` }));
@@ -27,9 +27,9 @@
     });
   }
 
-  function agreement(root, width, height) {
+  function dots(root, width, height) {
     const left = 46, right = width - 10, base = height - 44;
-    const { first, second } = opinion;
+    const { first, second } = agreement;
     const centred = (values) => { const mean = values.reduce((a, b) => a + b, 0) / values.length; return values.map((v) => v - mean); };
     const a = centred(Array.from(first)), b = centred(Array.from(second));
     const reach = 1.06 * Math.max(...a.map(Math.abs), ...b.map(Math.abs), 0.1);
@@ -38,14 +38,14 @@
     svg.xAxis(root, x, -reach, reach, base, right - left, "main motion, this run (Å RMS, from the mean)");
     root.append(svg.make("line", { class: "threshold", x1: x(-reach), x2: x(reach), y1: y(-reach), y2: y(reach) }));
     a.forEach((v, i) => root.append(svg.make("circle", { class: "pair-dot", cx: x(v).toFixed(1), cy: y(b[i]).toFixed(1), r: 2 })));
-    root.append(svg.make("text", { x: left + 8, y: 20 }, `the same, by ${opinion.method}`));
+    root.append(svg.make("text", { x: left + 8, y: 20 }, `the same, by ${agreement.method}`));
   }
 
   if (sharpness) svg.fill(document.getElementById("sharpness"), curves);
   else document.getElementById("sharpness-figure").hidden = true;
-  if (opinion) {
-    for (const name of ["first", "second"]) opinion[name] = K.decode(opinion[name]);
-    svg.fill(document.getElementById("agreement"), agreement);
+  if (agreement) {
+    for (const name of ["first", "second"]) agreement[name] = K.decode(agreement[name]);
+    svg.fill(document.getElementById("agreement"), dots);
   } else document.getElementById("agreement-figure").hidden = true;
-  document.getElementById("evidence-section").hidden = !sharpness && !opinion;
+  document.getElementById("evidence-section").hidden = !sharpness && !agreement;
 })();
