@@ -8,7 +8,7 @@ import signal
 import pytest
 from rich.console import Console
 
-from kinesphere.progress_bar import progress_bar
+from kinesphere.progress_bar import progress_bar, step_progress
 from kinesphere.runtime import InterruptedRunError, Interrupts
 
 
@@ -31,6 +31,27 @@ def test_a_terminal_sees_how_far_the_work_is(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_log_file_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, is_terminal=False) == ""
+
+
+def test_a_bar_learns_how_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=80)
+    monkeypatch.setattr("kinesphere.progress_bar.console", console)
+    with progress_bar("observing", None) as advance:
+        advance(2, 8)
+        advance(3)
+    assert "5/8" in text.getvalue()
+
+
+def test_each_step_has_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    monkeypatch.setattr("kinesphere.progress_bar.console", console)
+    with step_progress("half 1") as progress:
+        progress("Backprojecting", 5, 5)
+        progress("Least squares", 2, 20)
+    assert "Backprojecting half 1" in text.getvalue()
+    assert "2/20" in text.getvalue()
 
 
 def test_work_goes_on_until_an_interrupt_and_ends_there() -> None:

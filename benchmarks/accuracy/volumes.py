@@ -24,7 +24,7 @@ import tyro
 from kinesphere import load
 from kinesphere.analysis.latent import latent_components
 from kinesphere.io.mrc import read_map
-from kinesphere.reconstruction.fsc import fourier_shell_correlation
+from kinesphere.reconstruction.fsc import fourier_shell_correlation, mean_fsc
 from kinesphere.volumes.job import make_volumes
 from kinesphere.volumes.targets import VolumeSettings
 from reconstruction import Case, Judge
@@ -87,7 +87,7 @@ def scores(case: Case, maps: dict[int, Judge], path: Path, work: Path) -> list[R
         for name, density in densities.items():
             curve = fourier_shell_correlation(density * mask, truth * mask)
             n = len(density)
-            row[name] = float(curve[1 : round(0.45 * n) + 1].mean())
+            row[name] = mean_fsc(curve)
             row[f"{name}_third"] = float(curve[1 : round(n / 6) + 1].mean())
         rows.append(row)
     return rows

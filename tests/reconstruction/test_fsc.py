@@ -10,6 +10,7 @@ from kinesphere.reconstruction.fsc import (
     crossing_angstrom,
     fourier_shell_correlation,
     half_map_fsc,
+    mean_fsc,
     randomise_phases,
 )
 from kinesphere.reconstruction.local_resolution import local_resolution
@@ -75,6 +76,13 @@ def test_crossing_is_interpolated() -> None:
     )  # halfway between shells 3 and 4
     assert crossing_angstrom(np.ones(8), 64.0) == 8.0
     assert crossing_angstrom(np.zeros(8), 64.0) == np.inf
+
+
+def test_mean_leaves_out_shell_zero_and_the_last_tenth() -> None:
+    curve = np.full(20, 0.5)
+    curve[0] = curve[19] = 9.0
+    assert mean_fsc(curve) == pytest.approx(0.5)
+    assert mean_fsc(np.arange(20.0)) == pytest.approx(np.mean(np.arange(1, 19)))
 
 
 def test_randomised_phases_keep_amplitudes_and_lose_correlation() -> None:

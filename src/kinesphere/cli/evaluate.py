@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from rich.progress import Progress
 
 from kinesphere import load
 from kinesphere.cli._score_table import score_table
 from kinesphere.evaluation.options import ScoreSettings
+from kinesphere.progress_bar import progress_bar
 from kinesphere.runtime import console, set_threads
 
 if TYPE_CHECKING:
@@ -53,13 +53,12 @@ def run(options: EvaluateOptions) -> None:
     finished: Run = load(options.run)
     if options.model is not None:
         finished = finished.with_model(read_model(options.model))
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Ideal observer", total=None)
+    with progress_bar("Ideal observer", None) as advance:
         scores = score(
             finished,
             truth,
             options.settings,
-            lambda done, everything: progress.update(task, advance=done, total=everything),
+            advance,
         )
     particles, latents = finished.particles, finished.latents
     defocus = 0.5 * (particles.defocus_u_angstrom + particles.defocus_v_angstrom)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.progress import Progress
 
 from kinesphere import load
 from kinesphere.errors import InputError
+from kinesphere.progress_bar import progress_bar
 from kinesphere.runtime import atomic_write, console, set_threads
 
 _MARGIN_ANGSTROM = 6.0
@@ -49,11 +49,8 @@ def run(options: InvertOptions) -> None:
         [] if options.images is None else choose_images(finished, None, options.images).tolist()
     )
     rows = sample_images(len(finished.latents.index), 1, seed=0, limit=options.n_images)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Round trips", total=len(rows))
-        trip = measure_round_trip(
-            finished, solid.voxels()[0], rows, lambda done: progress.update(task, advance=done)
-        )
+    with progress_bar("Round trips", len(rows)) as advance:
+        trip = measure_round_trip(finished, solid.voxels()[0], rows, advance)
     folder = options.run / "inverse"
     folder.mkdir(exist_ok=True)
     summary = {

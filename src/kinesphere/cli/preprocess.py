@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kinesphere.errors import InputError, KinesphereError
 from kinesphere.particles.options import BACKGROUND_FRACTION, LoaderOptions
+from kinesphere.progress_bar import progress_bar
 from kinesphere.runtime import Interrupts, claimed, console, interrupts
 
 if TYPE_CHECKING:
@@ -126,18 +126,10 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar; yields the function that moves it on, which is also where an interrupt stops the
     work.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with interrupts() as flag, progress:
-        task = progress.add_task("Processing images", total=total)
+    with interrupts() as flag, progress_bar("Processing images", total) as show:
 
         def advance(n_images: int) -> None:
-            progress.advance(task, n_images)
+            show(n_images)
             _stop_if_asked(flag)
 
         yield advance

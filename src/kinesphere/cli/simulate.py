@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.progress import Progress
 
 from kinesphere.errors import InputError
+from kinesphere.progress_bar import progress_bar
 from kinesphere.runtime import console
 from kinesphere.simulate.recipe import Recipe
 
@@ -42,11 +42,8 @@ def run(options: SimulateOptions) -> None:
 
     ensemble, origin = _ensemble(options)
     recipe = options.recipe
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Imaging particles", total=recipe.n)
-        write_dataset(
-            options.out, ensemble, recipe, origin, lambda made: progress.advance(task, made)
-        )
+    with progress_bar("Imaging particles", recipe.n) as advance:
+        write_dataset(options.out, ensemble, recipe, origin, advance)
     console.print(
         f"{recipe.n:,} particles, {ensemble.n_states} "
         f"{'state' if ensemble.n_states == 1 else 'states'}, "

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
-from rich.progress import Progress
 from rich.table import Table
 
 from kinesphere import load
+from kinesphere.progress_bar import progress_bar
 from kinesphere.runtime import console, set_threads
 from kinesphere.validation.options import CONTROLS, ControlName, NullSettings, WrongModelSettings
 
@@ -47,13 +47,12 @@ def run(options: ValidateOptions) -> None:
     finished = load(options.run)
     path = options.run / RECORD_FILE
     before = ValidationRecord.load(path).controls if path.exists() else ()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Predicting coefficients held out", total=None)
+    with progress_bar("Predicting coefficients held out", None) as advance:
         fresh = run_controls(
             finished,
             options.control,
             options.settings,
-            lambda done, everything: progress.update(task, advance=done, total=everything),
+            advance,
         )
     if "wrong-model" in options.control:
         fresh.append(wrong_model_control(finished, options.wrong, options.settings.seed))

@@ -164,6 +164,13 @@ def crossing_angstrom(
     return float(field_of_view_angstrom / (shell - 1 + (above - threshold) / (above - under)))
 
 
+def mean_fsc(curve: Float[np.ndarray, " shells"]) -> float:
+    """Mean of a curve of n/2 shells from shell 1 up to 0.9 of Nyquist; beyond, interpolation and
+    the corners of the box have their say.
+    """
+    return float(curve[1 : round(0.9 * len(curve)) + 1].mean())
+
+
 def _first_below(curve: NDArray[np.float64], threshold: float) -> int:
     """First shell (from 1) whose value is below a threshold; the number of shells where none is."""
     below = np.flatnonzero(curve[1:] < threshold)

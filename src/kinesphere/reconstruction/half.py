@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 
 from kinesphere.io.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from kinesphere.progress_bar import StepProgress
 from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.backprojection import (
     HalfSums,
@@ -35,7 +36,6 @@ from kinesphere.reconstruction.least_squares import (
 )
 from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.problem import Problem
-from kinesphere.reconstruction.progress import Progress
 from kinesphere.runtime import InterruptedRunError, Interrupts
 
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -108,7 +108,7 @@ def reconstruct_half(
     half: int,
     checkpoints: HalfCheckpoints,
     flag: Interrupts,
-    progress: Progress,
+    progress: StepProgress,
     ranks: Ranks = ALONE,
 ) -> HalfMaps:
     """Reconstruct one half set, or go on where it was left.
@@ -153,7 +153,7 @@ def reconstruct_half(
 
 
 def _sum_up(
-    sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progress: Progress
+    sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progress: StepProgress
 ) -> HalfSums:
     """Sweep once over the images."""
     ranks, sums = sweep.ranks, HalfSums.empty(sweep.projector.support)
@@ -205,7 +205,7 @@ def _least_squares(
     problem: Problem,
     checkpoints: HalfCheckpoints,
     flag: Interrupts,
-    progress: Progress,
+    progress: StepProgress,
 ) -> Float[np.ndarray, "n n n"]:
     """Solve eq. 6 on the support; around it the backprojection stays."""
     support = problem.support
@@ -239,7 +239,11 @@ def _least_squares(
 
 
 def _pass_counter(
-    sweep: Sweep, n_iterations: int, state: SolverState | None, flag: Interrupts, progress: Progress
+    sweep: Sweep,
+    n_iterations: int,
+    state: SolverState | None,
+    flag: Interrupts,
+    progress: StepProgress,
 ) -> Callable[[int], None]:
     """Count images over all iterations; an interrupt leaves within one, which is then repeated."""
     done = len(sweep.rows) * (state.iteration if state else 0)

@@ -16,10 +16,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from kinesphere.io.mrc import write_map
+from kinesphere.progress_bar import step_progress
 from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.backprojection import blend_weight
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
-from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc
+from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc, mean_fsc
 from kinesphere.reconstruction.half import HalfCheckpoints, HalfMaps, reconstruct_half
 from kinesphere.reconstruction.local_resolution import local_resolution
 from kinesphere.reconstruction.masks import automatic_mask
@@ -28,7 +29,6 @@ from kinesphere.reconstruction.problem import (
     Problem,
     pose_problem,
 )
-from kinesphere.reconstruction.progress import step_progress
 from kinesphere.runs.finished_run import RunWithImages
 from kinesphere.runs.halves import HALVES
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
@@ -167,8 +167,8 @@ def _summary(problem: Problem, result: Reconstruction) -> dict[str, Any]:
             "median": float(np.median(local)),
             "worst_tenth": float(np.percentile(local, 90)),
         },
-        "mean_fsc": _mean_fsc(result.curves),
-        "mean_fsc_without_motion": _mean_fsc(result.before),
+        "mean_fsc": mean_fsc(result.curves.corrected),
+        "mean_fsc_without_motion": mean_fsc(result.before.corrected),
         "n_particles": [len(problem.rows(half)) for half in HALVES],
         "box_px": problem.grid.box,
         "pixel_size_angstrom": problem.grid.pixel_size_angstrom,
@@ -179,11 +179,6 @@ def _summary(problem: Problem, result: Reconstruction) -> dict[str, Any]:
         "support_voxels": problem.support.n_voxels,
         "fingerprint": problem.fingerprint,
     }
-
-
-def _mean_fsc(curves: FscCurves) -> float:
-    """Mean corrected FSC over shells up to 0.9 of Nyquist."""
-    return float(curves.corrected[1 : round(0.9 * len(curves.corrected)) + 1].mean())
 
 
 def _read_summary(folder: Path) -> dict[str, Any] | None:

@@ -33,7 +33,9 @@ GAP_IN_NUMBERING = 10
 Document = dict[str, Any]
 
 
-def payload(run: FinishedRun, analysis: Analysis, agreement: RunAgreement | None = None) -> Document:
+def payload(
+    run: FinishedRun, analysis: Analysis, agreement: RunAgreement | None = None
+) -> Document:
     """Gather the page's content.
 
     Parameters

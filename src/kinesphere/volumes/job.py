@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kinesphere.io.mrc import DensityMap, write_map
+from kinesphere.reconstruction.fsc import mean_fsc
 from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.runs.finished_run import RunWithImages
@@ -149,10 +150,10 @@ def _make(
             "name": name,
             "method": method,
             "resolution_angstrom": volume.curves.resolution_angstrom,
-            "mean_fsc": _mean(volume.curves.corrected),
-            "mean_fsc_alone": _mean(volume.alone.corrected),
-            "mean_fsc_of_difference": _mean(volume.differences.corrected),
-            "mean_fsc_with_structures": _mean(with_structures),
+            "mean_fsc": mean_fsc(volume.curves.corrected),
+            "mean_fsc_alone": mean_fsc(volume.alone.corrected),
+            "mean_fsc_of_difference": mean_fsc(volume.differences.corrected),
+            "mean_fsc_with_structures": mean_fsc(with_structures),
             "difference_correlation_with_structures": maker.correlate(
                 volume.difference, expected.difference
             ),
@@ -193,11 +194,6 @@ def _curve_rows(
         }
         for shell in range(1, len(with_structures))
     ]
-
-
-def _mean(curve: Float[np.ndarray, " shells"]) -> float:
-    """Mean over shells up to 0.9 of Nyquist."""
-    return float(curve[1 : round(0.9 * len(curve)) + 1].mean())
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

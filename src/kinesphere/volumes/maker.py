@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float
 
 from kinesphere.io.checkpoint import has_checkpoint
+from kinesphere.progress_bar import step_progress
 from kinesphere.reconstruction.fsc import FscCurves, fourier_shell_correlation, half_map_fsc
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.job import filter_by_fsc
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.problem import Problem
-from kinesphere.reconstruction.progress import step_progress
 from kinesphere.runs.finished_run import RunWithImages
 from kinesphere.runs.halves import HALVES
 from kinesphere.runtime import console
