@@ -1,7 +1,6 @@
 """What the viewer is given: secondary structure, thinned atoms and a basis that reproduces rigid
 motion."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from kinesphere.io.structure import AtomicModel, read_model
-from kinesphere.report.display import choose_atoms, fit_basis
-from kinesphere.report.encode import encode_array, encode_scaled
-from kinesphere.report.secondary_structure import breaks_after, secondary_structure
-from kinesphere.report.training import training_curves
+from kinesphere.report.display import breaks_after, choose_atoms, fit_basis, secondary_structure
 
 
 def test_helices_of_the_bundle_are_found(fake: ModuleType) -> None:
@@ -103,27 +99,3 @@ def test_ribbons_are_drawn_through_ca_and_o(run: Any) -> None:
     atoms = choose_atoms(run)
     assert not atoms.trace
     assert set(atoms.name.tolist()) == {"CA", "O"}
-
-
-def test_scaled_integers_keep_five_digits() -> None:
-    values = np.random.default_rng(1).normal(0, 7, (40, 3))
-    packed = encode_scaled(values)
-    decoded = np.frombuffer(base64.b64decode(packed["data"]), "<i2").reshape(packed["shape"])
-    assert decoded * packed["scale"] == pytest.approx(
-        values, abs=np.abs(values).max() / 65534 * 1.001
-    )
-    assert encode_array(np.array([1, 2]), "u1")["data"] == "AQI="
-
-
-def test_likelihoods_at_low_resolution_are_left_out() -> None:
-    curves = training_curves(
-        {
-            "epoch": np.array([1.0, 2.0, 3.0, 4.0]),
-            "shells": np.array([8.0, 8.0, 19.0, 19.0]),
-            "log_likelihood": np.array([-10.0, -9.0, -55.0, -54.0]),
-            "divergence": np.zeros(4),
-            "seconds": np.array([1.0, 2.0, 3.0, 4.0]),
-        }
-    )
-    (series,) = curves["series"]
-    assert series["values"] == [None, None, -55.0, -54.0]

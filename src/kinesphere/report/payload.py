@@ -1,12 +1,16 @@
-"""Everything the page shows, as one JSON document."""
+"""Everything the page shows, as one JSON document: what was found in numbers, training curves, and
+how arrays are written in it.
+"""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from kinesphere import __version__
 from kinesphere.analysis.bodies import GroupMotion
@@ -15,13 +19,17 @@ from kinesphere.analysis.run_agreement import RunAgreement
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
 from kinesphere.io.selection import residue_number_label
-from kinesphere.report.display import Basis, DisplayAtoms, basis_of_run, choose_atoms, drawing_names
-from kinesphere.report.encode import encode_array, encode_scaled
+from kinesphere.report.display import (
+    Basis,
+    DisplayAtoms,
+    basis_of_run,
+    breaks_after,
+    choose_atoms,
+    drawing_names,
+    secondary_structure,
+)
+from kinesphere.report.evidence import sharpness, trust
 from kinesphere.report.provenance import caveats, files_to_open, provenance_rows, settings_rows
-from kinesphere.report.secondary_structure import breaks_after, secondary_structure
-from kinesphere.report.sharpness import sharpness
-from kinesphere.report.training import training_curves
-from kinesphere.report.trust import trust
 from kinesphere.runs.finished_run import FinishedRun
 
 SHOWN_PARTICLES = 3000
@@ -31,6 +39,17 @@ SHOWN_DISTANCES = 6
 GAP_IN_NUMBERING = 10
 
 Document = dict[str, Any]
+# Counters and speeds; `shells` is used below.
+LEFT_OUT = ("half", "epoch", "step", "shells", "seconds", "images_per_second", "pairs_per_image")
+MEANING = {
+    "log_likelihood": "of an image given the model; higher is better",
+    "correlation": "of images and projections; higher is better",
+    "divergence": "information (nats) that the latents carry about an image",
+    "model_divergence": "information (nats) in the segmentation",
+    "learning_rate": "step size of the optimiser",
+    "loss": "what is minimised",
+}
+INT16_MAXIMUM = 32767
 
 
 def payload(
@@ -50,7 +69,7 @@ def payload(
     Returns
     -------
     dict
-        Ready for JSON; arrays encoded by `kinesphere.report.encode`.
+        Ready for JSON; arrays encoded by `encode_array`.
     """
     atoms = choose_atoms(run)
     basis = basis_of_run(run, analysis, atoms)
@@ -297,3 +316,84 @@ def _agreement(agreement: RunAgreement) -> Document:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def training_curves(metrics: Mapping[str, Shaped[np.ndarray, " epochs"]]) -> dict[str, Any]:
+    """Choose and prepare the curves.
+
+    Parameters
+    ----------
+    metrics
+        Columns of `metrics.csv`, one row an epoch.
+
+    Returns
+    -------
+    dict
+        `epoch` and `series`: those that change, with name, meaning and values. A log-likelihood at
+        lower resolution sums over fewer Fourier shells and cannot be compared: those epochs are
+        left out of its curve.
+    """
+    numeric = {
+        name: np.asarray(values, float) for name, values in metrics.items() if _is_numeric(values)
+    }
+    n = max((len(values) for values in numeric.values()), default=0)
+    epoch = numeric.get("epoch", np.arange(1.0, n + 1))
+    if "shells" in numeric and "log_likelihood" in numeric:
+        full = numeric["shells"] == numeric["shells"][-1:]
+        numeric["log_likelihood"] = np.where(full, numeric["log_likelihood"], np.nan)
+    chosen = {
+        name: values
+        for name, values in numeric.items()
+        if name not in LEFT_OUT and _changes(values)
+    }
+    series = [
+        {"name": name, "meaning": MEANING.get(name, ""), "values": _values(v)}
+        for name, v in chosen.items()
+    ]
+    return {"epoch": epoch.tolist(), "series": series}
+
+
+def _is_numeric(values: Shaped[np.ndarray, " epochs"]) -> bool:
+    return np.asarray(values).dtype.kind in "fiub"
+
+
+def _changes(values: Float[np.ndarray, " epochs"]) -> bool:
+    return len(np.unique(values[np.isfinite(values)])) > 1
+
+
+def _values(values: Float[np.ndarray, " epochs"]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def encode_array(array: Shaped[np.ndarray, "*shape"], dtype: str = "f4") -> dict[str, Any]:
+    """Encode an array for JSON.
+
+    Parameters
+    ----------
+    array
+        Any numbers.
+    dtype
+        `f4`, `i2`, `i4` or `u1`.
+
+    Returns
+    -------
+    dict
+        `dtype`, `shape` and `data`.
+    """
+    packed = np.ascontiguousarray(array, np.dtype(f"<{dtype}"))
+    return {
+        "dtype": dtype,
+        "shape": list(packed.shape),
+        "data": base64.b64encode(packed.tobytes()).decode("ascii"),
+    }
+
+
+def encode_scaled(array: Shaped[np.ndarray, "*shape"]) -> dict[str, Any]:
+    """Encode real numbers as 16-bit integers with one scale; the error is at most 1/65534 of the
+    largest entry.
+    """
+    largest = float(np.abs(array).max(initial=0.0)) or 1.0
+    return {
+        **encode_array(np.round(array / largest * INT16_MAXIMUM), "i2"),
+        "scale": largest / INT16_MAXIMUM,
+    }
