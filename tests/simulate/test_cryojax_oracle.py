@@ -12,7 +12,7 @@ import pytest
 from kinesphere.imaging.pose import rotation_from_euler
 from kinesphere.io.mrc import ImageStack, read_map
 from kinesphere.io.structure import read_model
-from kinesphere.simulate.draws import Draws
+from kinesphere.simulate.draws import SimulatedParticles
 from kinesphere.simulate.ensembles import Ensemble
 from kinesphere.simulate.images import clean_images
 from kinesphere.simulate.recipe import Recipe
@@ -34,7 +34,7 @@ def test_images_correlate_with_cryojax_as_well_as_noise_allows(
         np.stack([column(f"Angle{name}") for name in ("Rot", "Tilt", "Psi")], axis=1)
     )
     shift = -np.stack([column("OriginXAngst"), column("OriginYAngst")], axis=1)
-    draws = Draws(
+    draws = SimulatedParticles(
         state=np.zeros(N_IMAGES, dtype=np.int64),
         rotation=rotation,
         recorded_rotation=rotation,

@@ -11,12 +11,12 @@ import pytest
 
 from kinesphere.io.mrc import ImageStack, write_map
 from kinesphere.io.star import write_star
+from kinesphere.simulate.dataset import star_tables
 from kinesphere.simulate.draws import draw_particles
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.images import clean_images
 from kinesphere.simulate.recipe import Recipe
 from kinesphere.simulate.scattering import potential_map
-from kinesphere.simulate.star_table import star_tables
 
 
 @pytest.mark.oracle

@@ -62,7 +62,7 @@ class Components:
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class StructureSample:
     """Structures of a sample of the particles and their statistics.
 
     `motions` are the principal motions; `main_errors_angstrom` belongs to the first of them and to
@@ -120,7 +120,7 @@ class Analysis:
     n_particles: int
     components: Components
     clusters: Clusters
-    ensemble: Ensemble
+    ensemble: StructureSample
     bodies: Bodies
     population: MainPopulation
     umap: Float[np.ndarray, "n 2"] | None
@@ -204,7 +204,7 @@ def sample_ensemble(
     covariance: Float[np.ndarray, "n d d"],
     seed: int,
     forwards: Float[np.ndarray, "residues 3"],
-) -> Ensemble:
+) -> StructureSample:
     """Decode a sample of the particles and find its principal motions, fluctuations and clashes.
 
     `forwards` is the displacement that counts as positive on the main motion.
@@ -221,7 +221,7 @@ def sample_ensemble(
     def along_main_motion(z: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
         return motions.project(decode_in_chunks(run.decode, z, model.n_residues))[:, 0]
 
-    return Ensemble(
+    return StructureSample(
         images=images,
         positions=positions,
         motions=motions,
@@ -238,7 +238,7 @@ def sample_ensemble(
 def find_population(
     run: FinishedRun,
     mean: Float[np.ndarray, "n d"],
-    ensemble: Ensemble,
+    ensemble: StructureSample,
     clusters: Clusters,
     seed: int,
 ) -> MainPopulation:

@@ -1,11 +1,11 @@
 from .dataset import write_dataset as write_dataset
-from .draws import Draws as Draws
+from .draws import SimulatedParticles as SimulatedParticles
 from .draws import draw_particles as draw_particles
 from .ensembles import Ensemble as Ensemble
 from .ensembles import adenylate_kinase as adenylate_kinase
 from .ensembles import ensemble_from_files as ensemble_from_files
 from .ensembles import ensemble_from_hinges as ensemble_from_hinges
-from .hinges import Hinge as Hinge
+from .hinges import HingeMotion as HingeMotion
 from .hinges import parse_hinge as parse_hinge
 from .recipe import Recipe as Recipe
 from .scattering import potential_map as potential_map

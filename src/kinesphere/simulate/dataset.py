@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kinesphere.errors import InputError
+from kinesphere.imaging.pose import euler_from_rotation
 from kinesphere.io.mrc import ImageStack, stack_writer, write_map
 from kinesphere.io.star import write_star
 from kinesphere.io.structure import write_model
 from kinesphere.runtime import atomic_write, claimed
-from kinesphere.simulate.draws import Draws, draw_particles
+from kinesphere.simulate.draws import SimulatedParticles, draw_particles
 from kinesphere.simulate.ensembles import Ensemble
 from kinesphere.simulate.images import clean_images
 from kinesphere.simulate.noise import draw_noise, noise_power
-from kinesphere.simulate.readme import describe
 from kinesphere.simulate.recipe import Recipe
 from kinesphere.simulate.scattering import potential_map, require_known_elements
-from kinesphere.simulate.star_table import star_tables
 
 STACK_FILE = "particles.mrcs"
 STAR_FILE = "particles.star"
@@ -31,6 +31,29 @@ MAP_FILE = "consensus.mrc"
 README_FILE = "README.md"
 _IMAGES_AT_ONCE = 500
 _STATES_IN_CONSENSUS = 16
+_PAGE = """\
+# Simulated particles
+
+{origin} {n_residues} residues, {n_atoms} atoms; {n_states} states along {n_motions} motion(s).
+Made by `kinesphere simulate`.
+
+- `particles.star`, `particles.mrcs`: RELION 3.1, with poses, CTF and half sets. Poses are
+  {poses}, CTFs exact. The noise has variance one.
+- Potential: every atom of the files, electron scattering factors of Peng et al. (1996), one
+  B-factor; projected in Fourier space, CTF applied in a box {padding} times larger.
+- SNR: variance of the CTF-applied clean images over the whole box, mean over images,
+  / variance of the noise.
+- `model.cif`: the nominal model, in the frame of the map (box centre at box // 2 pixels).
+- `consensus.mrc`: not a reconstruction but the mean of the states' potentials, without noise,
+  low-pass filtered to {consensus:.3g} Å.
+- `truth.npz`: `coordinate` (n, motions) and `state` (n,) of each image; `ca_states` (states,
+  residues, 3) Å, `chain`, `resid`, `icode` of the central atoms of protein and nucleic
+  residues; `state_coordinate` (states, motions).
+
+| option | value |
+| --- | --- |
+{table}
+"""
 
 
 def write_dataset(
@@ -39,7 +62,7 @@ def write_dataset(
     recipe: Recipe,
     origin: str,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> Draws:
+) -> SimulatedParticles:
     """Simulate particles and write them with everything a reconstruction starts from, and the
     truth.
 
@@ -60,7 +83,7 @@ def write_dataset(
 
     Returns
     -------
-    Draws
+    SimulatedParticles
         States, poses and CTFs of the particles.
 
     Raises
@@ -71,20 +94,80 @@ def write_dataset(
     require_known_elements(ensemble.model.atomic_number, "the model")
     centred = ensemble.centred()
     _require_fit(centred, recipe)
-    draws = draw_particles(recipe, centred.coordinate)
+    particles = draw_particles(recipe, centred.coordinate)
     with claimed(folder):
-        _write_images(folder / STACK_FILE, centred, draws, recipe, on_progress)
-        write_star(folder / STAR_FILE, star_tables(draws, recipe, STACK_FILE))
+        _write_images(folder / STACK_FILE, centred, particles, recipe, on_progress)
+        write_star(folder / STAR_FILE, star_tables(particles, recipe, STACK_FILE))
         shown = centred.moved(np.full(3, recipe.pixel_size * (recipe.box // 2)))
-        _write_truth(folder / TRUTH_FILE, shown, draws)
+        _write_truth(folder / TRUTH_FILE, shown, particles)
         write_model(folder / MODEL_FILE, shown.model)
         low_pass = consensus_resolution_angstrom(recipe)
         write_map(
-            folder / MAP_FILE, _mean_potential(centred, draws, recipe, low_pass), recipe.pixel_size
+            folder / MAP_FILE,
+            _mean_potential(centred, particles, recipe, low_pass),
+            recipe.pixel_size,
         )
         with atomic_write(folder / README_FILE) as temporary:
-            temporary.write_text(describe(ensemble, recipe, origin, low_pass), encoding="utf-8")
-    return draws
+            temporary.write_text(_describe(ensemble, recipe, origin, low_pass), encoding="utf-8")
+    return particles
+
+
+def star_tables(
+    particles: SimulatedParticles, recipe: Recipe, stack_name: str
+) -> dict[str, dict[str, ArrayLike]]:
+    """Lay out optics and particles as columns for `io.star.write_star`.
+
+    Parameters
+    ----------
+    particles
+        The recorded poses are given, which differ from the true ones by the recipe's errors.
+    recipe
+        Microscope and image size.
+    stack_name
+        Stack of the images, beside the star file.
+
+    Returns
+    -------
+    dict
+        Columns by name, by block. Origins are minus the shift, as RELION has them.
+    """
+    return {"optics": _optics(recipe), "particles": _particles(particles, recipe, stack_name)}
+
+
+def _optics(recipe: Recipe) -> dict[str, ArrayLike]:
+    groups = range(recipe.optics_groups)
+    n_groups = len(groups)
+    return {
+        "rlnOpticsGroup": [group + 1 for group in groups],
+        "rlnOpticsGroupName": [f"opticsGroup{group + 1}" for group in groups],
+        "rlnVoltage": [recipe.group_voltage_kv(group) for group in groups],
+        "rlnSphericalAberration": np.full(n_groups, recipe.spherical_aberration_mm),
+        "rlnAmplitudeContrast": np.full(n_groups, recipe.amplitude_contrast),
+        "rlnImagePixelSize": np.full(n_groups, recipe.pixel_size),
+        "rlnImageSize": np.full(n_groups, recipe.box),
+        "rlnImageDimensionality": np.full(n_groups, 2),
+    }
+
+
+def _particles(
+    particles: SimulatedParticles, recipe: Recipe, stack_name: str
+) -> dict[str, ArrayLike]:
+    rot, tilt, psi = euler_from_rotation(particles.recorded_rotation).T
+    origin_x, origin_y = -particles.recorded_shift_angstrom.T
+    return {
+        "rlnImageName": [f"{row:06d}@{stack_name}" for row in range(1, recipe.n + 1)],
+        "rlnOpticsGroup": particles.optics_group + 1,
+        "rlnAngleRot": rot,
+        "rlnAngleTilt": tilt,
+        "rlnAnglePsi": psi,
+        "rlnOriginXAngst": origin_x,
+        "rlnOriginYAngst": origin_y,
+        "rlnDefocusU": particles.defocus_u_angstrom,
+        "rlnDefocusV": particles.defocus_v_angstrom,
+        "rlnDefocusAngle": particles.defocus_angle_degrees,
+        "rlnPhaseShift": np.full(recipe.n, recipe.phase_shift_degrees),
+        "rlnRandomSubset": particles.half,
+    }
 
 
 def consensus_resolution_angstrom(recipe: Recipe) -> float:
@@ -110,7 +193,11 @@ def _require_fit(ensemble: Ensemble, recipe: Recipe) -> None:
 
 
 def _write_images(
-    path: Path, ensemble: Ensemble, draws: Draws, recipe: Recipe, on_progress: Callable[[int], None]
+    path: Path,
+    ensemble: Ensemble,
+    particles: SimulatedParticles,
+    recipe: Recipe,
+    on_progress: Callable[[int], None],
 ) -> None:
     """Write the clean images aside, learn their variance, then add noise of variance one to them,
     scaled to the SNR.
@@ -120,7 +207,7 @@ def _write_images(
         clean_path = Path(scratch) / "clean.mrcs"
         variance = 0.0
         with stack_writer(clean_path, shape, recipe.pixel_size) as writer:
-            for images in clean_images(ensemble, draws, recipe):
+            for images in clean_images(ensemble, particles, recipe):
                 writer.write(images)
                 variance += float(images.var(axis=(1, 2), dtype=np.float64).sum()) / recipe.n
                 on_progress(len(images))
@@ -135,14 +222,14 @@ def _write_images(
                 writer.write(sign * (scale * signal + draw_noise(rng, len(signal), power)))
 
 
-def _write_truth(path: Path, ensemble: Ensemble, draws: Draws) -> None:
+def _write_truth(path: Path, ensemble: Ensemble, particles: SimulatedParticles) -> None:
     model = ensemble.model
     residues = ensemble.shown_residues
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            coordinate=ensemble.coordinate[draws.state].astype(np.float32),
-            state=draws.state.astype(np.int32),
+            coordinate=ensemble.coordinate[particles.state].astype(np.float32),
+            state=particles.state.astype(np.int32),
             ca_states=ensemble.positions[:, model.centre_atom[residues]].astype(np.float32),
             chain=model.chain[residues],
             resid=model.residue_number[residues].astype(np.int32),
@@ -152,12 +239,12 @@ def _write_truth(path: Path, ensemble: Ensemble, draws: Draws) -> None:
 
 
 def _mean_potential(
-    ensemble: Ensemble, draws: Draws, recipe: Recipe, low_pass_angstrom: float
+    ensemble: Ensemble, particles: SimulatedParticles, recipe: Recipe, low_pass_angstrom: float
 ) -> NDArray[np.float32]:
     """Average the potential over the states of evenly spaced particles, in the order of their
     states.
     """
-    ranked = np.sort(draws.state)
+    ranked = np.sort(particles.state)
     shown = ranked[
         np.linspace(0, len(ranked) - 1, min(_STATES_IN_CONSENSUS, len(ranked))).round().astype(int)
     ]
@@ -172,3 +259,36 @@ def _mean_potential(
             low_pass_angstrom,
         )
     return total
+
+
+def _describe(ensemble: Ensemble, recipe: Recipe, origin: str, consensus_angstrom: float) -> str:
+    """Write the README of a data set.
+
+    Parameters
+    ----------
+    ensemble, recipe
+        What was simulated, and how.
+    origin
+        Sentence on where the structures are from.
+    consensus_angstrom
+        Low-pass filter of the consensus map.
+    """
+    poses = "exact"
+    if recipe.pose_error_degrees or recipe.shift_error_px:
+        poses = (
+            f"wrong by {recipe.pose_error_degrees:g}° and {recipe.shift_error_px:g} px per "
+            "axis (root mean square)"
+        )
+    return _PAGE.format(
+        origin=origin,
+        n_residues=len(ensemble.shown_residues),
+        n_atoms=ensemble.model.n_atoms,
+        n_states=ensemble.n_states,
+        n_motions=ensemble.coordinate.shape[1],
+        poses=poses,
+        padding=recipe.padding,
+        consensus=consensus_angstrom,
+        table="\n".join(
+            f"| {field.name} | {getattr(recipe, field.name)} |" for field in fields(recipe)
+        ),
+    )

@@ -18,7 +18,7 @@ _BIMODAL = ((0.65, 0.20, 0.08), (0.35, 0.80, 0.06))  # share, mean, standard dev
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class SimulatedParticles:
     """One row a particle.
 
     Attributes
@@ -71,7 +71,7 @@ class Draws:
         )
 
 
-def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> Draws:
+def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> SimulatedParticles:
     """Draw states, poses and CTFs.
 
     States, poses, CTFs and errors have random streams of their own: the same seed with another SNR,
@@ -86,7 +86,7 @@ def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> Dra
 
     Returns
     -------
-    Draws
+    SimulatedParticles
         Orientations uniform over SO(3); halves of equal size, drawn at random.
     """
     state_rng, pose_rng, ctf_rng, error_rng = (
@@ -103,7 +103,7 @@ def draw_particles(recipe: Recipe, state_coordinate: NDArray[np.float64]) -> Dra
         np.deg2rad(recipe.pose_error_degrees / np.sqrt(3)) * error_rng.normal(size=(n, 3))
     )
     shift_error_px = recipe.shift_error_px * error_rng.normal(size=(n, 2))
-    return Draws(
+    return SimulatedParticles(
         state=draw_states(state_rng, recipe, state_coordinate),
         rotation=rotation.as_matrix(),
         recorded_rotation=(rotation * turn).as_matrix(),

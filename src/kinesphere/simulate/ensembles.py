@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel, match_atoms, read_model, read_models
-from kinesphere.simulate.hinges import Hinge
+from kinesphere.simulate.hinges import HingeMotion
 from kinesphere.simulate.rigid_path import domain_path
 
 CLOSED_FILE = "adenylate_kinase_1ake.cif.gz"
@@ -94,7 +94,9 @@ def ensemble_from_files(paths: Sequence[Path]) -> Ensemble:
     return Ensemble(model, np.stack(states), _evenly_spaced(len(states)))
 
 
-def ensemble_from_hinges(model: AtomicModel, hinges: Sequence[Hinge], n_states: int) -> Ensemble:
+def ensemble_from_hinges(
+    model: AtomicModel, hinges: Sequence[HingeMotion], n_states: int
+) -> Ensemble:
     """Turn parts of one structure about hinges.
 
     Parameters

@@ -17,7 +17,7 @@ _FORM = "RESIDUES/PIVOT/FROM/TO, for example A:122-159/A:122/-10/40 (degrees)"
 
 
 @dataclass(frozen=True, eq=False)
-class Hinge:
+class HingeMotion:
     """A rotation of some atoms about an axis through a pivot.
 
     Attributes
@@ -47,7 +47,7 @@ class Hinge:
         return result
 
 
-def parse_hinge(text: str, model: AtomicModel) -> Hinge:
+def parse_hinge(text: str, model: AtomicModel) -> HingeMotion:
     """Read a hinge as a user writes it.
 
     Parameters
@@ -60,7 +60,7 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
 
     Returns
     -------
-    Hinge
+    HingeMotion
         Its axis passes through the pivot at right angles to the plane through the pivot and the
         centroids of the moving part and of the rest; positive angles turn the part away from the
         rest.
@@ -91,7 +91,7 @@ def parse_hinge(text: str, model: AtomicModel) -> Hinge:
     axis = _opening_axis(
         centres[moving].mean(axis=0) - pivot, centres[~moving].mean(axis=0) - pivot
     )
-    return Hinge(moving[model.residue_index], pivot, axis, start, end)
+    return HingeMotion(moving[model.residue_index], pivot, axis, start, end)
 
 
 def _opening_axis(

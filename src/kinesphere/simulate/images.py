@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kinesphere.fourier import centred_irfft2, shift_fourier
 from kinesphere.imaging.ctf import evaluate_ctf
-from kinesphere.simulate.draws import Draws
+from kinesphere.simulate.draws import SimulatedParticles
 from kinesphere.simulate.ensembles import Ensemble
 from kinesphere.simulate.recipe import Recipe
 from kinesphere.simulate.scattering import AtomProjector
@@ -21,7 +21,9 @@ _COORDINATES_AT_ONCE = 60_000
 _PIXELS_AT_ONCE = 1_000_000
 
 
-def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[NDArray[np.float32]]:
+def clean_images(
+    ensemble: Ensemble, particles: SimulatedParticles, recipe: Recipe
+) -> Iterator[NDArray[np.float32]]:
     """Image the particles without noise, batch by batch in order.
 
     Image = crop [ F⁻¹ ( CTF · exp(−2πi k·t) · Σⱼ fⱼ(k) exp(−2πi k·(Rᵀ xⱼ)) ) ], in a box
@@ -31,7 +33,7 @@ def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[N
     ----------
     ensemble
         States, the box centre at zero.
-    draws
+    particles
         State, pose and CTF of each particle.
     recipe
         Box, pixel size, B-factor, microscope.
@@ -51,11 +53,11 @@ def clean_images(ensemble: Ensemble, draws: Draws, recipe: Recipe) -> Iterator[N
     batch = batch_size(ensemble.model.n_atoms, padded)
     for first in range(0, recipe.n, batch):
         rows = slice(first, min(first + batch, recipe.n))
-        positions = torch.from_numpy(ensemble.positions[draws.state[rows]])
-        transform = project(positions, torch.from_numpy(draws.rotation[rows]))
-        shift_px = torch.from_numpy(draws.shift_angstrom[rows] / recipe.pixel_size).float()
+        positions = torch.from_numpy(ensemble.positions[particles.state[rows]])
+        transform = project(positions, torch.from_numpy(particles.rotation[rows]))
+        shift_px = torch.from_numpy(particles.shift_angstrom[rows] / recipe.pixel_size).float()
         seen = shift_fourier(transform, shift_px) * evaluate_ctf(
-            draws.ctf(rows, recipe), padded, recipe.pixel_size
+            particles.ctf(rows, recipe), padded, recipe.pixel_size
         )
         images = centred_irfft2(seen, padded) / recipe.pixel_size**2
         yield images[:, corner : corner + box, corner : corner + box].contiguous().numpy()
