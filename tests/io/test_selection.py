@@ -110,6 +110,7 @@ def test_items_without_residues_are_named() -> None:
 def test_domains_are_ranges_and_the_pieces_of_chain_left_over() -> None:
     assert label_residues(MODEL, [], "--x").tolist() == [0, 0, 0, 0, 0, 1, 1, 2]
     assert label_residues(MODEL, ["A:1-1A"], "--x").tolist() == [0, 1, 1, 2, 2, 3, 3, 4]
+    assert label_residues(MODEL, ["A:-1-1"], "--x").tolist() == [0, 0, 0, 0, 1, 2, 2, 3]
     assert label_residues(MODEL, ["A:1-2", "A:2-9,B:1"], "--x").tolist() == [
         *(0, 1, 1, 1, 2),
         *(2, 3, 4),

@@ -29,6 +29,7 @@ from kinesphere.io.structure import AtomicModel
 _RESIDUE = r"-?\d+[A-Za-z]?"
 _SPAN = re.compile(rf"(?P<first>{_RESIDUE})(-(?P<last>{_RESIDUE}))?")
 _ITEM = re.compile(rf"((?P<whole>[^:]+)|(?P<chain>[^:]*):(?P<span>{_SPAN.pattern}))")
+_AFTER_ALL_CODES = "~"
 _FORM = "Write residues as A:1-29,60-121, one as B:5, a whole chain as C"
 
 
@@ -63,14 +64,20 @@ class ResidueRange:
             return ""
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
-    def mask(self, model: AtomicModel) -> Bool[np.ndarray, " n_residues"]:
-        """Return which residues of a model these are, (n_residues,)."""
+    def mask(
+        self, model: AtomicModel, *, with_insertions: bool = False
+    ) -> Bool[np.ndarray, " n_residues"]:
+        """Return which residues of a model these are, (n_residues,); on request also those inserted
+        after a last residue that is given without an insertion code.
+        """
         inside: Bool[np.ndarray, " n_residues"] = model.chain == self.chain
         if self.first is None or self.last is None:
             return inside
+        last_code = _AFTER_ALL_CODES if with_insertions else ""
+        last = ResidueNumber(self.last.number, self.last.insertion_code or last_code)
         return inside & np.array(
             [
-                self.first <= ResidueNumber(number, code.strip()) <= self.last
+                self.first <= ResidueNumber(number, code.strip()) <= last
                 for number, code in zip(
                     model.residue_number.tolist(), model.insertion_code.tolist(), strict=True
                 )
@@ -195,7 +202,8 @@ def label_residues(
     ndarray
         (n_residues,) number of the domain of each residue, counted from 0 along the model. Each
         stretch of residues that follow each other in one selection, and each piece of a chain that
-        is in none, is a domain of its own.
+        is in none, is a domain of its own. Residues inserted after the last of a range go with it:
+        `A:1-82` holds 82A.
 
     Raises
     ------
@@ -208,7 +216,7 @@ def label_residues(
         ranges = parse_selection(text, option, remedy)
         if all(part.first is not None and part.first == part.last for part in ranges):
             raise InputError(option, f"'{text}' is not a residue range", remedy)
-        inside = np.any([part.mask(model) for part in ranges], axis=0)
+        inside = np.any([part.mask(model, with_insertions=True) for part in ranges], axis=0)
         if not inside.any():
             raise InputError(
                 option,
