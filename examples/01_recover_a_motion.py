@@ -17,12 +17,16 @@ import tyro
 import kinesphere
 from kinesphere.evaluation.scores import ScoreSettings, score
 from kinesphere.evaluation.truth import read_truth
-from kinesphere.methods.config import SegmentsRunConfig, TrainingConfig
-from kinesphere.runs.job import run_segments
+from kinesphere.methods.segments import (
+    Segments,
+    SegmentsOptions,
+    SegmentsScheduleConfig,
+    SegmentsTrainingConfig,
+)
+from kinesphere.runs.job import run_job
 from kinesphere.simulate.dataset import write_dataset
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.recipe import Recipe
-from kinesphere.training.schedule import ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,15 @@ def main(options: Options) -> None:
         data, adenylate_kinase(n_states=21), recipe, "Adenylate kinase, PDB 1AKE to 4AKE."
     )
 
-    config = SegmentsRunConfig(
+    chosen = SegmentsOptions(
         particles=data / "particles.star",
         model=data / "model.cif",
         map=data / "consensus.mrc",
-        training=TrainingConfig(schedule=ScheduleConfig(epochs=options.epochs), threads=1),
+        training=SegmentsTrainingConfig(
+            schedule=SegmentsScheduleConfig(epochs=options.epochs), threads=1
+        ),
     )
-    run_segments(config, run_folder)
+    run_job(Segments(chosen), run_folder)
 
     run = kinesphere.load(run_folder)
     segment = run.memberships.argmax(axis=1)

@@ -24,10 +24,10 @@ from typing import Literal
 
 import torch
 import tyro
-from throughput import CASES, Case, Options, make_config, make_trainer
+from throughput import CASES, Case, Options, make_method, make_trainer
 
 from kinesphere import ranks as module
-from kinesphere.methods.config import LatentsConfig
+from kinesphere.inference.options import LatentsConfig
 from kinesphere.ranks import ALONE, Ranks, joined
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
@@ -152,11 +152,11 @@ def train(case: Case, inference: str, options: RankOptions, ranks: Ranks) -> Spe
     counted.
     """
     latents = LatentsConfig(inference=inference, latent_dim=options.sizes.latent_dim)
-    config = make_config(case, latents, options.sizes)
+    method = make_method(case, latents, options.sizes)
     trainer = make_trainer(
         case,
         options.resolution_angstrom,
-        config,
+        method,
         options.sizes.batches * case.batch,
         torch.device("cpu"),
     )

@@ -25,13 +25,13 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import tyro
-from throughput import Case, Options, make_config, random_chain, random_reference
+from throughput import Case, Options, make_method, random_chain, random_reference
 
+from kinesphere.inference.options import LatentsConfig
 from kinesphere.io.mrc import stack_writer
-from kinesphere.methods.config import LatentsConfig
-from kinesphere.methods.registry import make_forward, make_model
 from kinesphere.observations.observations import Observations
-from kinesphere.observations.prepare import ImagesConfig, observe
+from kinesphere.observations.options import ImagesConfig
+from kinesphere.observations.prepare import prepare_images
 from kinesphere.particles import ParticleSet
 from kinesphere.reconstruction.backprojection import HalfSums, Sweep, accumulate
 from kinesphere.reconstruction.images import WeightedImages, noise_power
@@ -154,7 +154,7 @@ def make_particles(folder: Path, point: Point) -> ParticleSet:
 
 def prepared(particles: ParticleSet, folder: Path) -> Observations:
     """Prepare the images into a file without a name, as large sets are."""
-    return observe(particles, ImagesConfig(memory_gigabytes=0.0), folder)
+    return prepare_images(particles, ImagesConfig(memory_gigabytes=0.0), folder)
 
 
 def observing(particles: ParticleSet, folder: Path, _point: Point) -> list[float]:
@@ -164,16 +164,16 @@ def observing(particles: ParticleSet, folder: Path, _point: Point) -> list[float
 
 def training(particles: ParticleSet, folder: Path, point: Point) -> list[float]:
     """Train for some passes, or infer the latents of all images."""
-    method = "field" if point.phase == "field" else "segments"
-    case = Case(method, point.points, point.box, point.batch, PIXEL_SIZE_ANGSTROM)
-    config = make_config(case, LatentsConfig(), Options(epochs=_PASSES))
-    reference = random_reference(case, config)
+    name = "field" if point.phase == "field" else "segments"
+    case = Case(name, point.points, point.box, point.batch, PIXEL_SIZE_ANGSTROM)
+    method = make_method(case, LatentsConfig(), Options(epochs=_PASSES))
+    reference = random_reference(case, method)
     observations = prepared(particles, folder)
     schedule = Schedule(
-        config.training.schedule, point.images, observations.band.n_shells, point.batch
+        method.options.training.schedule, point.images, observations.band.n_shells, point.batch
     )
-    forward = make_forward(config, reference, observations.band, torch.device("cpu"))
-    model = make_model(config, reference, observations.band)
+    forward = method.make_forward(reference, observations.band, torch.device("cpu"))
+    model = method.make_model(reference, observations.band)
     trainer = Trainer(model, observations, forward, schedule)
     if point.phase == "infer":
         return repeated(trainer.infer)

@@ -29,16 +29,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from throughput import Case, make_config, random_reference
+from throughput import Case, make_method, random_reference
 from throughput import Options as ThroughputOptions
 
+from kinesphere.inference.options import LatentsConfig
 from kinesphere.io.mrc import write_stack
-from kinesphere.methods.config import LatentsConfig
-from kinesphere.methods.registry import make_forward, make_model
 from kinesphere.observations.coefficient_cache import CACHE_FILE
 from kinesphere.observations.coefficient_file import coefficient_writer
 from kinesphere.observations.observations import Observations
-from kinesphere.observations.prepare import ImagesConfig, observe, origin
+from kinesphere.observations.options import ImagesConfig
+from kinesphere.observations.prepare import origin, prepare_images
 from kinesphere.particles import ParticleSet
 from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Trainer
@@ -203,7 +203,7 @@ def measure_memory(options: Options, n: int) -> Row:
 def repeat_cache(work: Path, star: Path, path: Path) -> None:
     """Write what `preprocess --cache` would, preparing each of the different images once."""
     particles, config = ParticleSet.read(star), ImagesConfig()
-    once = observe(particles[:N_DIFFERENT], replace(config, coefficients="exact"), work)
+    once = prepare_images(particles[:N_DIFFERENT], replace(config, coefficients="exact"), work)
     with coefficient_writer(
         path, len(particles), len(once.band), origin(particles, config)
     ) as writer:
@@ -267,17 +267,19 @@ def memory_gb(kind: str) -> float:
 def open_set(work: Path, n: int) -> Observations:
     """Open a prepared set as a run does."""
     config = ImagesConfig(cache=work / f"cache{n}", coefficients="disk")
-    return observe(ParticleSet.read(work / f"noise{n}.star"), config, work)
+    return prepare_images(ParticleSet.read(work / f"noise{n}.star"), config, work)
 
 
 def make_trainer(observations: Observations) -> Trainer:
     """Train a small random chain by the encoder."""
     torch.manual_seed(0)
-    config = make_config(CASE, LatentsConfig(inference="vae"), ThroughputOptions())
-    reference, band = random_reference(CASE, config), observations.band
-    schedule = Schedule(config.training.schedule, len(observations), band.n_shells, CASE.batch)
-    forward = make_forward(config, reference, band, torch.device("cpu"))
-    return Trainer(make_model(config, reference, band), observations, forward, schedule)
+    method = make_method(CASE, LatentsConfig(inference="vae"), ThroughputOptions())
+    reference, band = random_reference(CASE, method), observations.band
+    schedule = Schedule(
+        method.options.training.schedule, len(observations), band.n_shells, CASE.batch
+    )
+    forward = method.make_forward(reference, band, torch.device("cpu"))
+    return Trainer(method.make_model(reference, band), observations, forward, schedule)
 
 
 def report(memory: list[Row], rates: list[Row], scores: list[Row]) -> str:

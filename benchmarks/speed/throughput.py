@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,21 +38,22 @@ import tyro
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.ctf import CtfParameters
 from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.inference.options import LatentsConfig
 from kinesphere.io.structure import AtomicModel
-from kinesphere.methods.config import (
-    FieldRunConfig,
-    FieldTrainingConfig,
-    LatentsConfig,
-    SegmentsRunConfig,
-    TrainingConfig,
+from kinesphere.methods.base import Method
+from kinesphere.methods.field import Field, FieldOptions, FieldScheduleConfig, FieldTrainingConfig
+from kinesphere.methods.segments import (
+    Segments,
+    SegmentsConfig,
+    SegmentsOptions,
+    SegmentsScheduleConfig,
+    SegmentsTrainingConfig,
 )
-from kinesphere.methods.registry import RunConfig, make_forward, make_model, make_reference
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
-from kinesphere.motion.reference import Reference, reference_of_pseudo_atoms
-from kinesphere.motion.segments import SegmentsConfig
+from kinesphere.motion.reference import Reference, build_reference, reference_of_pseudo_atoms
 from kinesphere.observations.observations import Observations
 from kinesphere.runtime import choose_device
-from kinesphere.training.schedule import FieldScheduleConfig, Schedule, ScheduleConfig
+from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
@@ -253,8 +254,8 @@ def measure(case: Case, resolution: float, options: Options, device: torch.devic
     """Train on one case with either way of inference; yields a row each."""
     for inference in ("marginal", "vae"):
         latents = LatentsConfig(inference=inference, latent_dim=options.latent_dim)
-        config = make_config(case, latents, options)
-        trainer = make_trainer(case, resolution, config, options.batches * case.batch, device)
+        method = make_method(case, latents, options)
+        trainer = make_trainer(case, resolution, method, options.batches * case.batch, device)
         marks = [clock(device)]
         trainer.fit(report=lambda _, marks=marks: marks.append(clock(device)))
         # the fastest pass: in the others, something else was running too
@@ -274,8 +275,8 @@ def measure(case: Case, resolution: float, options: Options, device: torch.devic
         }
 
 
-def make_config(case: Case, latents: LatentsConfig, options: Options) -> RunConfig:
-    """Configure a run of one case, at full resolution from the start."""
+def make_method(case: Case, latents: LatentsConfig, options: Options) -> Method[Any]:
+    """Make the method of one case, at full resolution from the start."""
     pace = {"epochs": options.epochs, "coarse_epochs": 0, "patience": options.epochs}
     none = Path("none")
     if case.method == "field":
@@ -283,36 +284,41 @@ def make_config(case: Case, latents: LatentsConfig, options: Options) -> RunConf
         training = FieldTrainingConfig(
             latents=latents, schedule=field_schedule, batch_size=case.batch
         )
-        return FieldRunConfig(none, none, training=training)
-    schedule = ScheduleConfig(**pace)
-    of_segments = TrainingConfig(latents=latents, schedule=schedule, batch_size=case.batch)
-    return SegmentsRunConfig(
-        none, none, segments=SegmentsConfig(case.segments), training=of_segments
+        return Field(FieldOptions(particles=none, map=none, training=training))
+    schedule = SegmentsScheduleConfig(**pace)
+    of_segments = SegmentsTrainingConfig(latents=latents, schedule=schedule, batch_size=case.batch)
+    return Segments(
+        SegmentsOptions(
+            particles=none,
+            model=none,
+            segments=SegmentsConfig(case.segments),
+            training=of_segments,
+        )
     )
 
 
 def make_trainer(
-    case: Case, resolution: float, config: RunConfig, n_images: int, device: torch.device
+    case: Case, resolution: float, method: Method[Any], n_images: int, device: torch.device
 ) -> Trainer:
     """Prepare training on random images."""
     torch.manual_seed(0)
-    reference = random_reference(case, config)
+    reference = random_reference(case, method)
     extent = case.box * case.pixel_size
     band = FourierBand.of_grid(
         RenderGrid(case.box, case.pixel_size), int(extent / resolution) if resolution else None
     )
     observations = random_images(band, n_images)
-    schedule = Schedule(config.training.schedule, n_images, band.n_shells, case.batch)
-    forward = make_forward(config, reference, band, device)
-    model = make_model(config, reference, band)
+    schedule = Schedule(method.options.training.schedule, n_images, band.n_shells, case.batch)
+    forward = method.make_forward(reference, band, device)
+    model = method.make_model(reference, band)
     return Trainer(model, observations, forward, schedule, device=device)
 
 
-def random_reference(case: Case, config: RunConfig) -> Reference:
+def random_reference(case: Case, method: Method[Any]) -> Reference:
     """Make a random chain, or random pseudo-atoms."""
     chain = random_chain(case)
-    if isinstance(config, SegmentsRunConfig):
-        return make_reference(config, chain, np.zeros(3))
+    if method.moves_atoms:
+        return build_reference(chain, np.zeros(3), source="random chain")
     positions = torch.from_numpy(chain.positions_angstrom).float()
     amplitude, width = torch.ones(1, case.points), torch.tensor([4.0])
     return reference_of_pseudo_atoms(

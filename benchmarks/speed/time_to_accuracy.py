@@ -27,9 +27,10 @@ import tyro
 
 from kinesphere.evaluation.metrics import MainMotion, pearson, rmsd
 from kinesphere.evaluation.truth import Truth, read_truth
-from kinesphere.methods.config import SegmentsRunConfig
-from kinesphere.observations.prepare import observe
-from kinesphere.runs.job import ALL_IMAGES, Job, make_trainers, prepare
+from kinesphere.methods.segments import Segments, SegmentsOptions
+from kinesphere.observations.prepare import prepare_images
+from kinesphere.runs.job import Job, make_trainers, prepare_job
+from kinesphere.runs.run_folder import ALL_IMAGES
 from kinesphere.runtime import seed_everything, set_threads
 from kinesphere.training.trainer import Trainer
 
@@ -104,11 +105,13 @@ def main(options: Options) -> None:
 def train(data: Path) -> list[Row]:
     """Train on one set with the defaults; a row an epoch."""
     watch, rows = Stopwatch(), []
-    config = SegmentsRunConfig(data / "particles.star", model_of(data), data / "consensus.mrc")
-    seed_everything(config.training.seed)
+    options = SegmentsOptions(
+        particles=data / "particles.star", model=model_of(data), map=data / "consensus.mrc"
+    )
+    seed_everything(options.training.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        job = prepare(config, Path(scratch))
-        observations = observe(job.particles, job.config.training.images, job.folder)
+        job = prepare_job(Segments(options), Path(scratch))
+        observations = prepare_images(job.particles, job.options.training.images, job.folder)
         trainer = make_trainers(job, observations, torch.device("cpu"))[ALL_IMAGES]
         trainer.checkpoints = None
         reading = watch.read()
@@ -136,10 +139,10 @@ def train(data: Path) -> list[Row]:
 
 def make_score(job: Job, trainer: Trainer, truth: Truth) -> Callable[[torch.Tensor], Row]:
     """Make the function that compares the structures at latent positions with the truth."""
-    shared, residues = truth.match(job.subject.model)
+    shared, residues = truth.match(job.molecule.model)
     motion = MainMotion.of_states(shared.ca_states)
     wanted = motion.project(shared.ca_states)[shared.state]
-    nominal = job.subject.model.centres_angstrom[residues]
+    nominal = job.molecule.model.centres_angstrom[residues]
     still = float(np.median(rmsd(shared.ca_states, nominal)[shared.state]))
 
     @torch.no_grad()
@@ -149,7 +152,7 @@ def make_score(job: Job, trainer: Trainer, truth: Truth) -> Callable[[torch.Tens
             # the reference points are the residues' centres
             found = (
                 trainer.motion(latents[rows]).double().numpy()[:, residues]
-                + job.subject.centre_angstrom
+                + job.molecule.centre_angstrom
             )
             off.append(rmsd(found, shared.ca_states[shared.state[rows]]))
             along.append(motion.project(found))

@@ -9,7 +9,7 @@ import difflib
 import numbers
 import types
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, SupportsFloat, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -313,3 +313,33 @@ def _suggest(name: str, known: dict[str, Any]) -> str:
     """Offer the nearest known field name, or all of them."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"Perhaps {near[0]} was meant" if near else f"Known fields: {', '.join(known)}"
+
+
+def require_positive(**values: SupportsFloat | None) -> None:
+    """Refuse options, named as their fields, that are given and not above zero.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
+    for name, value in values.items():
+        if value is not None and not float(value) > 0:
+            raise InputError(_option(name), f"{value} cannot be used", "Give a number above zero")
+
+
+def require_not_negative(**values: SupportsFloat) -> None:
+    """Refuse options, named as their fields, that are below zero or no number.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
+    for name, value in values.items():
+        if not float(value) >= 0:
+            raise InputError(_option(name), f"{value} cannot be used", "Give zero or more")
+
+
+def _option(field_name: str) -> str:
+    return f"--{field_name.replace('_', '-')}"

@@ -162,7 +162,7 @@ def test_structures_of_a_model_that_rides_along(
     atoms = read_model(model)
     assert positions.shape == (2, atoms.n_atoms, 3)
     run = load(made / "run").with_model(atoms)
-    for half, state in run.passenger.states.items():
+    for half, state in run.carried_model.states.items():
         there = run.decode_atoms(state.z[None], half)[0]
         assert (
             np.linalg.norm(there - atoms.positions_angstrom, axis=1).max()

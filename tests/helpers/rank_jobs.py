@@ -11,29 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from kinesphere import load
-from kinesphere.methods.config import (
+from kinesphere.inference.options import LatentsConfig
+from kinesphere.methods.base import Method
+from kinesphere.methods.field import (
+    Field,
+    FieldOptions,
     FieldRestraintsConfig,
-    FieldRunConfig,
+    FieldScheduleConfig,
     FieldTrainingConfig,
-    LatentsConfig,
-    SegmentsRunConfig,
-    TrainingConfig,
 )
-from kinesphere.methods.registry import RunConfig
+from kinesphere.methods.segments import (
+    Segments,
+    SegmentsOptions,
+    SegmentsScheduleConfig,
+    SegmentsTrainingConfig,
+)
 from kinesphere.ranks import Ranks, joined
 from kinesphere.reconstruction.job import reconstruct
 from kinesphere.reconstruction.problem import ReconstructionSettings
 from kinesphere.runs.job import run_job
 from kinesphere.runtime import InterruptedRunError
-from kinesphere.training.schedule import FieldScheduleConfig, ScheduleConfig
 from kinesphere.training.trainer import Trainer
 
 N_IMAGES, BATCH = 130, 32  # the last of five batches has two images: of four ranks, two have none
 
 
-def configs(data: Path) -> dict[str, RunConfig]:
+def configs(data: Path) -> dict[str, Method[Any]]:
     """Name the runs: both methods, by the marginal likelihood and with an encoder."""
-    found: dict[str, RunConfig] = {}
+    found: dict[str, Method[Any]] = {}
     for inference in ("marginal", "vae"):
         shared: dict[str, Any] = {
             "latents": LatentsConfig(
@@ -44,9 +49,11 @@ def configs(data: Path) -> dict[str, RunConfig]:
             "threads": 1,
         }
         particles, density = data / "particles.star", data / "consensus.mrc"
-        segments = TrainingConfig(schedule=ScheduleConfig(epochs=3), **shared)
-        found[f"segments-{inference}"] = SegmentsRunConfig(
-            particles, data / "model.cif", density, training=segments
+        segments = SegmentsTrainingConfig(schedule=SegmentsScheduleConfig(epochs=3), **shared)
+        found[f"segments-{inference}"] = Segments(
+            SegmentsOptions(
+                particles=particles, model=data / "model.cif", map=density, training=segments
+            )
         )
         # weights set anew from gradients, a reference that is replaced, images that teach the
         # encoder only
@@ -55,8 +62,8 @@ def configs(data: Path) -> dict[str, RunConfig]:
             restraints=FieldRestraintsConfig(gradient_ratio=0.9),
             **shared,
         )
-        found[f"field-{inference}"] = FieldRunConfig(
-            particles, density, n_gaussians=60, training=field
+        found[f"field-{inference}"] = Field(
+            FieldOptions(particles=particles, map=density, n_gaussians=60, training=field)
         )
     return found
 
@@ -65,8 +72,8 @@ def work(folder: Path, ranks: Ranks) -> None:
     """Train, infer, reconstruct, stop in the middle of an epoch, and go on where others stopped."""
     out = folder / f"{ranks.size}-ranks"
     everything = configs(folder / "set")
-    for name, config in everything.items():
-        run_job(config, out / name, ranks)
+    for name, method in everything.items():
+        run_job(method, out / name, ranks)
     run = load(folder / "1-ranks" / "segments-marginal")
     reconstruct(run, ReconstructionSettings(), out / "backprojection", ranks)
     reconstruct(run, ReconstructionSettings(iterations=2), out / "least-squares", ranks)

@@ -16,14 +16,16 @@ from kinesphere.imaging.ctf import CtfParameters
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.imaging.pose import project_points
+from kinesphere.inference.decoder import Decoder
 from kinesphere.inference.encoder import VariationalLatents
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.objective import make_objective
+from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.motion.reference import Reference
 from kinesphere.motion.restraints import Restraints
-from kinesphere.motion.segments import SegmentsConfig, SegmentsMotion
+from kinesphere.motion.segments import SegmentsMotion
 from kinesphere.observations.observations import Observations
-from kinesphere.training.schedule import Schedule, ScheduleConfig
+from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Model, Trainer
 
 N_RESIDUES, BOX, PIXEL_ANGSTROM, WIDTH_ANGSTROM = 60, 28, 3.0, 2.5
@@ -53,7 +55,7 @@ class Toy:
             "objective": "gaussian",
             "batch_size": 32,
             "checkpoints": None,
-            "schedule": ScheduleConfig(epochs=4),
+            "schedule": SegmentsScheduleConfig(epochs=4),
         } | options
         torch.manual_seed(seed)
         latent_dim, band = chosen["latent_dim"], self.observations.band
@@ -62,7 +64,7 @@ class Toy:
             self.reference.points,
             domains,
             latent_dim,
-            SegmentsConfig(n_segments=chosen["n_segments"]),
+            n_segments=chosen["n_segments"],
         )
         latents = (
             VariationalLatents(latent_dim, band, n_shells=chosen["encoder_shells"], hidden=32)
@@ -82,7 +84,7 @@ class Toy:
             chosen["schedule"], len(self.observations), band.n_shells, chosen["batch_size"]
         )
         return Trainer(
-            Model(motion, latents, self.reference, objective, restraints),
+            Model(Decoder(motion, self.reference), latents, objective, restraints),
             self.observations,
             self.forward,
             schedule,

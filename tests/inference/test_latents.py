@@ -8,14 +8,12 @@ from typing import Any, cast
 import pytest
 import torch
 
+from helpers.still import undecoded
+from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
-from kinesphere.inference.latents import (
-    MarginalLatents,
-    default_n_nodes,
-    prior_nodes,
-    systematic_resample,
-)
+from kinesphere.inference.latents import MarginalLatents, prior_nodes, systematic_resample
 from kinesphere.inference.likelihood import Scorer
+from kinesphere.inference.options import default_n_nodes
 
 
 class GaussianScorer(Scorer):
@@ -28,8 +26,11 @@ class GaussianScorer(Scorer):
     def subset(self, rows: torch.Tensor) -> GaussianScorer:
         return GaussianScorer(self.measured[rows], self.noise)
 
-    def shared(self, z: torch.Tensor) -> torch.Tensor:
-        return -0.5 * ((z[None] - self.measured[:, None]) / self.noise).square().sum(-1)
+    def decode(self, z: torch.Tensor) -> Decoded:
+        return undecoded(z)
+
+    def shared(self, decoded: Decoded) -> torch.Tensor:
+        return -0.5 * ((decoded.z[None] - self.measured[:, None]) / self.noise).square().sum(-1)
 
     def own(self, z: torch.Tensor) -> torch.Tensor:
         return -0.5 * ((z - self.measured[:, None]) / self.noise).square().sum(-1)
@@ -44,8 +45,14 @@ class RidgeScorer(Scorer):
     def subset(self, rows: torch.Tensor) -> RidgeScorer:
         return RidgeScorer(self.measured[rows], self.noise, self.direction)
 
-    def shared(self, z: torch.Tensor) -> torch.Tensor:
-        return -0.5 * (((z @ self.direction)[None] - self.measured[:, None]) / self.noise).square()
+    def decode(self, z: torch.Tensor) -> Decoded:
+        return undecoded(z)
+
+    def shared(self, decoded: Decoded) -> torch.Tensor:
+        return (
+            -0.5
+            * (((decoded.z @ self.direction)[None] - self.measured[:, None]) / self.noise).square()
+        )
 
     def own(self, z: torch.Tensor) -> torch.Tensor:
         return -0.5 * ((z @ self.direction - self.measured[:, None]) / self.noise).square()
@@ -154,10 +161,14 @@ def test_proposal_pairs_carry_the_posterior() -> None:
     scorer = GaussianScorer(torch.tensor([[0.4], [-1.0]]), 0.5)
     proposal = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), 2))
     weight = torch.zeros(2, 16).index_put_((proposal.image, proposal.state), proposal.weight)
-    posterior = torch.softmax(scorer.shared(latents.nodes), 1)
+    posterior = torch.softmax(scorer.shared(undecoded(latents.nodes)), 1)
     torch.testing.assert_close(weight, posterior, atol=1 / 4000, rtol=0)
-    evidence = torch.logsumexp(scorer.shared(latents.nodes), 1) - torch.log(torch.tensor(16.0))
-    weighed = proposal.weighed(scorer.shared(latents.nodes)[proposal.image, proposal.state])
+    evidence = torch.logsumexp(scorer.shared(undecoded(latents.nodes)), 1) - torch.log(
+        torch.tensor(16.0)
+    )
+    weighed = proposal.weighed(
+        scorer.shared(undecoded(latents.nodes))[proposal.image, proposal.state]
+    )
     torch.testing.assert_close(
         weighed.weight, proposal.weight
     )  # what is drawn from the posterior counts alike

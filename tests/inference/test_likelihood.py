@@ -15,7 +15,8 @@ from kinesphere.imaging.gaussians import render_exact
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
-from kinesphere.inference.objective import ObjectiveName, make_objective
+from kinesphere.inference.objective import make_objective
+from kinesphere.inference.options import ObjectiveName
 from kinesphere.motion.segments import SegmentsMotion
 from kinesphere.training.trainer import Trainer
 
@@ -43,7 +44,7 @@ def scorer_of(
     return (
         likelihood,
         prepared,
-        Scorer(likelihood, prepared, trainer.motion, trainer.beads, trainer.bead_owner),
+        Scorer(likelihood, prepared, trainer.decoder),
     )
 
 
@@ -61,7 +62,7 @@ def brute_force(
     exact sum."""
     band, forward = trainer.observations.band, trainer.forward
     batch = trainer.observations.batch(torch.arange(N_IMAGES))
-    positions = trainer.motion.move(z, trainer.beads, trainer.bead_owner).double()
+    positions = trainer.decoder.decode(z).double()
     projected = torch.einsum("kpi,bij->bkpj", positions, batch.rotation.double()[..., :2]).flatten(
         0, 1
     )
@@ -81,7 +82,7 @@ def brute_force(
 def test_every_image_is_compared_with_every_structure(trainer: Trainer) -> None:
     _, _, scorer = scorer_of(trainer)
     z = torch.linspace(-2, 2, 7)[:, None]
-    exact, found = scores(trainer, z), scorer.shared(z)
+    exact, found = scores(trainer, z), scorer.shared(scorer.decode(z))
     assert float((found - exact).abs().max()) < 0.02 * float(exact.std())
     assert (
         float(exact.std(1).mean()) > 1.0
@@ -103,15 +104,15 @@ def test_other_data_terms_are_fed_the_same_products(
         if objective == "correlation"
         else -0.5 * n_values * torch.log1p(-(correlation.clamp_min(0) ** 2))
     )
-    assert float((scorer.shared(z) - exact).abs().max()) < 0.02 * float(exact.std())
+    assert float((scorer.shared(scorer.decode(z)) - exact).abs().max()) < 0.02 * float(exact.std())
 
 
 def test_pairs_states_and_own_latents_agree(trainer: Trainer) -> None:
     likelihood, prepared, scorer = scorer_of(trainer)
     z = torch.linspace(-2, 2, 7)[:, None]
-    table = scorer.shared(z)
+    table = scorer.shared(scorer.decode(z))
     image, state = torch.tensor([0, 3, 3, 11]), torch.tensor([6, 0, 5, 2])
-    positions = trainer.motion.move(z, trainer.beads, trainer.bead_owner)
+    positions = trainer.decoder.decode(z)
     pairs, factor = likelihood.pairs(prepared, positions, image, state)
     torch.testing.assert_close(pairs, table[image, state], atol=1e-2, rtol=1e-4)
     assert factor.shape == (4, len(trainer.observations.band))
@@ -123,7 +124,7 @@ def test_log_density_of_the_images_is_complete(trainer: Trainer) -> None:
     2π."""
     likelihood, prepared, _ = scorer_of(trainer)
     batch, band = prepared.batch, trainer.observations.band
-    positions = trainer.motion.move(torch.zeros(1, 1), trainer.beads, trainer.bead_owner)
+    positions = trainer.decoder.decode(torch.zeros(1, 1))
     every, zeros = torch.arange(N_IMAGES), torch.zeros(N_IMAGES, dtype=torch.int64)
     score, factor = likelihood.pairs(prepared, positions, every, zeros)
     found = score - 0.5 * prepared.norm + prepared.log_constant
@@ -135,13 +136,13 @@ def test_log_density_of_the_images_is_complete(trainer: Trainer) -> None:
 
 
 def test_marginal_likelihood_is_the_log_mean_over_nodes(trainer: Trainer) -> None:
-    likelihood, prepared, scorer = scorer_of(trainer)
+    _, _, scorer = scorer_of(trainer)
     latents = trainer.latents
     assert isinstance(latents, MarginalLatents)
     each = scores(trainer, latents.nodes)
     exact = torch.logsumexp(each, 1) - math.log(7)
     proposal = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), N_IMAGES))
-    found, _ = likelihood.pairs(prepared, scorer.decode(proposal.z), proposal.image, proposal.state)
+    found, _ = scorer.pairs(proposal.decoded, proposal.image, proposal.state)
     evidence = proposal.weighed(found).log_evidence
     assert evidence is not None
     assert float((evidence - exact).abs().max()) < 0.02 * float(each.std())
@@ -150,7 +151,7 @@ def test_marginal_likelihood_is_the_log_mean_over_nodes(trainer: Trainer) -> Non
 def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer: Trainer) -> None:
     """With as many draws as it takes, the step's gradient is autograd's of −log (1/K) Σ_k p(x |
     z_k)."""
-    likelihood, prepared, scorer = scorer_of(trainer)
+    _, _, scorer = scorer_of(trainer)
     latents = MarginalLatents(1, 7, n_draws=20_000)
     parameters = [p for p in trainer.motion.parameters() if p.requires_grad]
     cross, power, _ = brute_force(trainer, latents.nodes)
@@ -159,10 +160,8 @@ def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer:
     )
 
     proposal = latents.propose(scorer, Draws(torch.Generator().manual_seed(0), N_IMAGES))
-    positions = scorer.decode(
-        proposal.z
-    )  # the nodes' structures that were scored, with their gradient
-    score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
+    # the nodes' structures that were scored, with their gradient
+    score, _ = scorer.pairs(proposal.decoded, proposal.image, proposal.state)
     loss = -(proposal.weight * score).sum() / N_IMAGES
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     compared = 0
@@ -176,16 +175,13 @@ def test_gradient_of_the_drawn_pairs_is_that_of_the_marginal_likelihood(trainer:
     assert compared >= 7
 
 
-def test_nodes_are_decoded_once_for_scores_and_gradient(trainer: Trainer) -> None:
+def test_what_is_decoded_serves_scores_and_gradient(trainer: Trainer) -> None:
     _, _, scorer = scorer_of(trainer)
     z = torch.randn(5, trainer.motion.latent_dim)
-    scored = scorer.shared(z)
-    assert not scored.requires_grad
-    positions = scorer.decode(z)
-    assert positions is scorer.decode(z)
-    assert positions.requires_grad
-    assert scorer.decode(z.clone()) is not positions
-    assert torch.equal(scorer.decode(z), trainer.motion.move(z, trainer.beads, trainer.bead_owner))
+    decoded = scorer.decode(z)
+    assert decoded.positions.requires_grad
+    assert not scorer.shared(decoded).requires_grad
+    assert torch.equal(decoded.positions, trainer.decoder.decode(z))
 
 
 def test_few_draws_give_the_same_gradient_on_average(trainer: Trainer) -> None:
@@ -198,7 +194,7 @@ def test_few_draws_give_the_same_gradient_on_average(trainer: Trainer) -> None:
         proposal = MarginalLatents(1, 7, n_draws=n_draws).propose(
             scorer, Draws(generator, N_IMAGES)
         )
-        positions = trainer.motion.move(proposal.z, trainer.beads, trainer.bead_owner)
+        positions = trainer.decoder.decode(proposal.z)
         score, _ = likelihood.pairs(prepared, positions, proposal.image, proposal.state)
         (found,) = torch.autograd.grad((proposal.weight * score).sum(), last)
         return found

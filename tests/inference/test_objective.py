@@ -12,7 +12,8 @@ from torch.distributions import Normal
 from kinesphere.fourier import centred_irfft2
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.inference.objective import ObjectiveName, make_objective
+from kinesphere.inference.objective import make_objective
+from kinesphere.inference.options import ObjectiveName
 
 
 def products(

@@ -10,12 +10,14 @@ from typing import Any, cast
 import pytest
 import torch
 
+from helpers.still import undecoded
+from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Scorer
 from kinesphere.inference.responsibilities import Responsibilities
+from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.ranks import Ranks
-from kinesphere.training.schedule import ScheduleConfig
 
 N_IMAGES, N_NODES = 12, 16
 
@@ -36,9 +38,12 @@ class GaussianScorer(Scorer):
         part.looked_at = self.looked_at
         return part
 
-    def shared(self, z: torch.Tensor) -> torch.Tensor:
+    def decode(self, z: torch.Tensor) -> Decoded:
+        return undecoded(z)
+
+    def shared(self, decoded: Decoded) -> torch.Tensor:
         self.looked_at[0] += len(self.measured)
-        return self.score(z)
+        return self.score(decoded.z)
 
     def score(self, z: torch.Tensor) -> torch.Tensor:
         return -0.5 * ((self.measured - z[:, 0]) / self.std) ** 2
@@ -165,7 +170,7 @@ def test_memory_of_other_nodes_is_refused(latents: MarginalLatents) -> None:
 
 def test_few_looks_find_the_motion_that_many_find(make_toy: Any) -> None:
     toy = make_toy(n_images=256)
-    schedule = ScheduleConfig(epochs=8, coarse_epochs=2, learning_rate=3e-3, patience=100)
+    schedule = SegmentsScheduleConfig(epochs=8, coarse_epochs=2, learning_rate=3e-3, patience=100)
     evidence, pairs = [], []
     for look_every in (1, 4):
         trainer = toy.trainer(schedule=schedule, look_every=look_every)

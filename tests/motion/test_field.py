@@ -8,13 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from kinesphere.motion.field import (
-    CoordinateField,
-    FieldConfig,
-    FieldMotion,
-    SeparableField,
-    make_field,
-)
+from kinesphere.motion.field import CoordinateField, FieldMotion, SeparableField
 from kinesphere.motion.inverse import jacobian
 
 LATENT_DIM = 2
@@ -29,8 +23,11 @@ def ball(n_points: int = 120, radius_angstrom: float = 25.0) -> torch.Tensor:
 def moving(decoder: str, n_parts: int | None = 6, by_angstrom: float = 5.0) -> FieldMotion:
     """Make a field whose random network has been amplified until it moves points by so much."""
     torch.manual_seed(3)
-    config = FieldConfig(decoder=decoder, n_parts=n_parts, decoder_width=32)  # type: ignore[arg-type]
-    field = make_field(config, ball(), LATENT_DIM)
+    field: FieldMotion
+    if decoder == "separable":
+        field = SeparableField(ball(), LATENT_DIM, n_parts=n_parts, decoder_width=32)
+    else:
+        field = CoordinateField(ball(), LATENT_DIM, decoder_width=32)
     last = field.decoder[-1] if isinstance(field, SeparableField) else field.last
     with torch.no_grad():
         for _ in range(3):  # rotations are not linear in the weights

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kinesphere.motion.base import Motion
-from kinesphere.motion.field import FieldConfig, SeparableField
+from kinesphere.motion.field import SeparableField
 from kinesphere.motion.inverse import invert
 
 Z = torch.tensor([1.0])
@@ -45,7 +45,7 @@ def test_large_rotations_are_inverted(angle: float) -> None:
 def test_a_field_with_bent_parts_comes_back() -> None:
     torch.manual_seed(5)
     reference = 15.0 * torch.randn(100, 3)
-    field = SeparableField(reference, 1, FieldConfig(n_parts=5, decoder_width=32))
+    field = SeparableField(reference, 1, n_parts=5, decoder_width=32)
     with torch.no_grad():
         field.decoder[-1].weight.mul_(160.0)
         places = reference + torch.randn(100, 3)

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from kinesphere.kernels.composition import compose_all, compose_two
-from kinesphere.motion.segments import Segmentation, SegmentsConfig, SegmentsMotion
+from kinesphere.motion.segments import Segmentation, SegmentsMotion
 
 N_RESIDUES = 200
 
@@ -30,7 +30,7 @@ def make_motion(
     n_segments: int = 5, latent_dim: int = 2, domains: torch.Tensor | None = None
 ) -> SegmentsMotion:
     labels = one_chain() if domains is None else domains
-    return SegmentsMotion(chain(), labels, latent_dim, SegmentsConfig(n_segments=n_segments)).eval()
+    return SegmentsMotion(chain(), labels, latent_dim, n_segments=n_segments).eval()
 
 
 def prescribe(motion: SegmentsMotion, rotation: torch.Tensor, translation: torch.Tensor) -> None:
@@ -184,8 +184,13 @@ def test_atoms_keep_their_geometry_within_a_residue() -> None:
 
 @pytest.mark.parametrize("pivot", ["centroid", "origin"])
 def test_both_pivots_leave_the_molecule_alone_without_motion(pivot: str) -> None:
-    config = SegmentsConfig(n_segments=4, pivot=pivot)  # type: ignore[arg-type]
-    motion = SegmentsMotion(chain(), one_chain(), 1, config).eval()
+    motion = SegmentsMotion(
+        chain(),
+        one_chain(),
+        1,
+        n_segments=4,
+        pivot=pivot,  # type: ignore[arg-type]
+    ).eval()
     prescribe(motion, torch.zeros(4, 3), torch.zeros(4, 3))
     torch.testing.assert_close(
         motion(torch.randn(3, 1)), motion.reference.expand(3, -1, -1), atol=1e-4, rtol=0
@@ -264,7 +269,7 @@ def test_chains_never_share_a_segment() -> None:
 
 def test_a_chain_shorter_than_a_segment_gets_one_of_its_own() -> None:
     domains = torch.cat([one_chain(195), torch.arange(1, 6)])
-    motion = SegmentsMotion(chain(), domains, 1, SegmentsConfig(n_segments=4)).eval()
+    motion = SegmentsMotion(chain(), domains, 1, n_segments=4).eval()
     assert motion.segmentation.n_segments == 9
     assert bool(torch.isfinite(motion(torch.zeros(1, 1))).all())
     torch.testing.assert_close(motion.segmentation.memberships()[195:].max(1).values, torch.ones(5))

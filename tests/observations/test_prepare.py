@@ -13,7 +13,8 @@ import torch
 from kinesphere.errors import InputError
 from kinesphere.observations.coefficient_cache import CACHE_FILE
 from kinesphere.observations.coefficients import from_half, to_half
-from kinesphere.observations.prepare import ImagesConfig, _own_batches, observe, write_cache
+from kinesphere.observations.options import ImagesConfig
+from kinesphere.observations.prepare import _own_batches, prepare_images, write_cache
 from kinesphere.particles import ParticleSet
 from kinesphere.ranks import Ranks
 
@@ -32,7 +33,7 @@ def test_coefficients_are_sums_over_pixels_about_the_molecules_centre(
     """Reference: Σ image(x, y) exp(−2πi (k·r) / box), r in pixels from the molecule's centre."""
     shifts = np.random.default_rng(1).uniform(-2, 2, (N_IMAGES, 2))
     images = noise()
-    prepared = observe(write_particles(tmp_path, images, shifts), AS_STORED, tmp_path)
+    prepared = prepare_images(write_particles(tmp_path, images, shifts), AS_STORED, tmp_path)
     place = np.arange(BOX) - BOX // 2
     band = prepared.band
     for image, shift, coefficients in zip(images, shifts, prepared.exact, strict=True):
@@ -53,8 +54,8 @@ def test_where_the_molecule_lies_in_its_box_does_not_matter(
     moved = np.stack(
         [np.roll(image, (y, x), (0, 1)) for image, (x, y) in zip(images, shifts, strict=True)]
     )
-    centred = observe(write_particles(tmp_path / "a", images), AS_STORED, tmp_path)
-    shifted = observe(write_particles(tmp_path / "b", moved, shifts), AS_STORED, tmp_path)
+    centred = prepare_images(write_particles(tmp_path / "a", images), AS_STORED, tmp_path)
+    shifted = prepare_images(write_particles(tmp_path / "b", moved, shifts), AS_STORED, tmp_path)
     torch.testing.assert_close(shifted.exact, centred.exact, atol=1e-4, rtol=0)
 
 
@@ -62,10 +63,10 @@ def test_normalised_images_do_not_depend_on_offset_and_scale(
     write_particles: Write, tmp_path: Path
 ) -> None:
     config = replace(AS_STORED, normalise=True)
-    plain = observe(write_particles(tmp_path / "a", noise()), config, tmp_path)
-    scaled = observe(write_particles(tmp_path / "b", 7 * noise() + 3), config, tmp_path)
+    plain = prepare_images(write_particles(tmp_path / "a", noise()), config, tmp_path)
+    scaled = prepare_images(write_particles(tmp_path / "b", 7 * noise() + 3), config, tmp_path)
     torch.testing.assert_close(scaled.exact, plain.exact, atol=1e-4, rtol=0)
-    dark = observe(
+    dark = prepare_images(
         write_particles(tmp_path / "c", -noise()), replace(config, invert_contrast=True), tmp_path
     )
     torch.testing.assert_close(dark.exact, plain.exact, atol=1e-5, rtol=0)
@@ -76,8 +77,8 @@ def test_kept_as_float16_they_are_the_exact_ones_rounded(
     write_particles: Write, tmp_path: Path, place: str
 ) -> None:
     particles = write_particles(tmp_path, noise())
-    exact = observe(particles, AS_STORED, tmp_path).exact
-    kept = observe(particles, replace(AS_STORED, coefficients=place), tmp_path)
+    exact = prepare_images(particles, AS_STORED, tmp_path).exact
+    kept = prepare_images(particles, replace(AS_STORED, coefficients=place), tmp_path)
     found = kept.batch(torch.arange(N_IMAGES)).data
     torch.testing.assert_close(found, from_half(*to_half(exact)), atol=0, rtol=0)
     assert (kept.pages is not None) == (place == "disk")
@@ -86,8 +87,8 @@ def test_kept_as_float16_they_are_the_exact_ones_rounded(
 
 def test_resolution_is_where_the_band_ends(write_particles: Write, tmp_path: Path) -> None:
     particles = write_particles(tmp_path, noise())
-    fine = observe(particles, AS_STORED, tmp_path)
-    coarse = observe(particles, replace(AS_STORED, resolution_angstrom=6.4), tmp_path)
+    fine = prepare_images(particles, AS_STORED, tmp_path)
+    coarse = prepare_images(particles, replace(AS_STORED, resolution_angstrom=6.4), tmp_path)
     assert fine.band.n_shells == BOX // 2 - 1  # Nyquist is at 4 Å
     assert coarse.band.n_shells == 5  # 32 Å / 5 = 6.4 Å
     assert torch.equal(coarse.exact, fine.exact[:, : len(coarse.band)])
@@ -96,16 +97,16 @@ def test_resolution_is_where_the_band_ends(write_particles: Write, tmp_path: Pat
 def test_a_cache_gives_what_preparing_gives(write_particles: Write, tmp_path: Path) -> None:
     particles = write_particles(tmp_path / "particles", noise())
     band = write_cache(particles, AS_STORED, tmp_path / CACHE_FILE)
-    cached = observe(
+    cached = prepare_images(
         particles, replace(AS_STORED, coefficients="auto", cache=tmp_path / CACHE_FILE), tmp_path
     )
-    here = observe(particles, replace(AS_STORED, coefficients="memory"), tmp_path)
+    here = prepare_images(particles, replace(AS_STORED, coefficients="memory"), tmp_path)
     rows = torch.arange(N_IMAGES)
     assert torch.equal(cached.batch(rows).data, here.batch(rows).data)
     assert len(band) == len(cached.band)
     other = write_particles(tmp_path / "other", noise(seed=5))
     with pytest.raises(InputError, match="other images"):
-        observe(
+        prepare_images(
             other, replace(AS_STORED, coefficients="auto", cache=tmp_path / CACHE_FILE), tmp_path
         )
 
@@ -118,7 +119,7 @@ def test_memory_decides_where_nobody_says(
     write_particles: Write, tmp_path: Path, gigabytes: float, storage: str
 ) -> None:
     config = replace(AS_STORED, coefficients="auto", memory_gigabytes=gigabytes)
-    assert storage in observe(write_particles(tmp_path, noise()), config, tmp_path).storage
+    assert storage in prepare_images(write_particles(tmp_path, noise()), config, tmp_path).storage
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_place_that_cannot_be_is_refused(
     write_particles: Write, tmp_path: Path, config: ImagesConfig, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        observe(write_particles(tmp_path, noise()), config, tmp_path)
+        prepare_images(write_particles(tmp_path, noise()), config, tmp_path)
 
 
 def test_a_set_without_particles_or_poses_is_refused(
@@ -140,16 +141,16 @@ def test_a_set_without_particles_or_poses_is_refused(
 ) -> None:
     particles = write_particles(tmp_path, noise())
     with pytest.raises(InputError, match="has no particles"):
-        observe(particles[np.zeros(N_IMAGES, dtype=bool)], AS_STORED, tmp_path)
+        prepare_images(particles[np.zeros(N_IMAGES, dtype=bool)], AS_STORED, tmp_path)
     text = (tmp_path / "particles.star").read_text()
     (tmp_path / "unposed.star").write_text(text.replace("rlnAngleRot", "rlnRandomColumn"))
     with pytest.raises(InputError, match=r"unposed\.star"):
-        observe(ParticleSet.read(tmp_path / "unposed.star"), AS_STORED, tmp_path)
+        prepare_images(ParticleSet.read(tmp_path / "unposed.star"), AS_STORED, tmp_path)
 
 
 def test_progress_counts_every_image(write_particles: Write, tmp_path: Path) -> None:
     steps: list[int] = []
-    observe(write_particles(tmp_path, noise()), AS_STORED, tmp_path, steps.append)
+    prepare_images(write_particles(tmp_path, noise()), AS_STORED, tmp_path, steps.append)
     assert sum(steps) == N_IMAGES
 
 

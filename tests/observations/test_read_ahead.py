@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.observations.coefficient_file import scratch_writer
 from kinesphere.observations.coefficients import HalfCoefficients, to_half
 from kinesphere.observations.observations import Observations
 from kinesphere.observations.read_ahead import serve
-from kinesphere.training.schedule import ScheduleConfig
 
 MakeToy = Callable[..., Any]
 N_IMAGES = 400
@@ -89,7 +89,7 @@ def test_training_from_disk_equals_training_from_memory(
 ) -> None:
     options = {
         "inference": inference,
-        "schedule": ScheduleConfig(epochs=3, coarse_epochs=1, patience=100),
+        "schedule": SegmentsScheduleConfig(epochs=3, coarse_epochs=1, patience=100),
     }
     results = []
     for toy in (_in_memory(exact), _on_disk(exact, tmp_path)):
@@ -102,7 +102,7 @@ def test_training_from_disk_equals_training_from_memory(
 def test_training_in_float16_is_training_but_for_rounding(exact: Any) -> None:
     means = []
     for toy in (exact, _in_memory(exact)):
-        trainer = toy.trainer(schedule=ScheduleConfig(epochs=3))
+        trainer = toy.trainer(schedule=SegmentsScheduleConfig(epochs=3))
         trainer.fit()
         means.append(trainer.infer().mean)
     assert not torch.equal(*means)
@@ -117,7 +117,7 @@ def test_stopped_and_continued_equals_uninterrupted(
 
     toy, schedule = (
         _on_disk(exact, tmp_path),
-        ScheduleConfig(epochs=3, coarse_epochs=1, patience=100),
+        SegmentsScheduleConfig(epochs=3, coarse_epochs=1, patience=100),
     )
     whole = toy.trainer(schedule=schedule)
     whole.fit()

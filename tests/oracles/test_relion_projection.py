@@ -2,8 +2,8 @@
 from a map.
 
 The map is a sum of Gaussians two pixels wide, so smooth that RELION's interpolation is not what is
-compared. Its images come back through `ParticleSet` and `observe`, as a user's would, and are
-compared coefficient by coefficient with what the forward model renders from the Gaussians'
+compared. Its images come back through `ParticleSet` and `prepare_images`, as a user's would, and
+are compared coefficient by coefficient with what the forward model renders from the Gaussians'
 positions.
 """
 
@@ -23,7 +23,8 @@ from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.pose import project_points
 from kinesphere.io.mrc import write_map
 from kinesphere.io.star import write_star
-from kinesphere.observations.prepare import ImagesConfig, observe
+from kinesphere.observations.options import ImagesConfig
+from kinesphere.observations.prepare import prepare_images
 from kinesphere.particles.particle_set import ParticleSet
 
 BOX, PIXEL_ANGSTROM, WIDTH_ANGSTROM = 80, 1.6, 3.2
@@ -125,7 +126,7 @@ def compare(
     """Correlation and scale of each image with the forward model, over all Fourier coefficients
     below Nyquist."""
     config = ImagesConfig(resolution_angstrom=2.01 * PIXEL_ANGSTROM, normalise=False)
-    observations = observe(particles, config, folder / "cache")
+    observations = prepare_images(particles, config, folder / "cache")
     amplitude = torch.from_numpy(blobs.amplitude).float()
     forward = ForwardModel(observations.band, amplitude, WIDTH_ANGSTROM)
     points = torch.from_numpy(blobs.positions).float().expand(N_IMAGES, -1, -1)

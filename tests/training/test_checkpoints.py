@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kinesphere.errors import InputError
-from kinesphere.training.schedule import ScheduleConfig
+from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.training.trainer import Trainer
 
-SHORT = ScheduleConfig(epochs=1)
+SHORT = SegmentsScheduleConfig(epochs=1)
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_what_a_crash_left_half_written_is_ignored(
 
 
 def test_only_the_last_checkpoints_are_kept(toy: Any, checkpoints: Path) -> None:
-    toy.trainer(schedule=ScheduleConfig(epochs=5, patience=100), checkpoints=checkpoints).fit()
+    toy.trainer(
+        schedule=SegmentsScheduleConfig(epochs=5, patience=100), checkpoints=checkpoints
+    ).fit()
     folders = sorted(path.name for path in checkpoints.iterdir() if path.is_dir())
     assert folders == ["epoch0004-step0000012", "epoch0005-step0000015"]
     assert latest(checkpoints).name == folders[-1]

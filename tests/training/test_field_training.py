@@ -13,13 +13,21 @@ import pytest
 import torch
 
 from kinesphere.imaging.forward import ForwardModel
+from kinesphere.inference.decoder import Decoder
 from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.objective import make_objective
-from kinesphere.motion.field import FieldConfig, make_field
+from kinesphere.methods.field import FieldScheduleConfig
+from kinesphere.motion.field import CoordinateField, FieldMotion, SeparableField
 from kinesphere.motion.restraints import NeighbourRestraints
 from kinesphere.runs.half_errors import compare_half_models
-from kinesphere.training.schedule import FieldScheduleConfig, Schedule
+from kinesphere.training.between_epochs import (
+    _balance,
+    _nearest_to_consensus,
+    prepare_epoch,
+    teach_encoder,
+)
+from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Model, Trainer
 
 PACE = {"coarse_epochs": 0, "learning_rate": 5e-3, "patience": 100, "replace_reference_every": 0}
@@ -29,15 +37,23 @@ def field_trainer(
     toy: Any, *, seed: int = 0, checkpoints: Path | None = None, **options: Any
 ) -> Trainer:
     """Make a trainer of a displacement field on the toy's images."""
-    balance, decoder = options.pop("balance", None), options.pop("decoder", "separable")
+    balance = options.pop("balance", None)
+    decoder = options.pop("decoder", "separable")
     torch.manual_seed(seed)
     points = toy.reference.points
-    motion = make_field(FieldConfig(decoder=decoder, n_parts=4, decoder_width=32), points, 1)
+    motion: FieldMotion
+    if decoder == "separable":
+        motion = SeparableField(points, 1, n_parts=4, decoder_width=32)
+    else:
+        motion = CoordinateField(points, 1, decoder_width=32)
     restraints = NeighbourRestraints(points, weight=0.001, balance=balance)
     pace = FieldScheduleConfig(**(PACE | options))
     schedule = Schedule(pace, len(toy.observations), toy.observations.band.n_shells, 32)
     model = Model(
-        motion, MarginalLatents(1, 12), toy.reference, make_objective("gaussian"), restraints
+        Decoder(motion, toy.reference),
+        MarginalLatents(1, 12),
+        make_objective("gaussian"),
+        restraints,
     )
     return Trainer(
         model, toy.observations, toy.forward, schedule, seed=seed, checkpoints=checkpoints
@@ -98,12 +114,12 @@ def test_reference_is_replaced_by_the_state_nearest_to_the_consensus(bright: Any
     trainer.fit()
     with torch.no_grad():
         trainer.motion.reference.add_(torch.randn_like(trainer.motion.reference))  # drifted away
-        expected = trainer._nearest_to_consensus()
+        expected = _nearest_to_consensus(trainer)
         wanted = trainer.motion(expected[None])[0]
     trainer.schedule = Schedule(
         FieldScheduleConfig(replace_reference_every=4, epochs=8), len(bright.observations), 13, 32
     )
-    trainer._begin_epoch()
+    prepare_epoch(trainer)
     assert torch.equal(trainer.motion.anchor, expected)
     torch.testing.assert_close(trainer.motion.reference.detach(), wanted)
     kept = trainer.model.restraints.energy(trainer.motion.reference[None])
@@ -118,11 +134,10 @@ def test_gradients_of_restraints_and_data_get_the_wanted_ratio(bright: Any) -> N
     restraints, state = trainer.model.restraints, trainer.generator.get_state()
 
     def balanced(ratio: float, times: int) -> torch.Tensor:
-        for _ in range(
-            times
-        ):  # a weight changes tenfold at most at a time; the draws are the same in all
+        # a weight changes tenfold at most at a time; the draws are the same in all
+        for _ in range(times):
             trainer.generator.set_state(state)
-            trainer._balance(restraints, ratio)
+            _balance(trainer, restraints, ratio)
         return restraints.state()["weight"]
 
     weight = balanced(0.9, times=4)
@@ -189,7 +204,8 @@ def test_validation_images_teach_the_encoder_and_nothing_else(bright: Any) -> No
     encoder = {name: value.clone() for name, value in trainer.latents.state_dict().items()}
     for group in trainer.optimizer.param_groups:
         group["lr"] = 1e-3
-    trainer._teach_encoder(Likelihood(trainer.forward, trainer.model.objective, trainer.signal))
+    likelihood = Likelihood(trainer.forward, trainer.model.objective, trainer.signal)
+    teach_encoder(trainer, likelihood)
     assert all(
         torch.equal(trainer.motion.state_dict()[name], value) for name, value in motion.items()
     )

@@ -6,18 +6,16 @@ from itertools import pairwise
 
 import pytest
 
-from kinesphere.training.schedule import (
-    FieldScheduleConfig,
-    Schedule,
-    ScheduleConfig,
-    default_batch_size,
-)
+from kinesphere.methods.field import FieldScheduleConfig
+from kinesphere.methods.segments import SegmentsScheduleConfig
+from kinesphere.training.options import default_batch_size
+from kinesphere.training.schedule import Schedule
 
 
 def make(
     n_images: int = 1000, n_shells: int = 30, batch_size: int = 64, **options: float
 ) -> Schedule:
-    return Schedule(ScheduleConfig(**options), n_images, n_shells, batch_size)  # type: ignore[arg-type]
+    return Schedule(SegmentsScheduleConfig(**options), n_images, n_shells, batch_size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

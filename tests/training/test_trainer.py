@@ -16,8 +16,8 @@ from kinesphere.errors import NumericalError
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.likelihood import Likelihood
+from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.runtime import InterruptedRunError, Interrupts
-from kinesphere.training.schedule import ScheduleConfig
 from kinesphere.training.trainer import Trainer
 
 MakeToy = Callable[..., Any]
@@ -34,7 +34,9 @@ def test_latents_follow_the_hinge_angle(make_toy: MakeToy, objective: str) -> No
     the structure."""
     toy = make_toy(n_images=256, noise=1.0)
     trainer = toy.trainer(
-        objective=objective, n_nodes=10, schedule=ScheduleConfig(epochs=8, learning_rate=3e-3)
+        objective=objective,
+        n_nodes=10,
+        schedule=SegmentsScheduleConfig(epochs=8, learning_rate=3e-3),
     )
     trainer.fit()
     posterior = trainer.infer()
@@ -57,14 +59,14 @@ def test_latents_follow_the_hinge_angle(make_toy: MakeToy, objective: str) -> No
 
 def test_encoder_reads_the_angle_off_one_view(make_toy: MakeToy) -> None:
     toy = make_toy(n_images=512, noise=1.0, one_view=True)
-    schedule = ScheduleConfig(epochs=8, learning_rate=2e-3, patience=100)
+    schedule = SegmentsScheduleConfig(epochs=8, learning_rate=2e-3, patience=100)
     trainer = toy.trainer(inference="vae", seed=2, schedule=schedule)
     trainer.fit()
     assert correlation(trainer.infer().mean[:, 0], toy.angle_radians) > 0.9
 
 
 def test_encoder_may_see_more_shells_than_a_coarse_stage_has(toy: Any) -> None:
-    schedule = ScheduleConfig(epochs=6, coarse_epochs=2, patience=100)
+    schedule = SegmentsScheduleConfig(epochs=6, coarse_epochs=2, patience=100)
     trainer = toy.trainer(inference="vae", encoder_shells=10, schedule=schedule)
     trainer.fit()
     assert [row["shells"] for row in trainer.progress.history] == [6, 6, 13, 13, 13, 13]
@@ -77,17 +79,19 @@ def test_priors_are_weighted_as_the_evidence_bound_has_them(toy: Any) -> None:
     batch, draws = trainer.observations.batch(torch.arange(7)), Draws(trainer.generator, 7)
     likelihood = Likelihood(trainer.forward, trainer.model.objective, trainer.signal)
     prepared = likelihood.prepare(batch)
-    proposal, _, compared = trainer._compare(prepared, likelihood, draws)
+    proposal = trainer.compare(prepared, likelihood, draws).proposal
     mean, log_std = trainer.latents._infer(prepared)
     latent = kl_divergence(Normal(mean, log_std.exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(proposal.divergence, latent)
     expected = latent.mean() + trainer.motion.divergence() / len(trainer.observations)
-    torch.testing.assert_close(trainer._prior(proposal, compared, draws), expected)
+    torch.testing.assert_close(trainer._prior(proposal, draws), expected)
 
 
 def test_log_likelihood_rises_and_noise_is_found(make_toy: MakeToy) -> None:
     toy = make_toy(n_images=192, noise=1.5)
-    trainer = toy.trainer(schedule=ScheduleConfig(epochs=8, coarse_epochs=0, learning_rate=3e-3))
+    trainer = toy.trainer(
+        schedule=SegmentsScheduleConfig(epochs=8, coarse_epochs=0, learning_rate=3e-3)
+    )
     trainer.fit()
     rise = [row["log_likelihood"] for row in trainer.progress.history]
     assert rise[-1] > rise[0] + 1.0
@@ -107,7 +111,7 @@ def test_log_likelihood_rises_and_noise_is_found(make_toy: MakeToy) -> None:
 
 
 def test_history_is_complete(toy: Any) -> None:
-    trainer = toy.trainer(schedule=ScheduleConfig(epochs=6, coarse_epochs=2, patience=100))
+    trainer = toy.trainer(schedule=SegmentsScheduleConfig(epochs=6, coarse_epochs=2, patience=100))
     reported: list[dict[str, float]] = []
     steps: list[int] = []
     trainer.fit(report=reported.append, advance=steps.append)
@@ -122,7 +126,7 @@ def test_history_is_complete(toy: Any) -> None:
 
 def test_stops_early_when_nothing_improves(toy: Any) -> None:
     trainer = toy.trainer(
-        schedule=ScheduleConfig(epochs=30, coarse_epochs=0, patience=2, tolerance=1e6)
+        schedule=SegmentsScheduleConfig(epochs=30, coarse_epochs=0, patience=2, tolerance=1e6)
     )
     trainer.fit()
     assert len(trainer.progress.history) == 3
@@ -131,7 +135,7 @@ def test_stops_early_when_nothing_improves(toy: Any) -> None:
 def test_a_last_batch_of_one_image_is_an_ordinary_batch(make_toy: MakeToy) -> None:
     toy = make_toy(n_images=33)
     for inference in ("marginal", "vae"):
-        trainer = toy.trainer(inference=inference, schedule=ScheduleConfig(epochs=1))
+        trainer = toy.trainer(inference=inference, schedule=SegmentsScheduleConfig(epochs=1))
         trainer.fit()
         assert trainer.infer().mean.shape == (33, 1)
 
@@ -170,7 +174,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     """Bit for bit on the CPU: parameters, optimiser, noise, history; three steps an epoch, three
     epochs coarse."""
     toy = make_toy(n_images=80)
-    schedule = ScheduleConfig(epochs=9, coarse_epochs=3, patience=100)
+    schedule = SegmentsScheduleConfig(epochs=9, coarse_epochs=3, patience=100)
     options = {"inference": inference, "schedule": schedule, "n_nodes": 6}
     whole = toy.trainer(**options)
     whole.fit()
@@ -193,7 +197,7 @@ def test_killed_and_resumed_equals_uninterrupted(
 def test_killed_between_epochs_equals_uninterrupted(make_toy: MakeToy, checkpoints: Path) -> None:
     """As after a power cut: the last checkpoint is the end of an epoch, and nobody was asked."""
     toy = make_toy(n_images=80)
-    options = {"schedule": ScheduleConfig(epochs=6, patience=100), "n_nodes": 6}
+    options = {"schedule": SegmentsScheduleConfig(epochs=6, patience=100), "n_nodes": 6}
     whole = toy.trainer(**options)
     whole.fit()
 
@@ -214,9 +218,9 @@ def test_killed_between_epochs_equals_uninterrupted(make_toy: MakeToy, checkpoin
 
 
 def test_a_finished_run_has_nothing_to_resume(toy: Any, checkpoints: Path) -> None:
-    trainer = toy.trainer(schedule=ScheduleConfig(epochs=1), checkpoints=checkpoints)
+    trainer = toy.trainer(schedule=SegmentsScheduleConfig(epochs=1), checkpoints=checkpoints)
     trainer.fit()
-    again = toy.trainer(schedule=ScheduleConfig(epochs=1), checkpoints=checkpoints)
+    again = toy.trainer(schedule=SegmentsScheduleConfig(epochs=1), checkpoints=checkpoints)
     again.resume()
     before = snapshot(again)
     again.fit()
@@ -227,7 +231,7 @@ def test_a_finished_run_has_nothing_to_resume(toy: Any, checkpoints: Path) -> No
 def test_same_seed_same_result_and_another_seed_another(toy: Any) -> None:
     results = []
     for seed in (3, 3, 4):
-        trainer = toy.trainer(seed=seed, schedule=ScheduleConfig(epochs=2))
+        trainer = toy.trainer(seed=seed, schedule=SegmentsScheduleConfig(epochs=2))
         trainer.fit()
         results.append(trainer.infer().mean)
     torch.testing.assert_close(results[0], results[1], atol=0, rtol=0)
@@ -252,7 +256,7 @@ def test_a_batch_that_is_not_finite_is_survived(
 ) -> None:
     """Neither parameters nor noise estimate nor metrics remember it."""
     poison(monkeypatch, lambda step: step == bad)
-    trainer = toy.trainer(schedule=ScheduleConfig(epochs=6))
+    trainer = toy.trainer(schedule=SegmentsScheduleConfig(epochs=6))
     trainer.fit()
     assert trainer.progress.bad_steps == 0
     assert all(bool(torch.isfinite(value).all()) for value in snapshot(trainer).values())
@@ -263,7 +267,7 @@ def test_eleven_bad_batches_in_a_row_are_an_error(
     toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, lambda step: 4 <= step <= 14)
-    trainer = toy.trainer(schedule=ScheduleConfig(epochs=30, patience=100))
+    trainer = toy.trainer(schedule=SegmentsScheduleConfig(epochs=30, patience=100))
     with pytest.raises(NumericalError, match="11 steps in a row"):
         trainer.fit()
     assert all(bool(torch.isfinite(parameter).all()) for parameter in trainer.motion.parameters())
@@ -271,7 +275,7 @@ def test_eleven_bad_batches_in_a_row_are_an_error(
 
 def test_ten_bad_batches_in_a_row_are_not(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, lambda step: 4 <= step <= 13)
-    trainer = toy.trainer(schedule=ScheduleConfig(epochs=8, patience=100))
+    trainer = toy.trainer(schedule=SegmentsScheduleConfig(epochs=8, patience=100))
     trainer.fit()
     assert trainer.progress.finished
     assert all(math.isfinite(value) for row in trainer.progress.history for value in row.values())
@@ -282,7 +286,7 @@ def test_a_hundred_initialisations_stay_finite(make_toy: MakeToy) -> None:
     """Fifty steps each, in one to three dimensions, at ten times the default learning rates, from
     scattered starts."""
     toy = make_toy(n_images=40, noise=3.0)
-    schedule = ScheduleConfig(
+    schedule = SegmentsScheduleConfig(
         epochs=5,
         coarse_epochs=1,
         learning_rate=1e-2,

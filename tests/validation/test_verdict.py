@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinesphere.methods.config import FieldRunConfig
+from kinesphere.methods.field import Field, FieldOptions
 from kinesphere.runs.run import Run
 from kinesphere.validation.record import ControlResult
 from kinesphere.validation.verdict import decide
@@ -27,8 +27,7 @@ def run(make_run: Callable[..., Any]) -> Run:
     given = make_run()
     vars(given).update(
         motions={1: None, 2: None},
-        _config=FieldRunConfig(Path("p.star"), Path("m.mrc")),
-        method="field",
+        method=Field(FieldOptions(particles=Path("p.star"), map=Path("m.mrc"))),
     )
     return given
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,12 @@ from rich.table import Table
 from kinesphere import load
 from kinesphere.analysis.options import AnalysisSettings
 from kinesphere.cli import evaluate, reconstruct, simulate
+from kinesphere.cli._method import run_method
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
 from kinesphere.evaluation.options import ScoreSettings
+from kinesphere.methods.base import Method
+from kinesphere.methods.registry import METHOD_NAMES, method_class
 from kinesphere.runtime import atomic_write, console, set_threads
 from kinesphere.simulate.recipe import Recipe
 
@@ -46,26 +49,10 @@ class DemoOptions:
     """CPU threads; none: all."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way of recovering the motion.
-
-    Parameters
-    ----------
-    name
-        Its command, and the name of its run folder.
-    idea
-        What it does, in a sentence.
-    run
-        Does it.
-    needs_model
-        Whether its structures are those of a model that has to be given.
-    """
-
-    name: str
-    idea: str
-    run: Callable[[DemoOptions, Path], None]
-    needs_model: bool
+def shown_methods() -> list[type[Method[Any]]]:
+    """List the methods that the demonstration runs."""
+    methods = [method_class(name) for name in METHOD_NAMES]
+    return [method for method in methods if method.demonstration is not None]
 
 
 def run(options: DemoOptions) -> None:
@@ -80,13 +67,14 @@ def run(options: DemoOptions) -> None:
         "adenylate kinase"
     ):
         _simulate(options, data)
-    for method in METHODS:
-        with _step(method.idea):
-            method.run(options, data)
+    methods = shown_methods()
+    for method in methods:
+        with _step(method.demonstration or method.summary):
+            _recover(method, options, data)
     with _step("Putting every image back along its motion: the map that was blurred"):
         _reconstruct(options, options.out / FIELD)
     with _step("Comparing what was found with what the images were made from"):
-        scores = {method.name: _evaluate(options.out, method, data) for method in METHODS}
+        scores = {method.name: _evaluate(options.out, method, data) for method in methods}
         with atomic_write(options.out / SCORES_FILE) as temporary:
             temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     with _step("Describing the motion, and writing the report"):
@@ -143,53 +131,24 @@ def _simulate(options: DemoOptions, data: Path) -> None:
     simulate.run(simulate.SimulateOptions(out=data, recipe=recipe))
 
 
-def _segments(options: DemoOptions, data: Path) -> None:
-    from kinesphere.cli import segments
-    from kinesphere.methods.config import TrainingConfig
-    from kinesphere.training.schedule import ScheduleConfig
-
-    star, model, density = data / "particles.star", data / "model.cif", data / "consensus.mrc"
-    _say(
-        f"  kinesphere segments {star} --model {model} --map {density} --out "
-        f"{options.out / SEGMENTS}"
-        f" --epochs {options.epochs}"
+def _recover(method: type[Method[Any]], options: DemoOptions, data: Path) -> None:
+    """Run a method with what it needs: the map, and the model where it cannot do without."""
+    needed = {field.name for field in fields(method.options_class) if field.default is MISSING}
+    inputs: dict[str, Any] = {"particles": data / "particles.star", "map": data / "consensus.mrc"}
+    if "model" in needed:
+        inputs["model"] = data / "model.cif"
+    base = method.options_class(**inputs)
+    training = replace(
+        base.training,
+        schedule=replace(base.training.schedule, epochs=options.epochs),
+        seed=options.seed,
+        threads=options.threads,
     )
-    schedule = ScheduleConfig(epochs=options.epochs)
-    training = TrainingConfig(schedule=schedule, seed=options.seed, threads=options.threads)
-    out = options.out / SEGMENTS
-    segments.run(
-        segments.SegmentsOptions(
-            particles=star, model=model, map=density, out=out, training=training
-        )
-    )
-
-
-def _field(options: DemoOptions, data: Path) -> None:
-    from kinesphere.cli import field
-    from kinesphere.methods.config import FieldTrainingConfig
-    from kinesphere.training.schedule import FieldScheduleConfig
-
-    star, density, out = data / "particles.star", data / "consensus.mrc", options.out / FIELD
-    _say(f"  kinesphere field {star} --map {density} --out {out} --epochs {options.epochs}")
-    schedule = FieldScheduleConfig(epochs=options.epochs)
-    training = FieldTrainingConfig(schedule=schedule, seed=options.seed, threads=options.threads)
-    field.run(field.FieldOptions(particles=star, map=density, out=out, training=training))
-
-
-METHODS = (
-    Method(
-        SEGMENTS,
-        "Recovering the conformation in every image, from the closed structure alone",
-        _segments,
-        False,
-    ),
-    Method(
-        FIELD,
-        "Recovering it again without any structure: from the blurred map, in two half sets",
-        _field,
-        True,
-    ),
-)
+    out = options.out / method.name
+    shown = "".join(f" --{name} {path}" for name, path in inputs.items() if name != "particles")
+    command = f"kinesphere {method.name} {inputs['particles']}{shown}"
+    _say(f"  {command} --out {out} --epochs {options.epochs}")
+    run_method(method.name, out, replace(base, training=training))
 
 
 def _reconstruct(options: DemoOptions, folder: Path) -> None:
@@ -197,18 +156,18 @@ def _reconstruct(options: DemoOptions, folder: Path) -> None:
     reconstruct.run(reconstruct.ReconstructOptions(run=folder, threads=options.threads))
 
 
-def _evaluate(folder: Path, method: Method, data: Path) -> dict[str, Any]:
+def _evaluate(folder: Path, method: type[Method[Any]], data: Path) -> dict[str, Any]:
     from kinesphere.evaluation.scores import score
     from kinesphere.evaluation.truth import read_truth
     from kinesphere.io.structure import read_model
 
     run: Run = load(folder / method.name)
     model = data / "model.cif"
-    with_model = f" --model {model}" if method.needs_model else ""
-    _say(f"  kinesphere evaluate {folder / method.name} --truth {data / 'truth.npz'}{with_model}")
-    if method.needs_model:
+    shown = "" if method.moves_atoms else f" --model {model}"
+    _say(f"  kinesphere evaluate {folder / method.name} --truth {data / 'truth.npz'}{shown}")
+    if not method.moves_atoms:
         run = run.with_model(read_model(model))
-    settings = ScoreSettings(ideal=not method.needs_model, ideal_images=_IDEAL_IMAGES)
+    settings = ScoreSettings(ideal=method.moves_atoms, ideal_images=_IDEAL_IMAGES)
     return evaluate.plain(score(run, read_truth(data / "truth.npz"), settings))
 
 

@@ -15,8 +15,9 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import kinesphere.cli
 from kinesphere import __version__
 from kinesphere.errors import KinesphereError
 from kinesphere.launch_environment import find_place
+from kinesphere.methods.registry import METHOD_NAMES
 from kinesphere.runtime import console
 
 PROGRAM = "kinesphere"
@@ -38,8 +40,7 @@ COMMAND_ORDER = (
     "inspect",
     "simulate",
     "preprocess",
-    "segments",
-    "field",
+    *METHOD_NAMES,
     "invert",
     "reconstruct",
     "volumes",
@@ -51,7 +52,7 @@ COMMAND_ORDER = (
     "report",
 )
 
-PARALLEL_COMMANDS = frozenset({"segments", "field", "reconstruct"})
+PARALLEL_COMMANDS = frozenset({*METHOD_NAMES, "reconstruct"})
 """Commands that several processes of torchrun or Slurm share; any other is run by the first
 alone."""
 
@@ -60,6 +61,7 @@ def command_names() -> list[str]:
     """List the commands whose module is in `kinesphere.cli`, without importing any."""
     present = {module.name for module in pkgutil.iter_modules(kinesphere.cli.__path__)}
     commands = {name for name in present if name != "main" and not name.startswith("_")}
+    commands |= set(METHOD_NAMES)
     return [name for name in COMMAND_ORDER if name in commands] + sorted(
         commands - set(COMMAND_ORDER)
     )
@@ -69,6 +71,10 @@ def command_summary(name: str) -> str:
     """Read the first sentence of a command module's docstring from its source, without importing
     it; it may wrap.
     """
+    if name in METHOD_NAMES:
+        from kinesphere.cli._method import summary_of
+
+        return summary_of(name)
     spec = importlib.util.find_spec(f"{kinesphere.cli.__name__}.{name}")
     if spec is None or spec.origin is None:
         return ""
@@ -98,7 +104,7 @@ def help_page() -> str:
     )
 
 
-def parse_options(name: str, arguments: Sequence[str]) -> tuple[Any, Any]:
+def parse_options(name: str, arguments: Sequence[str]) -> tuple[Callable[[Any], None], Any]:
     """Import one command and read its options.
 
     Parameters
@@ -111,20 +117,28 @@ def parse_options(name: str, arguments: Sequence[str]) -> tuple[Any, Any]:
     Returns
     -------
     tuple
-        The command's module and its filled-in `<Command>Options`.
+        What runs the command, and its filled-in options.
     """
     import tyro
 
-    module = importlib.import_module(f"{kinesphere.cli.__name__}.{name}")
-    options_class = getattr(module, f"{name.title().replace('_', '')}Options")
+    run, options_class, description = _command(name)
     with _usage_error_on_one_line(name):
         options = tyro.cli(
-            options_class,
-            args=list(arguments),
-            prog=f"{PROGRAM} {name}",
-            description=module.__doc__ or "",
+            options_class, args=list(arguments), prog=f"{PROGRAM} {name}", description=description
         )
-    return module, options
+    return run, options
+
+
+def _command(name: str) -> tuple[Callable[[Any], None], type[Any], str]:
+    """Return what runs a command, its options, and what its help begins with."""
+    if name in METHOD_NAMES:
+        from kinesphere.cli import _method
+
+        run = partial(_method.run_command, name)
+        return run, _method.options_class(name), _method.summary_of(name)
+    module = importlib.import_module(f"{kinesphere.cli.__name__}.{name}")
+    options_class = getattr(module, f"{name.title().replace('_', '')}Options")
+    return module.run, options_class, module.__doc__ or ""
 
 
 @contextmanager
@@ -224,8 +238,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         remedy = f"Did you mean {near[0]}?" if near else f"See {PROGRAM} --help."
         _fail(f"{command!r} is not a command. {remedy}")
         return USAGE_EXIT_CODE
-    module, options = parse_options(command, rest)
-    module.run(options)
+    run, options = parse_options(command, rest)
+    run(options)
     return 0
 
 

@@ -76,9 +76,10 @@ def run(options: PreprocessOptions) -> None:
 
 
 def _write_cache(particles: ParticleSet, options: PreprocessOptions) -> None:
-    from kinesphere.methods.config import require_positive
+    from kinesphere.config import require_positive
     from kinesphere.observations.coefficient_cache import CACHE_FILE
-    from kinesphere.observations.prepare import ImagesConfig, write_cache
+    from kinesphere.observations.options import ImagesConfig
+    from kinesphere.observations.prepare import write_cache
 
     for given, name in (
         (options.box, "--box"),

@@ -51,7 +51,7 @@ def run(options: StructuresOptions) -> None:
         require_latent_errors(finished)
     if options.model is not None:
         finished = finished.with_model(read_model(options.model))
-        for line in finished.passenger.report():
+        for line in finished.carried_model.report():
             console.print(line, highlight=False)
     meter = ErrorMeter.of(finished) if options.errors else None
     written = write_structures(options.out, finished, rows, meter)

@@ -18,9 +18,9 @@ from kinesphere.evaluation.metrics import rmsd
 from kinesphere.evaluation.truth import Truth
 from kinesphere.evaluation.window import BoxedImages, BoxedModel
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.motion.options import BeadPlacement
+from kinesphere.motion.beads import BeadPlacement
 from kinesphere.motion.reference import build_reference
-from kinesphere.observations.prepare import ImagesConfig
+from kinesphere.observations.options import ImagesConfig
 from kinesphere.particles.ctf_parameters import ctf_parameters
 from kinesphere.particles.options import LoaderOptions
 from kinesphere.particles.streaming import ImageLoader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kinesphere.motion.options import BeadPlacement
+from kinesphere.motion.beads import BeadPlacement
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,8 @@ class VariationalLatents(LatentModel):
         noise = draws.normal(self.latent_dim).to(mean)
         divergence = 0.5 * ((2.0 * log_std).exp() + mean**2 - 1.0 - 2.0 * log_std).sum(1)
         row = torch.arange(len(mean), device=mean.device)
-        return Proposal(
-            mean + noise * log_std.exp(), row, row, torch.ones_like(mean[:, 0]), divergence
-        )
+        decoded = scorer.decode(mean + noise * log_std.exp())
+        return Proposal(decoded, row, row, torch.ones_like(mean[:, 0]), divergence)
 
     @torch.no_grad()
     def posterior(self, scorer: Scorer) -> Posterior:

@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.likelihood import Scorer
 from kinesphere.inference.responsibilities import Responsibilities
 from kinesphere.ranks import Ranks
 
-_DEFENSIVE_SHARE = (
-    0.1  # of the draws from an older posterior: nothing that it thought impossible is shut out
-)
+# Of the draws from an older posterior: nothing that it thought impossible is shut out.
+_DEFENSIVE_SHARE = 0.1
 _SETTLED = 0.1  # of a posterior's standard deviation
 _SMALLEST_STD = 1e-6
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
@@ -37,11 +37,11 @@ class Proposal:
 
     Parameters
     ----------
-    z
-        (k, d) latent positions to decode.
+    decoded
+        k latent positions, decoded.
     image, state, weight
-        (q,) pairs of an image of the batch and a row of z, with a weight that adds up to 1 for each
-        image.
+        (q,) pairs of an image of the batch and one of those positions, with a weight that adds up
+        to 1 for each image.
     divergence
         (b,) KL divergence of the latent posterior from the prior where it is a term of the loss;
         differentiable.
@@ -53,10 +53,10 @@ class Proposal:
         (b,) what is known of log p(x | model) without the constant, once the pairs have been
         compared.
     is_shared
-        Whether all images share the latent positions; else the rows of z are one an image.
+        Whether all images share the latent positions; else they are one an image.
     """
 
-    z: Float[Tensor, "k d"]
+    decoded: Decoded
     image: Int[Tensor, " q"]
     state: Int[Tensor, " q"]
     weight: Float[Tensor, " q"]
@@ -64,6 +64,11 @@ class Proposal:
     log_preference: Float[Tensor, " q"] | None = None
     log_evidence: Float[Tensor, " b"] | None = None
     is_shared: bool = False
+
+    @property
+    def z(self) -> Float[Tensor, "k d"]:
+        """The latent positions."""
+        return self.decoded.z
 
     def n_states(self, draws: Draws) -> int:
         """Latent positions that one rank alone would propose for the whole batch."""
@@ -250,32 +255,31 @@ class MarginalLatents(LatentModel):
         """Draw nodes from each image's posterior over all of them, of this step or of an earlier
         one.
         """
-        share = self._share(scorer, draws)
+        decoded = scorer.decode(self.nodes)
+        share = self._share(scorer, decoded, draws)
         weight = systematic_resample(share, self.n_draws, draws.uniform(1))
         image, state = torch.nonzero(weight, as_tuple=True)
         preference = share[image, state].log() + math.log(len(self.nodes))
         zero = share.new_zeros(len(share))
         return Proposal(
-            self.nodes, image, state, weight[image, state], zero, preference, is_shared=True
+            decoded, image, state, weight[image, state], zero, preference, is_shared=True
         )
 
-    def _share(self, scorer: Scorer, draws: Draws) -> Float[Tensor, "b k"]:
-        """Probabilities to draw the nodes with: the posterior, where that is looked at now or has
-        been before.
-        """
+    def _share(self, scorer: Scorer, nodes: Decoded, draws: Draws) -> Float[Tensor, "b k"]:
+        """Probabilities to draw the nodes with: the posterior, looked at now or before."""
         kept = self._responsibilities
         if kept is None:
-            return torch.softmax(scorer.shared(self.nodes), dim=1)
+            return torch.softmax(scorer.shared(nodes), dim=1)
         index = scorer.batch.index
         share = kept.of(index)
         due = share[:, 0].isnan() | ((index + self._epoch) % self.look_every == 0)
         share = torch.lerp(share, torch.full_like(share, 1.0 / len(self.nodes)), _DEFENSIVE_SHARE)
         rows = due.nonzero()[:, 0]
         if len(rows) > 0:
-            found = torch.softmax(scorer.subset(rows).shared(self.nodes), dim=1)
-            share[rows] = found
+            posterior = torch.softmax(scorer.subset(rows).shared(nodes), dim=1)
+            share[rows] = posterior
             if not draws.is_idle:
-                kept.keep(index[rows], found)
+                kept.keep(index[rows], posterior)
         return share
 
     def posterior(self, scorer: Scorer) -> Posterior:
@@ -285,7 +289,7 @@ class MarginalLatents(LatentModel):
         heuristic (Veach & Guibas 1995) weights their union, so that a narrow posterior is resolved
         between nodes and a broad one is not cut off.
         """
-        node_score = scorer.shared(self.nodes)
+        node_score = scorer.shared(scorer.decode(self.nodes))
         weight = torch.softmax(node_score, dim=1)
         mean, spacing = weight @ self.nodes, (weight @ self.spacing)[:, None]
         covariance = _covariance(weight, self.nodes[None] - mean[:, None])
@@ -372,11 +376,6 @@ def _raw_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
         n_nodes, dtype=torch.float64
     )
     return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
-
-
-def default_n_nodes(latent_dim: int) -> int:
-    """Nodes that cover N(0, I) about as densely whatever the dimension, within reason."""
-    return {1: 16, 2: 32, 3: 96}.get(latent_dim, 192)
 
 
 def systematic_resample(

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.noise import SignalAndNoise
+from kinesphere.inference.decoder import Decoded, Decoder
 from kinesphere.inference.objective import Objective
-from kinesphere.motion.base import Motion, States
 from kinesphere.observations.observations import ParticleBatch
 
 _POINTS_AT_ONCE = 1 << 19  # projected at once: 4 MB
@@ -155,25 +155,18 @@ class Scorer:
 
     Parameters
     ----------
-    likelihood, prepared
-        The likelihood and the batch.
-    motion
-        The motion model that decodes latent positions.
-    beads, bead_owner
-        The Gaussians and the reference points they ride with.
+    likelihood
+        The likelihood, for Gaussians of the amplitudes that the reference gives.
+    prepared
+        The batch.
+    decoder
+        What turns latent positions into Gaussians, and weighs them.
     """
 
-    def __init__(
-        self,
-        likelihood: Likelihood,
-        prepared: PreparedBatch,
-        motion: Motion,
-        beads: Tensor,
-        bead_owner: Tensor,
-    ) -> None:
-        self.likelihood, self.prepared, self.motion = likelihood, prepared, motion
-        self.beads, self.bead_owner = beads, bead_owner
-        self._decoded: dict[str, tuple[Tensor, States, Tensor]] = {}  # with its subsets in common
+    def __init__(self, likelihood: Likelihood, prepared: PreparedBatch, decoder: Decoder) -> None:
+        self.likelihood = likelihood.weighted(decoder.weight)
+        self.prepared = prepared
+        self.decoder = decoder
 
     @property
     def batch(self) -> ParticleBatch:
@@ -188,41 +181,36 @@ class Scorer:
         part.prepared = self.prepared.subset(rows)
         return part
 
-    def decode(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k p 3"]:
-        """Structures at latent positions, differentiable; what was decoded last is not decoded
-        again.
+    def decode(self, z: Float[Tensor, "k d"]) -> Decoded:
+        """Decode latent positions, differentiably."""
+        return self.decoder(z)
+
+    def shared(self, decoded: Decoded) -> Float[Tensor, "b k"]:
+        """Log-likelihood of every image at latent positions that all images share; no gradient."""
+        return self.likelihood.all_states(self.prepared, decoded.positions.detach())
+
+    def pairs(
+        self, decoded: Decoded, image: Int[Tensor, " q"], state: Int[Tensor, " q"]
+    ) -> tuple[Float[Tensor, " q"], Complex[Tensor, "q m"]]:
+        """Log-likelihood of chosen pairs of an image and a latent position: see
+        `Likelihood.pairs`.
         """
-        return self._decode(z)[1]
-
-    def states(self, z: Float[Tensor, "k d"]) -> States:
-        """States at latent positions, to which other points can be moved as well; decoded once,
-        like the structures.
-        """
-        return self._decode(z)[0]
-
-    def _decode(self, z: Tensor) -> tuple[States, Tensor]:
-        if "last" not in self._decoded or self._decoded["last"][0] is not z:
-            states = self.motion.states(z)
-            self._decoded["last"] = z, states, states.move(self.beads, self.bead_owner)
-        return self._decoded["last"][1:]
-
-    def shared(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "b k"]:
-        """Log-likelihood of every image at latent positions all images share; no gradient."""
-        return self.likelihood.all_states(self.prepared, self.decode(z).detach())
+        return self.likelihood.pairs(self.prepared, decoded.positions, image, state)
 
     @torch.no_grad()
     def own(self, z: Float[Tensor, "b s d"]) -> Float[Tensor, "b s"]:
         """Log-likelihood of every image at latent positions of its own."""
         n_images, n_samples, _ = z.shape
         image = torch.arange(n_images, device=z.device).repeat_interleave(n_samples)
-        per_block = max(1, _POINTS_AT_ONCE // len(self.beads))
+        per_block = max(1, _POINTS_AT_ONCE // len(self.decoder.owner))
+        blocks = torch.arange(n_images * n_samples, device=z.device).split(per_block)
         parts = [
             self.likelihood.pairs(
                 self.prepared,
-                self.motion.move(z.flatten(0, 1)[rows], self.beads, self.bead_owner),
+                self.decoder.decode(z.flatten(0, 1)[rows]),
                 image[rows],
                 torch.arange(len(rows), device=z.device),
             )[0]
-            for rows in torch.arange(n_images * n_samples, device=z.device).split(per_block)
+            for rows in blocks
         ]
         return torch.cat(parts).reshape(n_images, n_samples)

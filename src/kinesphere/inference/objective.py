@@ -8,12 +8,11 @@ power = ⟨m, m⟩, norm = ⟨x, x⟩.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-ObjectiveName = Literal["gaussian", "profiled", "correlation"]
+from kinesphere.inference.options import ObjectiveName
 
 _LARGEST_SQUARED_CORRELATION = 1.0 - 1e-6
 

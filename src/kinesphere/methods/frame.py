@@ -1,6 +1,4 @@
-"""Where the nominal model is: its frame, and whether it is where the map and the images say the
-molecule is.
-"""
+"""Where the nominal model is: its frame, and whether it is where the map says the molecule is."""
 
 from __future__ import annotations
 
@@ -11,18 +9,13 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from kinesphere.errors import InputError
-from kinesphere.imaging.noise import ShellStatistics
 from kinesphere.io.mrc import DensityMap, read_map
-from kinesphere.methods.pose_check import Placement
 from kinesphere.motion.reference import Reference
 from kinesphere.particles import ParticleSet
 
 _LOW_RESOLUTION_ANGSTROM = 12.0
 _LARGEST_OFFSET_ANGSTROM = 6.0
-_LARGEST_OFFSET_FRACTION = 0.03
 _FIELD_OF_VIEW_TOLERANCE = 0.02
-_FEWEST_SIGMA = 4.0
-_CLEARLY_BETTER = 1.25
 
 
 def find_centre(particles: ParticleSet, map_path: Path | None) -> NDArray[np.float64]:
@@ -110,78 +103,3 @@ def _histogram(reference: Reference, density: DensityMap) -> NDArray[np.float64]
     grid = np.zeros((box, box, box))
     np.add.at(grid, tuple(cell[inside][:, ::-1].T), reference.amplitude.numpy()[inside])
     return grid
-
-
-def require_contrast(statistics: ShellStatistics, source: Path) -> None:
-    """Refuse images in which the molecule is dark.
-
-    Raises
-    ------
-    InputError
-        Naming the option that inverts them.
-    """
-    significance = _significance(statistics)
-    if significance < -_FEWEST_SIGMA:
-        problem = f"the images show the model with inverted contrast ({significance:.0f} σ)"
-        raise InputError(source, problem, "Pass --invert-contrast")
-
-
-def require_match(statistics: ShellStatistics, source: Path) -> None:
-    """Refuse a model that the images, in their poses, do not show.
-
-    Raises
-    ------
-    InputError
-        Saying how weak the match is.
-    """
-    significance = _significance(statistics)
-    if significance < _FEWEST_SIGMA:
-        problem = f"the images do not show the model in their poses (match {significance:.1f} σ)"
-        raise InputError(
-            source, problem, "Check that model, map, poses and pixel size belong together"
-        )
-
-
-def require_best_placement(
-    as_it_lies: Placement, best: Placement, field_of_view_angstrom: float, source: Path
-) -> None:
-    """Refuse a model that the images show much more clearly when it is moved or turned.
-
-    Parameters
-    ----------
-    as_it_lies, best
-        What `placement.compare_placements` found.
-    field_of_view_angstrom
-        Of the images; shifts of a few percent of it are no finding.
-    source
-        File of the model.
-
-    Raises
-    ------
-    InputError
-        Saying how the model would have to move.
-    """
-    distance, angle = float(np.linalg.norm(best.shift_angstrom)), best.angle_degrees
-    tolerated = max(_LARGEST_OFFSET_ANGSTROM, _LARGEST_OFFSET_FRACTION * field_of_view_angstrom)
-    if distance <= tolerated and angle < 1.0:
-        return
-    if best.significance < _CLEARLY_BETTER * max(as_it_lies.significance, 0.0) + _FEWEST_SIGMA:
-        return
-    shift = " ".join(f"{value:+.0f}" for value in best.shift_angstrom)
-    moves = [f"turned by about {angle:.0f}°"] * (angle >= 1.0) + [
-        f"moved by ({shift}) Å in x y z"
-    ] * (distance > 0)
-    problem = f"is not where the images show it: {' and '.join(moves)} it would match them better"
-    problem += f" ({best.significance:.0f} σ instead of {as_it_lies.significance:.0f})"
-    remedy = (
-        "Fit the model into the consensus map of these poses; --ignore-misfit goes on regardless"
-    )
-    raise InputError(source, problem, remedy)
-
-
-def _significance(statistics: ShellStatistics) -> float:
-    """How many σ the match of images and model is above chance; below zero where the contrast is
-    inverted.
-    """
-    power = statistics.data / statistics.count.clamp_min(1.0)
-    return float(statistics.cross.sum() / (statistics.model * power).sum().clamp_min(1e-30).sqrt())

@@ -122,6 +122,10 @@ class Motion(nn.Module, ABC):
             (k, q, 3) in Å.
         """
 
+    @abstractmethod
+    def memberships(self) -> Float[Tensor, "p m"]:
+        """Soft assignment of the reference points to parts that move as one; rows add up to 1."""
+
     def at_rest(self, beads: Float[Tensor, "g 3"]) -> Float[Tensor, "g 3"]:
         """Where the rendered Gaussians are in the reference state: as given, or y⁰ itself where it
         is learnt.

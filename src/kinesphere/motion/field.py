@@ -16,8 +16,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -46,24 +44,6 @@ _SHORTEST_WAVE_ANGSTROM = (
 _LONGEST_WAVE_ANGSTROM = 256.0
 
 
-@dataclass(frozen=True)
-class FieldConfig:
-    """The form of the displacement field."""
-
-    decoder: Literal["separable", "network"] = "separable"
-    """`separable`: parts that move nearly rigidly, blended smoothly in space. `network`: the
-    DynaMight paper's coordinate network, tens of times slower."""
-    n_parts: int | None = None
-    """Parts of the separable field; none: one for every 24 Gaussians, at least 8 and at most 32."""
-    decoder_width: int = 128
-    """Width of the hidden layers of the decoder network."""
-    n_frequencies: int = 10
-    """Frequencies of the positional encoding (`network`), from one wave in 256 Å to one in 16 Å."""
-    fold_weight: float = 3.0
-    """Weight of the penalty on places where the field folds space over or compresses it to less
-    than 0.2 of its volume, in nats for each Gaussian; 0: none. What folds has no inverse."""
-
-
 def default_n_parts(n_points: int) -> int:
     """Return the number of parts unless the user says: one for every 24 Gaussians, 8 to 32."""
     return min(max(n_points // _POINTS_A_PART, _FEWEST_PARTS), _MOST_PARTS)
@@ -85,14 +65,15 @@ class FieldMotion(Motion):
     latent_dim
         Number of latent dimensions.
     fold_weight
-        See `FieldConfig`.
+        Weight of the penalty on places where the field folds space over or compresses it to less
+        than 0.2 of its volume, in nats for each Gaussian; 0: none. What folds has no inverse.
     """
 
     anchor: Tensor
     unmodelled = Unmodelled(residue_fraction=0.15, collective_fraction=0.05, floor_angstrom=0.1)
 
     def __init__(
-        self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float
+        self, reference: Float[Tensor, "p 3"], latent_dim: int, fold_weight: float = 3.0
     ) -> None:
         super().__init__(reference, latent_dim, learns_reference=True)
         self.fold_weight = fold_weight
@@ -156,12 +137,6 @@ class FieldMotion(Motion):
         """Return reference positions and weights."""
         yield from (p for name, p in self.named_parameters() if name in {"reference", "log_weight"})
 
-    @abstractmethod
-    def memberships(self) -> Float[Tensor, "p m"]:
-        """Soft assignment of the reference points to parts that move together, rows adding up to
-        1.
-        """
-
 
 class SeparableField(FieldMotion):
     """δ(z, x) = Σ_m w_m(x) [R_m(z) (x − p_m) + p_m + t_m(z) − x]: parts that move rigidly, blended
@@ -176,10 +151,12 @@ class SeparableField(FieldMotion):
 
     Parameters
     ----------
-    reference, latent_dim
+    reference, latent_dim, fold_weight
         As for `FieldMotion`.
-    config
-        Number of parts and width of the decoder.
+    n_parts
+        Number of parts; none: `default_n_parts`.
+    decoder_width
+        Width of the hidden layers of the decoder network.
     """
 
     start: Tensor
@@ -188,15 +165,21 @@ class SeparableField(FieldMotion):
     radius: Tensor
 
     def __init__(
-        self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig
+        self,
+        reference: Float[Tensor, "p 3"],
+        latent_dim: int,
+        *,
+        n_parts: int | None = None,
+        decoder_width: int = 128,
+        fold_weight: float = 3.0,
     ) -> None:
-        super().__init__(reference, latent_dim, config.fold_weight)
-        n_parts = min(config.n_parts or default_n_parts(len(reference)), len(reference))
-        centres, owner = _spread_centres(reference, n_parts)
+        super().__init__(reference, latent_dim, fold_weight)
+        count = min(n_parts or default_n_parts(len(reference)), len(reference))
+        centres, owner = _spread_centres(reference, count)
         radius = torch.stack(
             [
                 (reference[owner == m] - centres[m]).square().sum(1).mean().sqrt()
-                for m in range(n_parts)
+                for m in range(count)
             ]
         )
         distance = torch.cdist(centres, centres).fill_diagonal_(torch.inf).min(1).values
@@ -204,9 +187,9 @@ class SeparableField(FieldMotion):
         self.register_buffer("spacing", distance.where(distance.isfinite(), torch.tensor(20.0)))
         self.register_buffer("pivots", centres.clone())
         self.register_buffer("radius", radius.clamp_min(_FEWEST_RADIUS_ANGSTROM))
-        self.offset = nn.Parameter(torch.zeros(n_parts, 3))
-        self.log_width = nn.Parameter(torch.zeros(n_parts))
-        self.decoder = _mlp(latent_dim, config.decoder_width, 6 * n_parts)
+        self.offset = nn.Parameter(torch.zeros(count, 3))
+        self.log_width = nn.Parameter(torch.zeros(count))
+        self.decoder = _mlp(latent_dim, decoder_width, 6 * count)
 
     def weights(self, points: Float[Tensor, "q 3"]) -> Float[Tensor, "q m"]:
         """Blending weights w_m of the parts at any points, rows adding up to 1."""
@@ -260,28 +243,35 @@ class CoordinateField(FieldMotion):
 
     Parameters
     ----------
-    reference, latent_dim
+    reference, latent_dim, fold_weight
         As for `FieldMotion`.
-    config
-        Width of the layers and number of frequencies.
+    decoder_width
+        Width of the layers.
+    n_frequencies
+        Number of frequencies of the positional encoding.
     """
 
     frequency: Tensor
 
     def __init__(
-        self, reference: Float[Tensor, "p 3"], latent_dim: int, config: FieldConfig
+        self,
+        reference: Float[Tensor, "p 3"],
+        latent_dim: int,
+        *,
+        decoder_width: int = 128,
+        n_frequencies: int = 10,
+        fold_weight: float = 3.0,
     ) -> None:
-        super().__init__(reference, latent_dim, config.fold_weight)
-        waves = np.geomspace(_LONGEST_WAVE_ANGSTROM, _SHORTEST_WAVE_ANGSTROM, config.n_frequencies)
+        super().__init__(reference, latent_dim, fold_weight)
+        waves = np.geomspace(_LONGEST_WAVE_ANGSTROM, _SHORTEST_WAVE_ANGSTROM, n_frequencies)
         self.register_buffer(
             "frequency", torch.as_tensor(2.0 * math.pi / waves, dtype=torch.float32)
         )
-        width = config.decoder_width
-        self.of_place = nn.Linear(6 * config.n_frequencies, width)
-        self.of_latent = nn.Linear(latent_dim, width, bias=False)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(6))
-        self.last = nn.Linear(width, 3, bias=False)
-        nn.init.normal_(self.last.weight, std=_INITIAL_SIZE / width**0.5)
+        self.of_place = nn.Linear(6 * n_frequencies, decoder_width)
+        self.of_latent = nn.Linear(latent_dim, decoder_width, bias=False)
+        self.hidden = nn.ModuleList(nn.Linear(decoder_width, decoder_width) for _ in range(6))
+        self.last = nn.Linear(decoder_width, 3, bias=False)
+        nn.init.normal_(self.last.weight, std=_INITIAL_SIZE / decoder_width**0.5)
         self.activation = nn.ELU()
 
     def displacement(
@@ -303,17 +293,6 @@ class CoordinateField(FieldMotion):
         points = self.reference.detach().cpu()
         _, owner = _spread_centres(points, default_n_parts(len(points)))
         return nn.functional.one_hot(owner).to(self.reference)
-
-
-def make_field(
-    config: FieldConfig, reference: Float[Tensor, "p 3"], latent_dim: int
-) -> FieldMotion:
-    """Make a displacement field of the form that the user chose."""
-    forms: dict[str, type[SeparableField | CoordinateField]] = {
-        "separable": SeparableField,
-        "network": CoordinateField,
-    }
-    return forms[config.decoder](reference, latent_dim, config)
 
 
 def _mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel
-from kinesphere.motion.options import BeadPlacement
+from kinesphere.motion.beads import BeadPlacement, place_beads
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
-
-_HYDROGEN = 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def build_reference(
     points = positions[model.centre_atom[residue]]
     point_of_residue = _point_of_residue(model, positions, residue, points)
     atom_owner = point_of_residue[model.residue_index]
-    beads, amplitude, bead_owner = _beads(model, positions, point_of_residue, placement)
+    beads, amplitude, bead_owner = place_beads(model, positions, point_of_residue, placement)
     chain = _chain_number(model)
     labels = chain if domain_of_residue is None else np.asarray(domain_of_residue)
     single, whole = torch.float32, torch.int64
@@ -160,26 +158,3 @@ def _point_of_residue(
     if rest.size:
         point[rest] = cKDTree(points).query(positions[model.centre_atom[rest]])[1]
     return point
-
-
-def _beads(
-    model: AtomicModel,
-    positions: NDArray[np.float64],
-    point_of_residue: NDArray[np.int64],
-    placement: BeadPlacement,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    electrons = model.electrons
-    if placement == "atoms":
-        heavy = (model.atomic_number != _HYDROGEN) & (electrons > 0)
-        return positions[heavy], electrons[heavy], point_of_residue[model.residue_index[heavy]]
-    amplitude = np.bincount(model.residue_index, electrons, model.n_residues).astype(np.float64)
-    present = amplitude > 0
-    if placement == "centre":
-        beads = positions[model.centre_atom]
-    else:
-        moments = [
-            np.bincount(model.residue_index, electrons * positions[:, axis], model.n_residues)
-            for axis in range(3)
-        ]
-        beads = np.stack(moments, 1) / np.maximum(amplitude, 1e-9)[:, None]
-    return beads[present], amplitude[present], point_of_residue[present]

@@ -22,21 +22,6 @@ _LARGEST_LOG = 6.0
 _INITIAL_LOG_STD = -3.3  # bounded: a standard deviation of 0.05
 
 
-@dataclass(frozen=True)
-class SegmentsConfig:
-    """How the chain is divided and how its segments may move."""
-
-    n_segments: int | None = None
-    """Largest number of segments; none: one for every 16 residues, at least 4 and at most 32."""
-    temperature: float = 20.0
-    """τ of eq. 6: the larger, the sharper the boundaries between segments."""
-    pivot: Literal["centroid", "origin"] = "centroid"
-    """What segments rotate about: their own centroid (better conditioned) or the centre of the box
-    (the paper)."""
-    decoder_width: int = 128
-    """Width of the two hidden layers of the decoder network."""
-
-
 def default_n_segments(n_residues: int) -> int:
     """Return how many segments a chain is divided into unless the user says: one for every 16
     residues, 4 to 32.
@@ -134,8 +119,14 @@ class SegmentsMotion(Motion):
         (n_points,) integer labels; see `Segmentation`.
     latent_dim
         Number of latent dimensions.
-    config
-        Number of segments and their options.
+    n_segments
+        Largest number of segments; none: `default_n_segments`.
+    temperature
+        τ of eq. 6: the larger, the sharper the boundaries between segments.
+    pivot
+        What segments rotate about: their own centroid, or the centre of the box.
+    decoder_width
+        Width of the two hidden layers of the decoder network.
     """
 
     pivots: Tensor
@@ -147,19 +138,23 @@ class SegmentsMotion(Motion):
         reference: Float[Tensor, "p 3"],
         domains: Int[Tensor, " p"],
         latent_dim: int,
-        config: SegmentsConfig,
+        *,
+        n_segments: int | None = None,
+        temperature: float = 20.0,
+        pivot: Literal["centroid", "origin"] = "centroid",
+        decoder_width: int = 128,
     ) -> None:
         super().__init__(reference, latent_dim)
-        self.config = config
-        n_segments = config.n_segments or default_n_segments(reference.shape[0])
-        self.segmentation = Segmentation(domains, n_segments, config.temperature)
-        last = nn.Linear(config.decoder_width, 6 * self.segmentation.n_segments)
-        nn.init.normal_(last.weight, std=0.1 / config.decoder_width**0.5)
+        self.pivot = pivot
+        n_components = n_segments or default_n_segments(reference.shape[0])
+        self.segmentation = Segmentation(domains, n_components, temperature)
+        last = nn.Linear(decoder_width, 6 * self.segmentation.n_segments)
+        nn.init.normal_(last.weight, std=0.1 / decoder_width**0.5)
         nn.init.zeros_(last.bias)
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, config.decoder_width),
+            nn.Linear(latent_dim, decoder_width),
             nn.SiLU(),
-            nn.Linear(config.decoder_width, config.decoder_width),
+            nn.Linear(decoder_width, decoder_width),
             nn.SiLU(),
             last,
         )
@@ -167,7 +162,7 @@ class SegmentsMotion(Motion):
         self.register_buffer("radius", self._initial_radii())
 
     def _initial_pivots(self) -> Tensor:
-        if self.config.pivot == "origin":
+        if self.pivot == "origin":
             return self.reference.new_zeros(self.segmentation.n_segments, 3)
         with torch.no_grad():
             weight = self.segmentation.memberships()
@@ -193,6 +188,10 @@ class SegmentsMotion(Motion):
     def structural_parameters(self) -> Iterator[nn.Parameter]:
         """Return the parameters of the segmentation."""
         return self.segmentation.parameters()
+
+    def memberships(self) -> Float[Tensor, "p m"]:
+        """Soft memberships G of the residues in the segments."""
+        return self.segmentation.memberships()
 
     def transforms(
         self, z: Float[Tensor, "k d"]

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -31,6 +29,7 @@ from kinesphere.observations.coefficients import (
     Keeper,
 )
 from kinesphere.observations.observations import Observations
+from kinesphere.observations.options import ImagesConfig, Place
 from kinesphere.observations.shared_coefficients import shared_keeper
 from kinesphere.particles.ctf_parameters import ctf_parameters
 from kinesphere.particles.options import LoaderOptions
@@ -38,39 +37,12 @@ from kinesphere.particles.particle_set import ParticleSet
 from kinesphere.particles.streaming import ImageLoader
 from kinesphere.ranks import ALONE, Ranks
 
-Place = Literal["auto", "exact", "memory", "disk", "gpu"]
-
 _IMAGES_AT_ONCE = 256
 _PART_OF_FREE_GPU = 0.25  # for images, where nobody says: the rest is for the renderer
 _FEWEST_SHELLS = 4
 
 
-@dataclass(frozen=True)
-class ImagesConfig:
-    """Which part of the images is used, and how they are prepared."""
-
-    resolution_angstrom: float = 5.0
-    """Finest resolution used, in Å; one Gaussian a residue explains nothing finer. Coarser where
-    the pixels are."""
-    normalise: bool = True
-    """Give the background of each image zero mean and unit standard deviation first."""
-    invert_contrast: bool = False
-    """Change the sign of the images: for stacks in which the molecule is dark."""
-    ignore_aberrations: bool = False
-    """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they
-    are left out."""
-    coefficients: Place = "auto"
-    """Where the prepared images are kept: `exact` (float32 in memory), as float16 in `memory`, on
-    `disk` or on the `gpu`. `auto`: exact, else float16 in memory, else on disk, as
-    --memory-gigabytes allows; and on a GPU that has room."""
-    memory_gigabytes: float = 4.0
-    """Memory for prepared images where --coefficients is left to the program."""
-    cache: Path | None = None
-    """File of images that `preprocess --cache` has prepared, or its folder; none: they are prepared
-    here, on disk in a file of the run folder that goes with the program."""
-
-
-def observe(
+def prepare_images(
     particles: ParticleSet,
     config: ImagesConfig,
     scratch: Path,

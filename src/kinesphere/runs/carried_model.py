@@ -1,4 +1,4 @@
-"""Atoms that ride with a run's motion, and the state of the motion that an atomic model shows."""
+"""An atomic model carried along by a run's motion, and the state of the motion that it shows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from torch import Tensor
 
+from kinesphere.inference.decoder import Decoder
 from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.base import Motion
 from kinesphere.motion.inverse import invert
@@ -46,8 +47,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class Passenger:
-    """What is carried along.
+class CarriedModel:
+    """An atomic model that moves with the motion of a run.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class Passenger:
         By half set (0 where there is one model): (n_atoms, 3) their places in its reference state
         in Å, box centre at zero.
     owner
-        (n_atoms,) the reference point each rides with, for motions that ask.
+        (n_atoms,) the reference point each moves with, for motions that ask.
     states
         By half set: the state in which the model was found; empty where it is in the reference
         state by definition.
@@ -89,9 +90,8 @@ def model_beads(
     return model.positions_angstrom - centre_angstrom, model.electrons
 
 
-def take_aboard(
-    motion: Motion,
-    amplitude: Float[Tensor, " g"],
+def find_state(
+    decoder: Decoder,
     candidates: Float[np.ndarray, "k d"],
     model: AtomicModel,
     centre_angstrom: NDArray[np.floating],
@@ -100,10 +100,8 @@ def take_aboard(
 
     Parameters
     ----------
-    motion
-        A trained field.
-    amplitude
-        (g,) weights of its pseudo-atoms.
+    decoder
+        A trained field and its pseudo-atoms.
     candidates
         (k, d) latent positions that occur in the data.
     model
@@ -116,8 +114,10 @@ def take_aboard(
     tuple
         (n_atoms, 3) places in the reference state in Å, and the state.
     """
+    motion = decoder.motion
+    amplitude = decoder.amplitude.detach().double().numpy()
     positions, electrons = model_beads(model, centre_angstrom)
-    match = _Match(positions, electrons, motion, amplitude.double().numpy())
+    match = _Match(positions, electrons, motion, amplitude)
     chosen = candidates[
         np.unique(np.linspace(0, len(candidates) - 1, _CANDIDATES).round().astype(int))
     ]

@@ -108,4 +108,4 @@ def _mean_positions(trainer: Trainer, z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _positions(trainer: Trainer, z: Tensor) -> Tensor:
-    return trainer.motion.move(z.to(trainer.device), trainer.beads, trainer.bead_owner).cpu()
+    return trainer.decoder.decode(z.to(trainer.device)).cpu()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,30 +16,25 @@ from torch import Tensor
 from kinesphere.errors import InputError
 from kinesphere.inference.latents import Posterior
 from kinesphere.io.checkpoint import has_checkpoint
-from kinesphere.methods.config import FieldRunConfig, SegmentsRunConfig
-from kinesphere.methods.frame import require_best_placement, require_contrast, require_match
-from kinesphere.methods.molecule import Subject
-from kinesphere.methods.pose_check import compare_placements
-from kinesphere.methods.registry import (
-    RunConfig,
-    make_forward,
-    make_model,
-    name_of,
-    provenance_of,
-    read_subject,
-    resolve,
-    subject_file,
-    warning_of,
-)
+from kinesphere.methods.base import Method, MethodOptions
+from kinesphere.methods.molecule import Molecule
 from kinesphere.motion.reference import Reference
 from kinesphere.observations.observations import Observations
-from kinesphere.observations.prepare import observe
+from kinesphere.observations.prepare import prepare_images
 from kinesphere.particles import ParticleSet, assign_halves
 from kinesphere.progress_bar import progress_bar
 from kinesphere.ranks import ALONE, Ranks, Team
+from kinesphere.runs.checks import (
+    compare_poses,
+    require_best_pose,
+    require_contrast,
+    require_match,
+)
 from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runs.half_errors import DISPLACEMENT_ERRORS_FILE, compare_half_models
+from kinesphere.runs.halves import ALL_IMAGES, images_of_model
 from kinesphere.runs.run_folder import (
+    checkpoint_folder,
     describe_device,
     is_same_run,
     write_metrics,
@@ -54,10 +50,10 @@ from kinesphere.runtime import (
     set_threads,
 )
 from kinesphere.training.checkpoints import restore_state, state_of
-from kinesphere.training.schedule import Schedule, default_batch_size
+from kinesphere.training.options import default_batch_size
+from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Trainer
 
-ALL_IMAGES = 0
 _FEWEST_OF_A_HALF = 2
 _VALIDATION_STREAM = (
     1  # its own random stream: the draw of half sets stays what it is without a validation subset
@@ -72,45 +68,40 @@ class Job:
     ----------
     folder
         The run folder.
-    config
+    method
         What the user asked for, numbers filled in.
     particles
         As read; with half sets where two models are trained.
-    subject
+    molecule
         What is moved.
     is_validation
         (n,) the particles that train no motion.
     """
 
     folder: Path
-    config: RunConfig
+    method: Method[Any]
     particles: ParticleSet
-    subject: Subject
+    molecule: Molecule
     is_validation: Bool[np.ndarray, " n"]
 
     @property
-    def inputs(self) -> list[Path]:
-        """The files that the user gave."""
-        files = (self.config.particles, self.config.passthrough, self.config.model, self.config.map)
-        return [path for path in files if path is not None]
+    def options(self) -> MethodOptions:
+        """What the user asked for, numbers filled in."""
+        return self.method.options
 
     @property
     def reference(self) -> Reference:
-        """The subject as motion and renderer see it."""
-        return self.subject.reference
+        """The molecule as motion and renderer see it."""
+        return self.molecule.reference
 
     @property
     def frame(self) -> dict[str, list[float]]:
         """Where zero is, as run.yaml records it."""
-        return {"centre_angstrom": self.subject.centre_angstrom.tolist()}
+        return {"centre_angstrom": self.molecule.centre_angstrom.tolist()}
 
     def rows(self, half: int) -> Int[np.ndarray, " k"]:
         """Particles of one half set, or all of them."""
-        return (
-            np.arange(len(self.particles))
-            if half == ALL_IMAGES
-            else np.flatnonzero(self.particles.half == half)
-        )
+        return images_of_model(half, self.particles.half)
 
     def training_rows(self, half: int) -> Int[np.ndarray, " k"]:
         """Particles that train the model of a half set."""
@@ -118,84 +109,69 @@ class Job:
         return rows[~self.is_validation[rows]]
 
 
-def run_segments(config: SegmentsRunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
-    """Run cryoSPHERE: train segments on the particles, infer every image's conformation, fill the
-    run folder.
+def run_job(method: Method[Any], folder: Path, ranks: Ranks = ALONE) -> None:
+    """Train a method's model on the particles, infer every image's conformation, fill the run
+    folder.
 
     The same call on an unfinished folder continues it; on a finished one it changes nothing. Inputs
     that are refused leave no folder behind.
 
     Parameters
     ----------
-    config
-        The run's configuration.
+    method
+        The method, with what the user chose.
     folder
         The run folder.
     ranks
-        Who works on it; the first alone writes.
+        Who works on it; the first alone writes. Where there are several, and two half sets, each
+        half set has its own.
     """
-    run_job(config, folder, ranks)
-
-
-def run_field(config: FieldRunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
-    """Run DynaMight: train a displacement field on each of two half sets; otherwise as
-    `run_segments`.
-
-    Parameters
-    ----------
-    config
-        The run's configuration.
-    folder
-        The run folder.
-    ranks
-        Who works on it; where there are several, each half set has its own.
-    """
-    run_job(config, folder, ranks)
-
-
-def run_job(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> None:
-    """Run any method from its configuration to a finished run folder."""
-    config.require_sensible()
-    set_threads(config.training.threads)
-    seed_everything(config.training.seed)
-    device = ranks.choose_device(config.training.device)
+    method.options.require_sensible()
+    training = method.options.training
+    set_threads(training.threads)
+    seed_everything(training.seed)
+    device = ranks.choose_device(training.device)
     with claimed(folder), interrupts() as flag:
-        job = prepare(config, folder, ranks)
+        job = prepare_job(method, folder, ranks)
         _require_enough(job, ranks)
         known, is_finished = ranks.from_first(lambda: _what_is_there(job))
         if is_finished:
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
-        observations = _observe(job, flag, device, ranks)
+        observations = _prepare_images(job, flag, device, ranks)
         trainers = make_trainers(job, observations, device, ranks)
         ranks.from_first(lambda: _begin(job, observations, trainers, is_new=not known))
         with console.logging_to(folder / "log.txt") if ranks.is_first else nullcontext():
-            if (warning := warning_of(job.config)) is not None:
-                console.print(warning, style="yellow")
-            n_points = len(job.reference.points)
-            where = (
-                f"{ranks.size} × {describe_device(device)}"
-                if ranks.size > 1
-                else describe_device(device)
-            )
-            console.print(
-                f"{len(job.particles)} particles, {n_points} {job.subject.noun}, on {where}"
-            )
-            console.print(f"Prepared images: {observations.storage}", highlight=False)
+            _announce(job, observations, device, ranks)
             train(job, trainers, observations, flag, ranks)
+
+
+def _announce(job: Job, observations: Observations, device: torch.device, ranks: Ranks) -> None:
+    """Say what is about to be trained, on what."""
+    if (warning := job.method.warning()) is not None:
+        console.print(warning, style="yellow")
+    n_points = len(job.reference.points)
+    where = describe_device(device)
+    if ranks.size > 1:
+        where = f"{ranks.size} × {where}"
+    console.print(
+        f"{len(job.particles)} particles, {n_points} {job.method.points_name}, on {where}"
+    )
+    console.print(f"Prepared images: {observations.storage}", highlight=False)
 
 
 def _require_enough(job: Job, ranks: Ranks) -> None:
     """Refuse more ranks than have an image or two of each model."""
-    fewest = len(job.particles) // (2 if job.config.training.halves else 1)
+    fewest = len(job.particles) // (2 if job.options.training.halves else 1)
     if ranks.size > 1 and 2 * ranks.size > fewest:
         problem = f"{len(job.particles)} particles are too few for {ranks.size} ranks"
-        raise InputError(job.config.particles, problem, "Start fewer")
+        raise InputError(job.options.particles, problem, "Start fewer")
 
 
 def _what_is_there(job: Job) -> tuple[bool, bool]:
     """Whether the folder holds this run, and whether it is finished."""
-    known = is_same_run(job.folder, name_of(job.config), job.config, job.inputs, job.frame)
+    options = job.options
+    known = is_same_run(job.folder, job.method.name, options, options.input_files, job.frame)
     return known, known and (job.folder / "latents.npz").exists()
 
 
@@ -205,12 +181,18 @@ def _begin(
     """Check that images and model agree, and write what a run folder starts with."""
     if is_new:
         require_agreement(job, observations, trainers)
-        extras = provenance_of(job.config)
-        write_run_file(job.folder, name_of(job.config), job.config, job.inputs, job.frame, **extras)
-    job.subject.save(job.folder)
+        write_run_file(
+            job.folder,
+            job.method.name,
+            job.options,
+            job.options.input_files,
+            job.frame,
+            **job.method.provenance(),
+        )
+    job.molecule.save(job.folder)
 
 
-def prepare(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> Job:
+def prepare_job(method: Method[Any], folder: Path, ranks: Ranks = ALONE) -> Job:
     """Read the inputs, and check all that can be told without the images.
 
     Raises
@@ -218,17 +200,18 @@ def prepare(config: RunConfig, folder: Path, ranks: Ranks = ALONE) -> Job:
     InputError
         For anything about the inputs that would make the run fail or mean nothing.
     """
-    particles = ParticleSet.read(config.particles, passthrough=config.passthrough)
+    options = method.options
+    particles = ParticleSet.read(options.particles, passthrough=options.passthrough)
     particles.require_poses()
-    subject = ranks.from_first(lambda: read_subject(config, particles))
-    training = config.training
+    molecule = ranks.from_first(lambda: method.read(particles))
+    training = options.training
     if training.halves:
         particles = assign_halves(particles, training.seed)
-        require_both_halves(particles, config.particles)
+        require_both_halves(particles, options.particles)
     n_models = 2 if training.halves else 1
-    resolved = resolve(config, len(subject.reference.points), len(particles) // n_models)
+    resolved = method.resolved(len(molecule.reference.points), len(particles) // n_models)
     is_validation = choose_validation(particles, training.validation_fraction, training.seed)
-    return Job(folder, resolved, particles, subject, is_validation)
+    return Job(folder, resolved, particles, molecule, is_validation)
 
 
 def require_both_halves(particles: ParticleSet, source: Path) -> None:
@@ -277,14 +260,15 @@ def require_agreement(
         Saying what the images show instead.
     """
     for trainer in trainers.values():
-        require_contrast(trainer.statistics_at_rest, job.config.particles)
-    if not job.config.ignore_misfit:
+        require_contrast(trainer.statistics_at_rest, job.options.particles)
+    if not job.options.ignore_misfit:
         trainer = next(iter(trainers.values()))
-        as_it_lies, best = compare_placements(trainer.forward, trainer.beads.detach(), observations)
+        at_rest = trainer.decoder.at_rest.detach()
+        as_it_lies, best = compare_poses(trainer.forward, at_rest, observations)
         extent = observations.band.field_of_view_angstrom
-        require_best_placement(as_it_lies, best, extent, subject_file(job.config))
+        require_best_pose(as_it_lies, best, extent, job.method.source)
     for trainer in trainers.values():
-        require_match(trainer.statistics_at_rest, job.config.particles)
+        require_match(trainer.statistics_at_rest, job.options.particles)
 
 
 def train(
@@ -307,7 +291,7 @@ def train(
             trainer.ranks = team
             _fit(job, trainer, half, history, flag)
             found[half] = _infer(job, half, trainer, observations, flag)
-    n, d = len(job.particles), job.config.training.latents.latent_dim
+    n, d = len(job.particles), job.options.training.latents.latent_dim
     mean, covariance = np.zeros((n, d), np.float32), np.zeros((n, d, d), np.float32)
     for half, trainer in trainers.items():
         posterior = _hand_out(trainer, found[half], teams[half], ranks)
@@ -317,7 +301,7 @@ def train(
         _compare_halves(job, trainers, observations)
     if ranks.is_first:
         write_metrics(job.folder / "metrics.csv", history)
-        label = job.particles.half if job.config.training.halves else np.zeros(n, np.int64)
+        label = job.particles.half if job.options.training.halves else np.zeros(n, np.int64)
         latents = LatentTable(np.arange(n), mean, covariance, label)
         write_particles(job.folder / "particles.star", job.particles, latents)
         latents.save(job.folder / "latents.npz")
@@ -356,7 +340,7 @@ def make_trainers(
     job: Job, observations: Observations, device: torch.device, ranks: Ranks = ALONE
 ) -> dict[int, Trainer]:
     """Make the trainer of all images, or one for each half set, by the number of the half."""
-    if not job.config.training.halves:
+    if not job.options.training.halves:
         return {ALL_IMAGES: make_trainer(job, observations, ALL_IMAGES, device, ranks=ranks)}
     bystanders = (
         observations.subset(_index(np.flatnonzero(job.is_validation)))
@@ -384,10 +368,10 @@ def _index(rows: Int[np.ndarray, " k"]) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def _observe(job: Job, flag: Interrupts, device: torch.device, ranks: Ranks) -> Observations:
+def _prepare_images(job: Job, flag: Interrupts, device: torch.device, ranks: Ranks) -> Observations:
     with progress_bar("Preparing images", len(job.particles), flag) as advance:
-        return observe(
-            job.particles, job.config.training.images, job.folder, advance, device, ranks
+        return prepare_images(
+            job.particles, job.options.training.images, job.folder, advance, device, ranks
         )
 
 
@@ -400,7 +384,7 @@ def make_trainer(
     ranks: Ranks = ALONE,
 ) -> Trainer:
     """Make the trainer of one set of images; random draws depend on the seed and the half only."""
-    training = job.config.training
+    training = job.options.training
     seed = training.seed + half
     torch.manual_seed(seed)
     batch_size = training.batch_size or default_batch_size(len(observations))
@@ -408,9 +392,9 @@ def make_trainer(
         training.schedule, len(observations), observations.band.n_shells, batch_size
     )
     return Trainer(
-        make_model(job.config, job.reference, observations.band),
+        job.method.make_model(job.reference, observations.band),
         observations,
-        make_forward(job.config, job.reference, observations.band, device),
+        job.method.make_forward(job.reference, observations.band, device),
         schedule,
         seed=seed,
         device=device,
@@ -418,11 +402,6 @@ def make_trainer(
         bystanders=bystanders,
         ranks=ranks,
     )
-
-
-def checkpoint_folder(folder: Path, half: int) -> Path:
-    """Folder of the checkpoints of one model of a run."""
-    return folder / "checkpoints" if half == ALL_IMAGES else folder / "checkpoints" / f"half{half}"
 
 
 def _fit(

@@ -16,37 +16,29 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from kinesphere.config import load_document, load_yaml
+from kinesphere.config import load_document
 from kinesphere.errors import InputError
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.noise import SignalAndNoise
+from kinesphere.inference.decoder import Decoder
 from kinesphere.inference.likelihood import Likelihood
 from kinesphere.inference.objective import GaussianLikelihood
 from kinesphere.io.checkpoint import load_checkpoint
 from kinesphere.io.mrc import DensityMap
 from kinesphere.io.structure import AtomicModel
-from kinesphere.methods.molecule import Subject
-from kinesphere.methods.registry import (
-    CONFIG_OF_METHOD,
-    RunConfig,
-    consensus_of,
-    load_subject,
-    make_forward,
-    make_motion,
-    memberships,
-    method_of,
-)
+from kinesphere.methods.base import MethodOptions
+from kinesphere.methods.molecule import Molecule
+from kinesphere.methods.registry import method_of
 from kinesphere.motion.base import Motion, Unmodelled
 from kinesphere.motion.pseudo_atoms import Solid
 from kinesphere.motion.reference import Reference
-from kinesphere.motion.segments import SegmentsMotion
 from kinesphere.observations.observations import Observations
-from kinesphere.observations.prepare import observe
+from kinesphere.observations.prepare import prepare_images
 from kinesphere.particles import ParticleSet
-from kinesphere.runs.carried_model import Passenger, take_aboard
+from kinesphere.runs.carried_model import CarriedModel, find_state
 from kinesphere.runs.finished_run import LatentTable
-from kinesphere.runs.job import ALL_IMAGES, checkpoint_folder
-from kinesphere.runs.run_folder import read_metrics
+from kinesphere.runs.halves import images_of_model, model_keys, model_of_image
+from kinesphere.runs.run_folder import checkpoint_folder, read_metrics
 
 _STRUCTURES_AT_ONCE = 256
 
@@ -71,7 +63,6 @@ class Run:
         self.config: dict[str, Any] = document["config"]
         self.provenance: dict[str, Any] = {k: v for k, v in document.items() if k != "config"}
         self.method = method_of(self.path, document)
-        self._config = load_yaml(CONFIG_OF_METHOD[self.method], self.path / "run.yaml")
         self.centre_angstrom = np.array(document["frame"]["centre_angstrom"], dtype=np.float64)
         self.latents = LatentTable.load(self.path / "latents.npz")
 
@@ -85,31 +76,34 @@ class Run:
         """The particles, with their latents among the columns."""
         return ParticleSet.read(self.path / "particles.star")
 
+    @property
+    def options(self) -> MethodOptions:
+        """What the run was asked for, numbers filled in, as the method takes it."""
+        return self.method.options
+
     @cached_property
-    def subject(self) -> Subject:
+    def molecule(self) -> Molecule:
         """What the run moves, as it was before training."""
-        return load_subject(self._config, self.path, self.centre_angstrom)
+        return self.method.load(self.path, self.centre_angstrom)
 
     @property
     def reference(self) -> Reference:
-        """The subject as motion and renderer see it."""
-        return self.subject.reference
+        """The molecule as motion and renderer see it."""
+        return self.molecule.reference
 
     @cached_property
-    def passenger(self) -> Passenger:
-        """What rides with the motion: the subject's own atoms, or those of the model that
-        `with_model` was given.
-        """
+    def carried_model(self) -> CarriedModel:
+        """The atoms that move with the motion: the molecule's own, or those of another model."""
         reference = self.reference
         atoms = {
             half: motion.at_rest(reference.atoms).detach() for half, motion in self.motions.items()
         }
-        return Passenger(self.subject.model, atoms, reference.atom_owner, {})
+        return CarriedModel(self.molecule.model, atoms, reference.atom_owner, {})
 
     @cached_property
     def model(self) -> AtomicModel:
         """The atoms that are moved: of the nominal model, or pseudo-atoms."""
-        return self.passenger.model
+        return self.carried_model.model
 
     def with_model(self, model: AtomicModel) -> Run:
         """Return the same run, carrying another model along.
@@ -132,43 +126,45 @@ class Run:
             model.positions_angstrom - self.centre_angstrom, dtype=torch.float32
         )
         owner = self._nearest(local)
-        atoms, states = {}, {}
-        for half, motion in self.motions.items():
-            atoms[half] = local
-            if motion.learns_reference:
-                rows = np.flatnonzero((self.latents.half == half) | (half == ALL_IMAGES))
+        atoms = dict.fromkeys(self.motions, local)
+        states = {}
+        for half, decoder in self.decoders.items():
+            if decoder.motion.learns_reference:
+                rows = images_of_model(half, self.latents.half)
                 candidates = self.latents.mean[rows].astype(np.float64)
-                weight = self.reference.amplitude.reshape(-1, len(self.reference.beads)).sum(0)
-                learnt = motion.bead_weight()
-                weight = weight if learnt is None else weight * learnt.detach()
-                atoms[half], states[half] = take_aboard(
-                    motion, weight, candidates, model, self.centre_angstrom
+                atoms[half], states[half] = find_state(
+                    decoder, candidates, model, self.centre_angstrom
                 )
         other = copy.copy(self)
-        vars(other).update(passenger=Passenger(model, atoms, owner, states), model=model)
+        vars(other).update(carried_model=CarriedModel(model, atoms, owner, states), model=model)
         return other
+
+    @cached_property
+    def decoders(self) -> dict[int, Decoder]:
+        """What turns latents into Gaussians, as trained: by half set, or one under 0."""
+        halves = model_keys(two_models=self.options.training.halves)
+        return {half: self._load_decoder(half) for half in halves}
 
     @cached_property
     def motions(self) -> dict[int, Motion]:
         """The trained motion models: by half set, or one under 0."""
-        halves = (1, 2) if self._config.training.halves else (ALL_IMAGES,)
-        return {half: self._load_motion(half) for half in halves}
+        return {half: decoder.motion for half, decoder in self.decoders.items()}
 
-    def _load_motion(self, half: int) -> Motion:
-        motion = make_motion(self._config, self.reference)
+    def _load_decoder(self, half: int) -> Decoder:
+        motion = self.method.make_motion(self.reference)
         tensors, _ = load_checkpoint(checkpoint_folder(self.path, half))
         prefix = "motion."
         motion.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
-        return motion.eval()
+        return Decoder(motion, self.reference).eval()
 
     def observations(
         self, rows: Int[np.ndarray, " k"], advance: Callable[[int], None] | None = None
     ) -> Observations:
         """Prepare some of the images as they were for training; their order is that of `rows`."""
-        images = replace(self._config.training.images, coefficients="exact", cache=None)
-        return observe(self.particles[rows], images, self.path, advance)
+        images = replace(self.options.training.images, coefficients="exact", cache=None)
+        return prepare_images(self.particles[rows], images, self.path, advance)
 
     def likelihood(self, half: int, band: FourierBand) -> Likelihood:
         """Return the Gaussian likelihood of a trained model, with the signal scale and noise power
@@ -181,35 +177,25 @@ class Run:
         band
             The band of the images, as `observations` prepares them.
         """
-        forward = make_forward(self._config, self.reference, band, torch.device("cpu"))
+        forward = self.method.make_forward(self.reference, band, torch.device("cpu"))
         tensors, _ = load_checkpoint(checkpoint_folder(self.path, half))
         signal = SignalAndNoise(tensors["signal.scale"], tensors["signal.variance"])
-        return Likelihood(
-            forward.weighted(self.motions[half].bead_weight()), GaussianLikelihood(), signal
-        )
+        return Likelihood(forward, GaussianLikelihood(), signal)
 
     def consensus(self) -> tuple[DensityMap, Solid, Bool[np.ndarray, "n n n"]]:
         """Read the consensus map the run began with; also where it is molecule: coarsely, and on
         its own grid.
         """
-        density, solid = consensus_of(self._config, self.path)
+        density, solid = self.method.consensus(self.path)
         scale = density.pixel_size_angstrom / solid.step_angstrom
-        axis = (
-            np.rint((np.arange(density.box_px) - density.box_px // 2) * scale).astype(int)
-            + len(solid.inside) // 2
-        )
-        axis = axis.clip(0, len(solid.inside) - 1)
-        return density, solid, solid.inside[np.ix_(axis, axis, axis)]
+        offset = np.rint((np.arange(density.box_px) - density.box_px // 2) * scale).astype(int)
+        cell = (offset + len(solid.inside) // 2).clip(0, len(solid.inside) - 1)
+        return density, solid, solid.inside[np.ix_(cell, cell, cell)]
 
     def motion_of(self, image: int) -> tuple[Motion, Float[Tensor, " d"]]:
         """Return the motion model of an image's half set, and the image's latent position."""
-        half = int(self.latents.half[image]) if ALL_IMAGES not in self.motions else ALL_IMAGES
-        return self.motions[half], _tensor(self.latents.mean[image])
-
-    @property
-    def settings(self) -> RunConfig:
-        """The resolved configuration, as the training job takes it."""
-        return self._config
+        (model,) = model_of_image(self.latents.half[[image]], self.motions)
+        return self.motions[int(model)], _tensor(self.latents.mean[image])
 
     @property
     def motion(self) -> Motion:
@@ -227,26 +213,8 @@ class Run:
         rides with.
         """
         with torch.no_grad():
-            of_point = memberships(self.motion).numpy()
-        return of_point[self.passenger.owner.numpy()[self.model.centre_atom]]
-
-    @property
-    def pivots(self) -> Float[np.ndarray, "segments 3"]:
-        """What each segment rotates about, in the frame of the model."""
-        return self._segments_motion().pivots.numpy() + self.centre_angstrom
-
-    def transforms(
-        self, z: Float[np.ndarray, "m d"]
-    ) -> tuple[Float[np.ndarray, "m segments 3"], Float[np.ndarray, "m segments 3"]]:
-        """Rotation vectors (radians) and translations (Å) of every segment at z; see `pivots`."""
-        with torch.no_grad():
-            rotation, translation = self._segments_motion().transforms(_tensor(z))
-        return rotation.numpy(), translation.numpy()
-
-    def _segments_motion(self) -> SegmentsMotion:
-        if not isinstance(self.motion, SegmentsMotion):
-            raise InputError(self.path, "has no segments", "Use a run of kinesphere segments")
-        return self.motion
+            of_point = self.motion.memberships().numpy()
+        return of_point[self.carried_model.owner.numpy()[self.model.centre_atom]]
 
     def decode(
         self, z: Float[np.ndarray, "m d"], half: int | None = None
@@ -265,15 +233,18 @@ class Run:
     def structures(self, images: ArrayLike) -> Float[np.ndarray, "m atoms 3"]:
         """All atoms of the molecules in these images (rows of the particle set)."""
         return (
-            self._of_images(images, self.passenger.atoms, self.passenger.owner)
+            self._of_images(images, self.carried_model.atoms, self.carried_model.owner)
             + self.centre_angstrom
         )
 
     def residues(self, images: ArrayLike) -> Float[np.ndarray, "m residues 3"]:
         """Residue centres of the molecules in these images."""
         chosen = torch.as_tensor(self.model.centre_atom)
-        centres = {half: atoms[chosen] for half, atoms in self.passenger.atoms.items()}
-        return self._of_images(images, centres, self.passenger.owner[chosen]) + self.centre_angstrom
+        centres = {half: atoms[chosen] for half, atoms in self.carried_model.atoms.items()}
+        return (
+            self._of_images(images, centres, self.carried_model.owner[chosen])
+            + self.centre_angstrom
+        )
 
     def displacements(
         self, points: Float[np.ndarray, "p 3"], images: ArrayLike
@@ -293,7 +264,7 @@ class Run:
         self, z: Float[np.ndarray, "m d"], half: int | None, chosen: Tensor
     ) -> NDArray[np.float64]:
         which = next(iter(self.motions)) if half is None else half
-        atoms, owner = self.passenger.atoms[which][chosen], self.passenger.owner[chosen]
+        atoms, owner = self.carried_model.atoms[which][chosen], self.carried_model.owner[chosen]
         return self._move(z, atoms, owner, self.motions[which]) + self.centre_angstrom
 
     def _of_images(
@@ -308,7 +279,7 @@ class Run:
             raise InputError(self.path, problem, "Rows count from 0")
         moved = np.empty((len(chosen), len(owner), 3))
         for half, motion in self.motions.items():
-            rows = np.flatnonzero((self.latents.half[chosen] == half) | (half == ALL_IMAGES))
+            rows = images_of_model(half, self.latents.half[chosen])
             if rows.size:
                 moved[rows] = self._move(
                     self.latents.mean[chosen[rows]], points[half], owner, motion

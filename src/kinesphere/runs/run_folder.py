@@ -21,6 +21,7 @@ from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
 from kinesphere.particles import ParticleSet
 from kinesphere.runs.finished_run import LatentTable
+from kinesphere.runs.halves import ALL_IMAGES
 from kinesphere.runtime import atomic_write
 
 # these change where or how fast a run is computed, not what: a run may be continued with others
@@ -151,3 +152,9 @@ def describe_device(device: torch.device) -> str:
         if device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads"
     )
+
+
+def checkpoint_folder(folder: Path, half: int) -> Path:
+    """Folder of the checkpoints of one model of a run."""
+    checkpoints = folder / "checkpoints"
+    return checkpoints if half == ALL_IMAGES else checkpoints / f"half{half}"

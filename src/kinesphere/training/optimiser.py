@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from kinesphere.inference.latents import LatentModel
 from kinesphere.motion.base import Motion
 from kinesphere.ranks import Ranks
-from kinesphere.training.schedule import PaceConfig
+from kinesphere.training.options import ScheduleConfig
 
 
 def make_optimizer(
-    motion: Motion, latents: LatentModel, config: PaceConfig
+    motion: Motion, latents: LatentModel, config: ScheduleConfig
 ) -> torch.optim.Optimizer:
     """Make Adam: networks learn at one rate; a motion model may name parameters that learn at
     another.

@@ -7,10 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from kinesphere.imaging.noise import ShellStatistics
-from kinesphere.motion.base import States
 from kinesphere.ranks import Ranks
 
 _COUNTS = ("images", "since_update")
@@ -62,24 +60,41 @@ class Progress:
         """Leave the totals to another rank."""
         self.totals.update(dict.fromkeys(_SUMS, 0.0))
 
+    def summary(
+        self,
+        *,
+        shells: float,
+        model_divergence: float,
+        learning_rate: float,
+        seconds: float,
+        n_images: int,
+    ) -> dict[str, float]:
+        """Sum up an epoch for `metrics.csv`, once the totals are those of all ranks.
 
-@dataclass(frozen=True)
-class Compared:
-    """What a step has compared.
-
-    Parameters
-    ----------
-    states, positions
-        The proposed states, and their structures, (k, n_beads, 3); differentiable.
-    log_likelihood, factor
-        (q,) and (q, m) of the pairs of an image and a structure: log-likelihoods, and structure
-        factors without CTF.
-    """
-
-    states: States
-    positions: Tensor
-    log_likelihood: Tensor
-    factor: Tensor
+        Parameters
+        ----------
+        shells
+            Resolution shells used.
+        model_divergence
+            KL divergence of the motion model's own parameters, in nats.
+        learning_rate
+            Of the networks, at the end.
+        seconds, n_images
+            How long it took, and for how many images.
+        """
+        images = max(self.totals["images"], 1.0)
+        return {
+            "epoch": float(self.epoch + 1),
+            "step": float(self.step),
+            "shells": shells,
+            "log_likelihood": self.totals["log_likelihood"] / images,
+            "divergence": self.totals["divergence"] / images,
+            "model_divergence": model_divergence,
+            "pairs_per_image": self.totals["pairs"] / images,
+            "learning_rate": learning_rate,
+            "seconds": seconds,
+            "images_per_second": n_images / max(seconds, 1e-9),
+        }
 
 
 def hand_over_sums(progress: Progress, statistics: ShellStatistics, ranks: Ranks) -> None:

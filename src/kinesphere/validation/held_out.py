@@ -23,9 +23,10 @@ from torch import Tensor
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.imaging.pose import project_points, project_states
-from kinesphere.inference.latents import MarginalLatents, default_n_nodes
+from kinesphere.inference.decoder import Decoder
+from kinesphere.inference.latents import MarginalLatents
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
-from kinesphere.motion.base import Motion
+from kinesphere.inference.options import default_n_nodes
 from kinesphere.observations.observations import Observations
 from kinesphere.runs.halves import images_to_test
 from kinesphere.runs.run import Run
@@ -68,27 +69,23 @@ class Judged:
 
     Parameters
     ----------
-    motion, likelihood
+    decoder, likelihood
         The model; where a run has two, the one that these images did not train.
-    beads, bead_owner
-        Its Gaussians at rest, and the points they ride with.
     latents
         Inference over nodes of the prior, whatever the run was trained with.
     observations
         The images.
     """
 
-    motion: Motion
+    decoder: Decoder
     likelihood: Likelihood
-    beads: Float[Tensor, "g 3"]
-    bead_owner: Int[Tensor, " g"]
     latents: MarginalLatents
     observations: Observations
 
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k g 3"]:
         """Gaussians at latent positions."""
-        return self.motion.move(z, self.beads, self.bead_owner)
+        return self.decoder.decode(z)
 
 
 def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> list[Judged]:
@@ -113,15 +110,12 @@ def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> 
     dimension = int(config["latent_dim"])
     latents = MarginalLatents(dimension, config["n_nodes"] or default_n_nodes(dimension))
     found = []
-    for label, motion in run.motions.items():
+    for label, decoder in run.decoders.items():
         rows = images_to_test(label, half)
         if len(rows):
-            beads = motion.at_rest(run.reference.beads).detach()
             likelihood = run.likelihood(label, observations.band)
             images = observations.subset(torch.from_numpy(rows))
-            found.append(
-                Judged(motion, likelihood, beads, run.reference.bead_owner, latents, images)
-            )
+            found.append(Judged(decoder, likelihood, latents, images))
     return found
 
 
@@ -194,7 +188,7 @@ def _infer(
     found = []
     for rows in torch.arange(len(judged.observations)).split(_IMAGES_AT_ONCE):
         prepared = _masked(judged.likelihood.prepare(judged.observations.batch(rows)), side[rows])
-        scorer = Scorer(judged.likelihood, prepared, judged.motion, judged.beads, judged.bead_owner)
+        scorer = Scorer(judged.likelihood, prepared, judged.decoder)
         found.append(judged.latents.posterior(scorer).mean)
         advance(len(rows))
     return torch.cat(found)
@@ -225,7 +219,8 @@ def _products(
         structure, the mean density of other images' structures; and (n, k, 2, 2, shells): each of k
         other images' structures, or of none.
     """
-    likelihood, band = judged.likelihood, judged.likelihood.forward.band
+    likelihood = judged.likelihood.weighted(judged.decoder.weight)
+    band = likelihood.forward.band
     # the scale of each shell is fitted afterwards: here it is one
     signal = SignalAndNoise(torch.ones_like(likelihood.signal.scale), likelihood.signal.variance)
     unscaled = Likelihood(likelihood.forward, likelihood.objective, signal)

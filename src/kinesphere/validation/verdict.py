@@ -65,12 +65,12 @@ def _not_tested(run: Run, controls: Sequence[ControlResult]) -> tuple[tuple[str,
         missing.append(
             (
                 "models that have not seen the images they are tested on",
-                f"kinesphere {run.method} … --halves --out OTHER",
+                f"kinesphere {run.method.name} … --halves --out OTHER",
             )
         )
     return tuple(missing)
 
 
 def _more(run: Run, name: str) -> str:
-    needs_model = name == "wrong-model" and run.settings.model is None
+    needs_model = name == "wrong-model" and run.options.atomic_model is None
     return " --model MODEL" if needs_model else ""

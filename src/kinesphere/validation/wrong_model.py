@@ -101,7 +101,7 @@ def wrong_model_control(run: Run, settings: WrongModelSettings, seed: int) -> Co
     InputError
         If there is no model, or no such domain.
     """
-    source = settings.model or run.settings.model
+    source = settings.model or run.options.atomic_model
     if source is None:
         raise InputError(
             run.path, "was made without an atomic model", "Give --model to compare the map with"
@@ -113,16 +113,16 @@ def wrong_model_control(run: Run, settings: WrongModelSettings, seed: int) -> Co
     folder = run.path / _FOLDER
     _make_ready(folder, wrong)
     tested = run
-    if run.settings.model is not None:
-        config = replace(run.settings, model=folder / "wrong.cif", ignore_misfit=True)
-        seed_everything(config.training.seed)
-        run_job(config, folder / "run")
+    if run.options.atomic_model is not None:
+        method = run.method.with_options(model=folder / "wrong.cif", ignore_misfit=True)
+        seed_everything(method.options.training.seed)
+        run_job(method, folder / "run")
         tested = Run(folder / "run")
     maps = [
         _mean_map(tested, folder / name, homogeneous=still)
         for name, still in (("still", True), ("moved", False))
     ]
-    finest = run.settings.training.images.resolution_angstrom
+    finest = run.options.training.images.resolution_angstrom
     compared = Compared(domain, finest)
     to_right = [_similarity(density, right, compared) for density in maps]
     without, moved = (
@@ -187,7 +187,7 @@ def at_rest(run: Run, model: AtomicModel) -> AtomicModel:
     """Put a model in the state that maps of the run show: its reference, of two half sets the
     mean.
     """
-    atoms = run.with_model(model).passenger.atoms.values()
+    atoms = run.with_model(model).carried_model.atoms.values()
     mean = np.mean([part.double().numpy() for part in atoms], axis=0)
     return replace(model, positions_angstrom=mean + run.centre_angstrom)
 

@@ -1,11 +1,10 @@
-"""Where the images show the model: as it lies, or moved or turned; tried at low resolution for all
-of these at once.
-"""
+"""Checks before a start: do the images show the model, in their poses, where it lies?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,22 +13,27 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from kinesphere.errors import InputError
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.forward import ForwardModel, shell_values
 from kinesphere.imaging.noise import ShellStatistics
 from kinesphere.observations.observations import Observations, ParticleBatch
 
+_LARGEST_OFFSET_ANGSTROM = 6.0
+_LARGEST_OFFSET_FRACTION = 0.03
+_FEWEST_SIGMA = 4.0
+_CLEARLY_BETTER = 1.25
 _RESOLUTION_ANGSTROM = 15.0
-_MOST_SHELLS, _FEWEST_SHELLS = 16, 4
+_MOST_SHELLS = 16
+_FEWEST_SHELLS = 4
 _MOST_IMAGES = 512
 _OVERSAMPLING = 2
-_LARGEST_SHIFT = (
-    1.0 / 3.0
-)  # of the field of view: beyond it, nearest-neighbour insertion fades the correlation out
+# Of the field of view: beyond it, nearest-neighbour insertion fades the correlation out.
+_LARGEST_SHIFT = 1.0 / 3.0
 
 
 @dataclass(frozen=True)
-class Placement:
+class ModelPose:
     """The model, turned about its centroid and then moved, and how many σ above chance the images
     match it there.
     """
@@ -44,9 +48,9 @@ class Placement:
         return float(np.rad2deg(Rotation.from_matrix(self.turn).magnitude()))
 
 
-def compare_placements(
+def compare_poses(
     forward: ForwardModel, beads: Float[Tensor, "g 3"], observations: Observations
-) -> tuple[Placement, Placement]:
+) -> tuple[ModelPose, ModelPose]:
     """Match some of the images with the model as it lies, and find where they match it best.
 
     Parameters
@@ -71,13 +75,12 @@ def compare_placements(
         .long()
     )
     batch = observations.batch(rows, coarse.band, beads.device)
-    inverse_power, transfer = (
-        _inverse_power(batch, coarse.band, observations.n_groups),
-        coarse.transfer(batch.ctf),
-    )
+    inverse_power = _inverse_power(batch, coarse.band, observations.n_groups)
+    transfer = coarse.transfer(batch.ctf)
     target = batch.data.conj() * transfer * inverse_power
     centroid = beads.mean(0)
-    as_it_lies, best = None, None
+    as_it_lies: ModelPose | None = None
+    best: ModelPose | None = None
     for turn in _turns():
         turned = (beads - centroid) @ torch.from_numpy(turn).to(beads).T + centroid
         factor = coarse.structure_factor(turned @ batch.rotation[:, :, :2])
@@ -86,12 +89,11 @@ def compare_placements(
         )
         correlation, shifts = _correlate(target * factor, batch, coarse.band)
         if as_it_lies is None:
-            as_it_lies = Placement(turn, np.zeros(3), float((target * factor).real.sum()) / spread)
+            as_it_lies = ModelPose(turn, np.zeros(3), float((target * factor).real.sum()) / spread)
         top = int(correlation.argmax())
-        found = Placement(
-            turn, shifts[top].cpu().double().numpy(), float(correlation[top]) / spread
-        )
-        best = found if best is None or found.significance > best.significance else best
+        significance = float(correlation[top]) / spread
+        if best is None or significance > best.significance:
+            best = ModelPose(turn, shifts[top].cpu().double().numpy(), significance)
     if as_it_lies is None or best is None:
         raise AssertionError("there are 24 turns")
     return as_it_lies, best
@@ -147,3 +149,78 @@ def _correlate(
     shifts = torch.cartesian_prod(step, step, step)
     near = (shifts.abs() <= _LARGEST_SHIFT * band.field_of_view_angstrom).all(1)
     return correlation[near], shifts[near]
+
+
+def require_contrast(statistics: ShellStatistics, source: Path) -> None:
+    """Refuse images in which the molecule is dark.
+
+    Raises
+    ------
+    InputError
+        Naming the option that inverts them.
+    """
+    significance = _significance(statistics)
+    if significance < -_FEWEST_SIGMA:
+        problem = f"the images show the model with inverted contrast ({significance:.0f} σ)"
+        raise InputError(source, problem, "Pass --invert-contrast")
+
+
+def require_match(statistics: ShellStatistics, source: Path) -> None:
+    """Refuse a model that the images, in their poses, do not show.
+
+    Raises
+    ------
+    InputError
+        Saying how weak the match is.
+    """
+    significance = _significance(statistics)
+    if significance < _FEWEST_SIGMA:
+        problem = f"the images do not show the model in their poses (match {significance:.1f} σ)"
+        raise InputError(
+            source, problem, "Check that model, map, poses and pixel size belong together"
+        )
+
+
+def require_best_pose(
+    as_it_lies: ModelPose, best: ModelPose, field_of_view_angstrom: float, source: Path
+) -> None:
+    """Refuse a model that the images show much more clearly when it is moved or turned.
+
+    Parameters
+    ----------
+    as_it_lies, best
+        What `compare_poses` found.
+    field_of_view_angstrom
+        Of the images; shifts of a few percent of it are no finding.
+    source
+        File of the model.
+
+    Raises
+    ------
+    InputError
+        Saying how the model would have to move.
+    """
+    distance, angle = float(np.linalg.norm(best.shift_angstrom)), best.angle_degrees
+    tolerated = max(_LARGEST_OFFSET_ANGSTROM, _LARGEST_OFFSET_FRACTION * field_of_view_angstrom)
+    if distance <= tolerated and angle < 1.0:
+        return
+    if best.significance < _CLEARLY_BETTER * max(as_it_lies.significance, 0.0) + _FEWEST_SIGMA:
+        return
+    shift = " ".join(f"{value:+.0f}" for value in best.shift_angstrom)
+    moves = [f"turned by about {angle:.0f}°"] * (angle >= 1.0) + [
+        f"moved by ({shift}) Å in x y z"
+    ] * (distance > 0)
+    problem = f"is not where the images show it: {' and '.join(moves)} it would match them better"
+    problem += f" ({best.significance:.0f} σ instead of {as_it_lies.significance:.0f})"
+    remedy = (
+        "Fit the model into the consensus map of these poses; --ignore-misfit goes on regardless"
+    )
+    raise InputError(source, problem, remedy)
+
+
+def _significance(statistics: ShellStatistics) -> float:
+    """How many σ the match of images and model is above chance; below zero where the contrast is
+    inverted.
+    """
+    power = statistics.data / statistics.count.clamp_min(1.0)
+    return float(statistics.cross.sum() / (statistics.model * power).sum().clamp_min(1e-30).sqrt())
