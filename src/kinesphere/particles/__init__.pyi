@@ -6,6 +6,7 @@ from .halves import assign_halves as assign_halves
 from .image_files import ImageFiles as ImageFiles
 from .inspection import Inspection as Inspection
 from .inspection import inspect_particles as inspect_particles
+from .metadata import ParticleMetadata as ParticleMetadata
 from .metadata import StoredImages as StoredImages
 from .optics import OpticsGroup as OpticsGroup
 from .options import LoaderOptions as LoaderOptions

@@ -80,13 +80,17 @@ class CryosparcSource:
     ) -> None:
         """Write RELION's columns, then the file's own under names that start with `cs`."""
         rows = self.rows[particles.row]
-        own = star_columns(rows)
+        file_columns = star_columns(rows)
         if images is not None:
-            own = {name: values for name, values in own.items() if not name.startswith("csBlob")}
+            file_columns = {
+                name: values
+                for name, values in file_columns.items()
+                if not name.startswith("csBlob")
+            }
         table = {
             **_image_columns(particles, rows, images),
             **_relion_columns(particles),
-            **own,
+            **file_columns,
             **columns,
         }
         folder = None if images else particles.files.folder_to_note(path)
@@ -124,10 +128,10 @@ def read_cryosparc_particles(
     The pose is a rotation vector whose matrix is R; the shift, in pixels of the images that were
     aligned, has the sign of RELION's origins; `alignments3D/split` 0 and 1 are halves 1 and 2.
     """
-    own = read_cs(path)
-    if len(own) == 0:
+    file_rows = read_cs(path)
+    if len(file_rows) == 0:
         raise InputError(path, "holds no particles: it has no rows", "Check the job that made it")
-    rows = join_passthrough(own, path, passthrough) if passthrough else own
+    rows = join_passthrough(file_rows, path, passthrough) if passthrough else file_rows
     names = set(rows.dtype.names or ())
     _require_images(path, names)
     stacks, inverse = np.unique(text_column(rows, "blob/path"), return_inverse=True)
@@ -143,7 +147,7 @@ def read_cryosparc_particles(
         shift *= pixel_size_angstrom / stored[:, None]
     half, half_warnings = _read_half(rows)
     return ParticleMetadata(
-        table=CryosparcSource(path, rows, own.dtype),
+        table=CryosparcSource(path, rows, file_rows.dtype),
         files=files,
         optics=groups,
         has_poses=rotation is not None,

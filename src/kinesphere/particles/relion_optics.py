@@ -68,13 +68,13 @@ def read_optics(particles: StarTable, optics: StarTable | None) -> StarOptics:
     """
     base = _base_groups(optics)
     group_of_row = _group_of_rows(particles, optics)
-    own = {
+    of_row = {
         field: particles.numbers(column)
         for field, column in _ROW_FIELDS.items()
         if column in particles
     }
     warnings = [
-        *_contradictions(own, base, group_of_row),
+        *_contradictions(of_row, base, group_of_row),
         *_pixel_contradiction(particles, base, group_of_row),
     ]
     pixel_size = _row_pixel_size(particles)
@@ -82,18 +82,18 @@ def read_optics(particles: StarTable, optics: StarTable | None) -> StarOptics:
         pixel_size is not None
         and not np.isfinite([group.pixel_size_angstrom for group in base]).all()
     ):
-        own["pixel_size_angstrom"] = pixel_size
+        of_row["pixel_size_angstrom"] = pixel_size
     if {"rlnBeamTiltX", "rlnBeamTiltY"} <= set(particles.columns):
-        own |= {
+        of_row |= {
             "tilt_x": particles.numbers("rlnBeamTiltX"),
             "tilt_y": particles.numbers("rlnBeamTiltY"),
         }
-    if not own:
+    if not of_row:
         return StarOptics(tuple(base), group_of_row, tuple(warnings))
-    first, code = distinct_rows([group_of_row, *own.values()])
+    first, code = distinct_rows([group_of_row, *of_row.values()])
     members = [
         _with_fields(
-            base[group_of_row[row]], {field: float(values[row]) for field, values in own.items()}
+            base[group_of_row[row]], {field: float(values[row]) for field, values in of_row.items()}
         )
         for row in first
     ]
@@ -204,12 +204,12 @@ def _row_pixel_size(particles: StarTable) -> NDArray[np.float64] | None:
 
 
 def _contradictions(
-    own: dict[str, NDArray[np.float64]],
+    of_row: dict[str, NDArray[np.float64]],
     base: Sequence[OpticsGroup],
     group_of_row: NDArray[np.int64],
 ) -> list[str]:
     warnings = []
-    for field, values in own.items():
+    for field, values in of_row.items():
         shared = np.array([getattr(group, field) for group in base])[group_of_row]
         different = np.flatnonzero(np.isfinite(shared) & ~np.isclose(values, shared, rtol=1e-4))
         if different.size:
@@ -225,18 +225,18 @@ def _contradictions(
 def _pixel_contradiction(
     particles: StarTable, base: Sequence[OpticsGroup], group_of_row: NDArray[np.int64]
 ) -> list[str]:
-    own = _row_pixel_size(particles)
-    if own is None:
+    of_row = _row_pixel_size(particles)
+    if of_row is None:
         return []
     shared = np.array([group.pixel_size_angstrom for group in base])[group_of_row]
-    different = np.flatnonzero(np.isfinite(shared) & ~np.isclose(own, shared, rtol=2e-3))
+    different = np.flatnonzero(np.isfinite(shared) & ~np.isclose(of_row, shared, rtol=2e-3))
     if not different.size:
         return []
     row = different[0]
     return [
         (
-            f"pixel size of row {row + 1} is {own[row]:g} Å, its optics group says {shared[row]:g} "
-            "Å: that is used"
+            f"pixel size of row {row + 1} is {of_row[row]:g} Å, its optics group says "
+            f"{shared[row]:g} Å: that is used"
         )
     ]
 

@@ -181,10 +181,10 @@ class ImageLoader:
         """Matrix that brings a group onto the grid; None where Fourier-cropping (or nothing)
         does.
         """
-        own = ImageGrid(optics.box_px, optics.pixel_size_angstrom)
-        if abs(own.extent_angstrom - self.grid.extent_angstrom) < 1e-6 * own.extent_angstrom:
+        stored = ImageGrid(optics.box_px, optics.pixel_size_angstrom)
+        if abs(stored.extent_angstrom - self.grid.extent_angstrom) < 1e-6 * stored.extent_angstrom:
             return None
-        return resampling_matrix(own, self.grid)
+        return resampling_matrix(stored, self.grid)
 
     def _require_background(self) -> None:
         if not (self.options.normalise or self.options.remove_ramp):
