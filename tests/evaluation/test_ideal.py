@@ -15,11 +15,17 @@ from scipy.integrate import quad
 from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
-from kinesphere.evaluation.ideal import carry_along, fit_signal, state_posterior
+from kinesphere.evaluation.ideal import (
+    BoxedImages,
+    BoxedModel,
+    BoxedSignal,
+    carry_along,
+    fit_signal,
+    state_posterior,
+)
 from kinesphere.evaluation.metrics import pearson
 from kinesphere.evaluation.observer import choose_images, observe_ideally
 from kinesphere.evaluation.truth import read_truth
-from kinesphere.evaluation.window import BoxedImages, BoxedModel, BoxedSignal
 from kinesphere.fourier import centred_irfft2, centred_rfft2
 from kinesphere.imaging.ctf import CtfParameters, evaluate_ctf
 from kinesphere.imaging.forward import ForwardModel, recentre

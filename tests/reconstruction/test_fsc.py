@@ -10,10 +10,10 @@ from kinesphere.reconstruction.fsc import (
     crossing_angstrom,
     fourier_shell_correlation,
     half_map_fsc,
+    local_resolution,
     mean_fsc,
     randomise_phases,
 )
-from kinesphere.reconstruction.local_resolution import local_resolution
 from kinesphere.reconstruction.masks import low_pass, sphere_mask
 
 BOX, PIXEL_ANGSTROM = 32, 2.0

@@ -15,8 +15,8 @@ from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.scattering import potential_map
-from kinesphere.volumes.coefficient_network import CoefficientNetwork
 from kinesphere.volumes.decoder import (
+    CoefficientNetwork,
     DecoderSettings,
     VolumeDecoder,
     enlarge,

@@ -1,24 +1,38 @@
-"""The files of RUN/analysis: tables, models, trajectories and the ChimeraX script."""
+"""The files of RUN/analysis: tables, models, trajectories and the script that shows them."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from kinesphere.analysis.bodies import GroupMotion
-from kinesphere.analysis.chimerax import chimerax_script
+from kinesphere.analysis.latent import Traversal
 from kinesphere.analysis.statement import state
 from kinesphere.analysis.summary import Analysis
-from kinesphere.analysis.trajectories import write_motion_coloured, write_trajectory
+from kinesphere.io.structure import AtomicModel, write_model
 from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runtime import atomic_write
 
 Row = dict[str, Any]
+DISTANCE_FIELDS = (
+    "first_body",
+    "second_body",
+    "mean_angstrom",
+    "std_angstrom",
+    "p5_angstrom",
+    "p50_angstrom",
+    "p95_angstrom",
+)
+PALETTE = "#4668a8:#8fb9c9:#ece4d0:#e39a4f:#b0402a"
+PDB_MAXIMUM_ATOMS = 99_999
+PDB_MAXIMUM_RESIDUE_NUMBER = 9_999
 
 
 def write_analysis(run: FinishedRun, analysis: Analysis, folder: Path) -> Path:
@@ -184,17 +198,6 @@ def population_rows(analysis: Analysis) -> list[Row]:
     ]
 
 
-DISTANCE_FIELDS = (
-    "first_body",
-    "second_body",
-    "mean_angstrom",
-    "std_angstrom",
-    "p5_angstrom",
-    "p50_angstrom",
-    "p95_angstrom",
-)
-
-
 def distance_rows(analysis: Analysis) -> list[Row]:
     """One row a pair of bodies: the distance between their centroids over the sampled particles."""
     rows = []
@@ -322,3 +325,115 @@ def _vector(values: tuple[float, float, float]) -> str:
 def _write_text(path: Path, text: str) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def chimerax_script(
+    coloured: Path, trajectories: list[Path], maximum_angstrom: float, frames: int
+) -> str:
+    """Write the commands of `open_in_chimerax.cxc`.
+
+    Parameters
+    ----------
+    coloured
+        The model with the RMS displacement in its B-factor column.
+    trajectories
+        Multi-model files, the main motion first; all are opened, the first is played.
+    maximum_angstrom
+        Upper end of the colours.
+    frames
+        Structures in each trajectory.
+
+    Returns
+    -------
+    str
+        File names are relative: ChimeraX looks for them beside the script. Syntax of `open …
+        coordsets`, `coordset` and `color byattribute` as in the ChimeraX user guide
+        (https://www.cgl.ucsf.edu/chimerax/docs/user/index.html).
+    """
+    first = 2
+    lines = [
+        "# Blue parts stay, red parts move; the trajectory plays back and forth.",
+        (
+            f"# To play another component: hide #{first} models; show #{first + 1} models; "
+            f"coordset slider #{first + 1}"
+        ),
+        "close",
+        "set bgColor white",
+        f'open {_quoted(coloured.name)} id 1 name "coloured by motion"',
+        *(
+            f'open {_quoted(path.name)} coordsets true id {first + k} name "component {k + 1}"'
+            for k, path in enumerate(trajectories)
+        ),
+        "hide atoms",
+        "show cartoons",
+        f"color byattribute bfactor #1 palette {PALETTE} range 0,{maximum_angstrom:.2f} target ac",
+        f"color #{first} #7a8699 target ac",
+        *(f"hide #{first + k} models" for k in range(1, len(trajectories))),
+        "transparency #1 60 target c",
+        "lighting soft",
+        "view",
+        f"coordset #{first} 1,{frames} loop 20 bounce true pauseFrames 3",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(name: str) -> str:
+    """Quote a file name that ChimeraX would otherwise cut at a space."""
+    return f'"{name}"' if " " in name else name
+
+
+def trajectory_suffix(model: AtomicModel) -> str:
+    """Choose PDB, which every program reads, unless the model outgrows its columns."""
+    fits = (
+        model.n_atoms <= PDB_MAXIMUM_ATOMS
+        and model.residue_number.max() <= PDB_MAXIMUM_RESIDUE_NUMBER
+        and all(len(str(name)) <= 1 for name in np.unique(model.chain))
+    )
+    return ".pdb" if fits else ".cif"
+
+
+def write_trajectory(folder: Path, run: FinishedRun, traversal: Traversal, number: int) -> Path:
+    """Write all atoms along one traversal as a multi-model file.
+
+    Parameters
+    ----------
+    folder
+        Where to write `pc<number>_trajectory.pdb` (or `.cif`).
+    run
+        Decodes the latents.
+    traversal
+        The points of the component.
+    number
+        Of the component, from 1.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    path = folder / f"pc{number}_trajectory{trajectory_suffix(run.model)}"
+    write_model(path, run.model, np.asarray(run.decode_atoms(traversal.latents), np.float64))
+    return path
+
+
+def write_motion_coloured(
+    path: Path,
+    model: AtomicModel,
+    positions: Float[np.ndarray, "atoms 3"],
+    amplitude: Float[np.ndarray, " residues"],
+) -> None:
+    """Write a model whose B-factor column holds each residue's RMS displacement in Å.
+
+    Parameters
+    ----------
+    path
+        mmCIF or PDB by suffix.
+    model
+        Names and residues.
+    positions
+        (atoms, 3) in Å.
+    amplitude
+        (residues,) in Å.
+    """
+    coloured = replace(model, b_factor=np.asarray(amplitude, np.float64)[model.residue_index])
+    write_model(path, coloured, np.asarray(positions, np.float64))

@@ -43,7 +43,7 @@ def run(options: EvaluateOptions) -> None:
     """Print the scores as one JSON object on standard output; everything else, a table too, goes to
     standard error.
     """
-    from kinesphere.evaluation.leakage import leakage_scores
+    from kinesphere.evaluation.embedding import leakage_scores
     from kinesphere.evaluation.scores import score
     from kinesphere.evaluation.truth import read_truth
     from kinesphere.io.structure import read_model

@@ -1,4 +1,5 @@
-"""How much of the true coordinate is in the latent space, whatever curve it follows there.
+"""How much of the true coordinate is in the latent space, whatever curve it follows there, and how
+much of what it should not know: from where a molecule is seen, and at which defocus.
 
 `neighbourhood_similarity` and `information_imbalance` are the scores of latent spaces in CryoBench
 (Jeon et al. 2024, arXiv:2408.05526); here the truth is the coordinate of the motion. They compare
@@ -8,16 +9,20 @@ orders of distances only, so that they hold for any method's latents.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 
+from kinesphere.analysis.ensemble import sample_images
+from kinesphere.runs.halves import images_by_model
+
 _FOLDS = 5
 FEWEST_IMAGES = 4 * _FOLDS
 IMAGES_FOR_NEIGHBOURS = 1500
+_IMAGES = 1500
 
 
 def explained_variance(
@@ -142,3 +147,56 @@ def _imbalance(first: Float[np.ndarray, "n n"], second: Float[np.ndarray, "n n"]
     nearest: Shaped[np.ndarray, "n n"] = first == first.min(axis=1, keepdims=True)
     ranks = rankdata(second, axis=1)
     return float(2.0 * ((nearest * ranks).sum(axis=1) / nearest.sum(axis=1)).mean() / len(first))
+
+
+def leakage_scores(
+    latents: Float[np.ndarray, "n d"],
+    half: Int[np.ndarray, " n"],
+    rotation: Float[np.ndarray, "n 3 3"],
+    defocus_angstrom: Float[np.ndarray, " n"],
+) -> dict[str, list[float]]:
+    """Measure what latents say of viewing direction and defocus, and the other way round.
+
+    Where latents follow pose or CTF, a motion may be an error of these. The measure is the
+    information imbalance: 0 where neighbours in one space are neighbours in the other, 1 where they
+    tell nothing.
+
+    Parameters
+    ----------
+    latents
+        (n, d) posterior means.
+    half
+        (n,) half set, each with a latent space of its own.
+    rotation
+        (n, 3, 3) R; its third column is the viewing direction in the frame of the volume.
+    defocus_angstrom
+        (n,).
+
+    Returns
+    -------
+    dict
+        `leakage_pose`, `leakage_ctf`: [latents → it, it → latents], 1 each where nothing leaks;
+        mean over half sets. NaN where all images have the same.
+    """
+    return {
+        "leakage_pose": _imbalance_with(
+            latents.astype(np.float64), rotation[:, :, 2].astype(np.float64), half
+        ),
+        "leakage_ctf": _imbalance_with(
+            latents.astype(np.float64), defocus_angstrom[:, None].astype(np.float64), half
+        ),
+    }
+
+
+def _imbalance_with(
+    latents: Float[np.ndarray, "n d"], other: Float[np.ndarray, "n k"], half: Int[np.ndarray, " n"]
+) -> list[float]:
+    if not (np.ptp(other, axis=0) > 0).any() or not (np.ptp(latents, axis=0) > 0).any():
+        return [float("nan")] * 2
+    found = []
+    for rows in images_by_model(half).values():
+        if len(rows) > 2:
+            some = rows[sample_images(len(rows), 1, seed=0, limit=_IMAGES)]
+            found.append(information_imbalance(latents[some], other[some]))
+    mean: list[float] = np.mean(found, axis=0).tolist()
+    return mean

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kinesphere.analysis.ensemble import count_clashes, sample_images
-from kinesphere.evaluation.boundaries import boundary_distances
-from kinesphere.evaluation.calibration import calibration_scores
+from kinesphere.evaluation.calibration import calibration_scores, mode_scores
 from kinesphere.evaluation.embedding import (
     IMAGES_FOR_NEIGHBOURS,
     along_best_direction,
@@ -22,13 +21,11 @@ from kinesphere.evaluation.embedding import (
     information_imbalance,
     neighbourhood_similarity,
 )
-from kinesphere.evaluation.geometry import geometry_scores
+from kinesphere.evaluation.geometry import boundary_distances, geometry_scores
 from kinesphere.evaluation.groups import Distance, distance_scores, measure_all, parse_distance
-from kinesphere.evaluation.limit import add_limits
 from kinesphere.evaluation.metrics import MainMotion, amplitude, pearson, rmsd, spearman
-from kinesphere.evaluation.observer import observe_ideally
+from kinesphere.evaluation.observer import add_limits, observe_ideally
 from kinesphere.evaluation.options import ScoreSettings
-from kinesphere.evaluation.population_modes import mode_scores
 from kinesphere.evaluation.predictions import Predictions, predict
 from kinesphere.evaluation.truth import Truth
 from kinesphere.evaluation.volume_scores import fsc_scores

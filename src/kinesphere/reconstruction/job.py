@@ -20,9 +20,8 @@ from kinesphere.progress_bar import step_progress
 from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.backprojection import blend_weight
 from kinesphere.reconstruction.fourier_volume import shell_of_volume
-from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc, mean_fsc
+from kinesphere.reconstruction.fsc import FscCurves, half_map_fsc, local_resolution, mean_fsc
 from kinesphere.reconstruction.half import HalfCheckpoints, HalfMaps, reconstruct_half
-from kinesphere.reconstruction.local_resolution import local_resolution
 from kinesphere.reconstruction.masks import automatic_mask
 from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.problem import (

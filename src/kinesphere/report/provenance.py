@@ -9,7 +9,7 @@ import numpy as np
 
 from kinesphere import __version__
 from kinesphere.analysis.summary import Analysis
-from kinesphere.analysis.trajectories import trajectory_suffix
+from kinesphere.analysis.tables import trajectory_suffix
 from kinesphere.report.display import DisplayAtoms
 from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runs.halves import FIRST_HALF

@@ -15,10 +15,9 @@ from jaxtyping import Int
 from kinesphere.errors import InputError
 from kinesphere.observations.observations import Observations
 from kinesphere.runs.run import Run
-from kinesphere.validation.held_out import HeldOutGain, held_out_gain, judge
+from kinesphere.validation.held_out import HeldOutGain, held_out_gain, judge, randomise_phases
 from kinesphere.validation.options import FEWEST_IMAGES, ControlName, NullSettings
 from kinesphere.validation.record import ControlResult
-from kinesphere.validation.split import randomise_phases
 
 STANDARD_ERRORS = 3.0
 _STATISTIC, _UNIT = (

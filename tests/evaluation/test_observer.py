@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kinesphere.evaluation.limit import add_limits
 from kinesphere.evaluation.metrics import MainMotion
-from kinesphere.evaluation.observer import IdealObserver
+from kinesphere.evaluation.observer import IdealObserver, add_limits
 from kinesphere.evaluation.predictions import predict
 from kinesphere.evaluation.scores import ScoreSettings, score
 from kinesphere.evaluation.truth import Truth
