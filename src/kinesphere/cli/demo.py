@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,22 +133,19 @@ def _simulate(options: DemoOptions, data: Path) -> None:
 
 def _recover(method: type[Method[Any]], options: DemoOptions, data: Path) -> None:
     """Run a method with what it needs: the map, and the model where it cannot do without."""
-    needed = {field.name for field in fields(method.options_class) if field.default is MISSING}
-    inputs: dict[str, Any] = {"particles": data / "particles.star", "map": data / "consensus.mrc"}
-    if "model" in needed:
-        inputs["model"] = data / "model.cif"
-    base = method.options_class(**inputs)
+    star, density, model = data / "particles.star", data / "consensus.mrc", data / "model.cif"
+    default = method.from_files(star, density, model).options
     training = replace(
-        base.training,
-        schedule=replace(base.training.schedule, epochs=options.epochs),
+        default.training,
+        schedule=replace(default.training.schedule, epochs=options.epochs),
         seed=options.seed,
         threads=options.threads,
     )
     out = options.out / method.name
-    shown = "".join(f" --{name} {path}" for name, path in inputs.items() if name != "particles")
-    command = f"kinesphere {method.name} {inputs['particles']}{shown}"
+    given = "" if default.atomic_model is None else f" --model {model}"
+    command = f"kinesphere {method.name} {star}{given} --map {density}"
     _say(f"  {command} --out {out} --epochs {options.epochs}")
-    run_method(method.name, out, replace(base, training=training))
+    run_method(method.name, out, replace(default, training=training))
 
 
 def _reconstruct(options: DemoOptions, folder: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import kinesphere.cli
-from kinesphere import __version__
+from kinesphere._version import __version__
 from kinesphere.errors import KinesphereError
 from kinesphere.launch_environment import find_place
 from kinesphere.methods.registry import METHOD_NAMES

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kinesphere.config import require_not_negative, require_positive
-from kinesphere.errors import InputError
 from kinesphere.methods.base import Method, MethodOptions
 from kinesphere.motion.beads import BeadPlacement
 from kinesphere.training.options import TrainingConfig
@@ -22,8 +20,6 @@ if TYPE_CHECKING:  # the help of a command has to be quick
     from kinesphere.motion.reference import Reference
     from kinesphere.motion.restraints import Restraint
     from kinesphere.particles import ParticleSet
-
-_RANGE = re.compile(r"(?P<chain>[^:]+):(?P<first>-?\d+)-(?P<last>-?\d+)")
 
 
 @dataclass(frozen=True)
@@ -118,9 +114,11 @@ class AtomicModelMethod(Method[AtomicOptionsT]):
         self, model: AtomicModel, centre_angstrom: NDArray[np.floating]
     ) -> Reference:
         """Prepare the nominal model: y⁰ of the equation."""
+        from kinesphere.io.selection import label_residues
         from kinesphere.motion.reference import build_reference
 
-        domains = _domains(model, self.options.ranges) if self.options.ranges else None
+        ranges = self.options.ranges
+        domains = label_residues(model, ranges, "--ranges") if ranges else None
         return build_reference(
             model,
             centre_angstrom,
@@ -144,35 +142,3 @@ class AtomicModelMethod(Method[AtomicOptionsT]):
     def width_angstrom(self, reference: Reference) -> float:  # noqa: ARG002 - the user's choice
         """See `Method.width_angstrom`."""
         return self.options.bead_width_angstrom
-
-
-def _domains(model: AtomicModel, ranges: tuple[str, ...]) -> NDArray[np.int64]:
-    """Label each residue with the user's range it is in; each piece of chain left over is a domain
-    of its own.
-    """
-    import numpy as np
-
-    label = np.array([f"chain {name}" for name in model.chain.tolist()], dtype=object)
-    for text in ranges:
-        match = _RANGE.fullmatch(text)
-        if match is None:
-            raise InputError(
-                "--ranges",
-                f"{text!r} is not a residue range",
-                "Write chain and residues as A:1-120",
-            )
-        first, last = int(match["first"]), int(match["last"])
-        inside = (
-            (model.chain == match["chain"])
-            & (model.residue_number >= first)
-            & (model.residue_number <= last)
-        )
-        if not inside.any():
-            raise InputError(
-                "--ranges",
-                f"{text!r} holds no residue of the model",
-                "Check chain and residue numbers",
-            )
-        label[inside] = text
-    starts = np.concatenate([[True], label[1:] != label[:-1]])
-    return np.cumsum(starts) - 1

@@ -8,7 +8,7 @@ neither torch, numba nor scipy at their top, so that the help of a command is qu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:  # the help of a command has to be quick: see above
 
 _TOTAL_INTENSITY = 100.0
 OptionsT = TypeVar("OptionsT", bound="MethodOptions")
+
+
+def _is_required(entry: Field[Any]) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,23 @@ class Method(ABC, Generic[OptionsT]):
     def from_yaml(cls, path: Path) -> Method[OptionsT]:
         """Read the options that `run.yaml` records."""
         return cls(load_yaml(cls.options_class, path))  # type: ignore[arg-type]  # its own class
+
+    @classmethod
+    def from_files(cls, particles: Path, density: Path, model: Path) -> Method[OptionsT]:
+        """Return the method with its defaults, on a set of which there are a map and a model.
+
+        Parameters
+        ----------
+        particles, density
+            Particle file and consensus map.
+        model
+            Atomic model in that map; given to a method that cannot do without.
+        """
+        required = {entry.name for entry in fields(cls.options_class) if _is_required(entry)}
+        files = {"particles": particles, "map": density}
+        if "model" in required:
+            files["model"] = model
+        return cls(cls.options_class(**files))  # type: ignore[arg-type]  # its own class
 
     def with_options(self, **changes: Any) -> Method[OptionsT]:
         """Return the same method with some options changed."""

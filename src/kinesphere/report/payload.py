@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from kinesphere import __version__
+from kinesphere._version import __version__
 from kinesphere.analysis.bodies import GroupMotion
 from kinesphere.analysis.ensemble import chunks, decode_in_chunks, sample_images
 from kinesphere.analysis.run_agreement import RunAgreement

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kinesphere import __version__
+from kinesphere._version import __version__
 from kinesphere.analysis.summary import Analysis
 from kinesphere.analysis.tables import trajectory_suffix
 from kinesphere.report.display import DisplayAtoms

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinesphere import __version__
+from kinesphere._version import __version__
 from kinesphere.config import load_document, save_yaml, to_plain
 from kinesphere.errors import InputError
 from kinesphere.particles import ParticleSet
