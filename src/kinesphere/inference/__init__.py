@@ -1,1 +1,8 @@
-"""From images to motion: data term, latents, training, and finished runs."""
+"""How the conformation of each image is inferred: data term, latents, encoder and decoder.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

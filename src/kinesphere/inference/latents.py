@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.likelihood import Scorer
-from kinesphere.inference.responsibilities import Responsibilities
 from kinesphere.ranks import Ranks
 
 # Of the draws from an older posterior: nothing that it thought impossible is shut out.
 _DEFENSIVE_SHARE = 0.1
+_ROWS_AT_ONCE = 1 << 18
 _SETTLED = 0.1  # of a posterior's standard deviation
 _SMALLEST_STD = 1e-6
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
@@ -170,6 +170,61 @@ class LatentModel(nn.Module, ABC):
         ValueError
             If that was of another model.
         """
+
+
+class Responsibilities:
+    """Posterior of each image over the nodes, as it was when the image was last compared with all
+    of them.
+
+    In the words of mixture models, the posterior of an image over the nodes is their responsibility
+    for it. From one pass over the images to the next it changes little once a model has taken
+    shape, so that the nodes drawn in a gradient step may come from an older one, and weights make
+    up for what has changed since: an expectation-maximisation whose E-steps are partial (Neal &
+    Hinton 1998).
+
+    Parameters
+    ----------
+    n_images, n_nodes
+        Size of the table, two bytes an entry.
+    device
+        Where it is kept.
+    """
+
+    def __init__(self, n_images: int, n_nodes: int, device: torch.device) -> None:
+        self.table = torch.full((n_images, n_nodes), torch.nan, dtype=torch.float16, device=device)
+        self._is_own = torch.zeros(n_images, dtype=torch.bool, device=device)
+
+    def forget(self) -> None:
+        """Count all images as never looked at."""
+        self.table.fill_(torch.nan)
+        self._is_own.fill_(False)
+
+    def of(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b k"]:
+        """Return the posteriors of some images; not a number where there is none."""
+        return self.table[index].float()
+
+    def keep(self, index: Int[Tensor, " b"], posterior: Float[Tensor, "b k"]) -> None:
+        """Keep the posteriors of some images."""
+        self.table[index] = posterior.to(self.table.dtype)
+        self._is_own[index] = True
+
+    def exchange(self, ranks: Ranks) -> None:
+        """Give all ranks what each has found since the last exchange; no image may be kept by two
+        in between.
+        """
+        if ranks.size == 1:
+            return
+        for table, own in zip(
+            self.table.split(_ROWS_AT_ONCE), self._is_own.split(_ROWS_AT_ONCE), strict=True
+        ):
+            found, is_new = _own_rows(table, own), own.float()
+            ranks.sum_([found, is_new])
+            table.copy_(torch.where(is_new[:, None] > 0, found.to(table.dtype), table))
+        self._is_own.fill_(False)
+
+
+def _own_rows(table: Float[Tensor, "n k"], own: Bool[Tensor, " n"]) -> Float[Tensor, "n k"]:
+    return torch.where(own[:, None], table.float(), 0.0)
 
 
 class MarginalLatents(LatentModel):

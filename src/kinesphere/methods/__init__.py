@@ -1,1 +1,8 @@
-"""One file a method: its options, what it reads, what it moves and how it is restrained."""
+"""One file a method: its options, what it reads, what it moves and how that is restrained.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,3 +1,8 @@
-"""Prepared images: in memory, as float16, on disk or on the GPU, and the order in which they are
-visited.
+"""Prepared images: in memory, as float16, on disk or on the GPU, and the order of visiting them.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,8 @@
-"""From input files to a finished run folder, and a finished run opened again."""
+"""From input files to a finished run folder, and a finished run opened again.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -21,7 +21,7 @@ _IMAGES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class DisplacementErrors:
+class HalfModelErrors:
     """How far two models disagree about the images that trained neither.
 
     The latent spaces of the models differ; so each infers these images' latents itself, and what
@@ -69,7 +69,7 @@ class DisplacementErrors:
 
 def compare_half_models(
     first: Trainer, second: Trainer, images: Observations, index: Int[np.ndarray, " v"]
-) -> DisplacementErrors:
+) -> HalfModelErrors:
     """Decode the same images with both half-set models and compare every Gaussian's displacement.
 
     Parameters
@@ -92,7 +92,7 @@ def compare_half_models(
         )
         errors.append((one - two).norm(dim=-1))
         lengths.append(0.5 * (one.norm(dim=-1) + two.norm(dim=-1)))
-    return DisplacementErrors(
+    return HalfModelErrors(
         index=index,
         error_angstrom=torch.cat(errors).numpy(),
         displacement_angstrom=torch.cat(lengths).numpy(),

@@ -13,9 +13,8 @@ import torch
 from helpers.still import undecoded
 from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
-from kinesphere.inference.latents import MarginalLatents
+from kinesphere.inference.latents import MarginalLatents, Responsibilities
 from kinesphere.inference.likelihood import Scorer
-from kinesphere.inference.responsibilities import Responsibilities
 from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.ranks import Ranks
 

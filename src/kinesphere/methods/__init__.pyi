@@ -1,0 +1,10 @@
+from .base import Method as Method
+from .base import MethodOptions as MethodOptions
+from .field import Field as Field
+from .field import FieldOptions as FieldOptions
+from .molecule import Molecule as Molecule
+from .registry import METHOD_NAMES as METHOD_NAMES
+from .registry import method_class as method_class
+from .registry import method_of as method_of
+from .segments import Segments as Segments
+from .segments import SegmentsOptions as SegmentsOptions

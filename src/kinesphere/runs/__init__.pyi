@@ -1,0 +1,12 @@
+from .carried_model import CarriedModel as CarriedModel
+from .finished_run import FinishedRun as FinishedRun
+from .finished_run import LatentTable as LatentTable
+from .finished_run import RunWithImages as RunWithImages
+from .first_half import FirstHalf as FirstHalf
+from .first_half import one_latent_space as one_latent_space
+from .halves import ALL_IMAGES as ALL_IMAGES
+from .job import Job as Job
+from .job import run_job as run_job
+from .round_trip import map_in_state as map_in_state
+from .round_trip import measure_round_trip as measure_round_trip
+from .run import Run as Run
