@@ -35,7 +35,8 @@ class StructureComponents:
         if float(np.sum(self.modes[0] * displacement)) >= 0:
             return self
         sign = np.where(np.arange(len(self.modes)) == 0, -1.0, 1.0)
-        modes, scores = self.modes * sign[:, None, None], self.scores_angstrom * sign
+        modes = self.modes * sign[:, None, None]
+        scores = self.scores_angstrom * sign
         return StructureComponents(self.mean, modes, scores, self.variance_fraction)
 
     def project(self, positions: Float[np.ndarray, "m residues 3"]) -> Float[np.ndarray, "m k"]:

@@ -194,7 +194,8 @@ class ErrorMeter:
         )
 
     def _posterior(self, images: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m r"]:
-        run, n_residues = self.run, self.run.model.n_residues
+        run = self.run
+        n_residues = self.run.model.n_residues
         steps = standard_steps(run.latents.covariance[images])
         result = np.empty((len(images), n_residues))
         for model, of_model in images_by_model(run.latents.half[images]).items():
@@ -232,7 +233,8 @@ def require_latent_errors(run: Run) -> None:
     InputError
         If a covariance is not finite, or all of them are zero.
     """
-    covariance, path = run.latents.covariance, run.path / "latents.npz"
+    covariance = run.latents.covariance
+    path = run.path / "latents.npz"
     remedy = "Train the run again, or do without errors"
     unknown = np.flatnonzero(~np.isfinite(covariance).all(axis=(1, 2)))
     if unknown.size:

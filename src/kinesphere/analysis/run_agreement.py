@@ -83,7 +83,8 @@ def compare_runs(
     motions = analysis.ensemble.motions
     polymer = np.flatnonzero(run.model.is_polymer)
     kept = polymer if len(polymer) else np.arange(run.model.n_residues)
-    places, shapes = [], []
+    places = []
+    shapes = []
     for source, chosen in ((run, rows), (second, images)):
         positions = np.concatenate(
             [_centres(source, part) for part in chunks(chosen, run.model.n_atoms)]

@@ -88,7 +88,8 @@ def _movement(body: GroupMotion, turn: str, travel: str) -> str:
     """Say what a body does, seen from the core, with the verbs in the form that the sentence
     needs.
     """
-    angle, shift = body.relative_rotation.range_degrees, body.relative_shift.range_angstrom
+    angle = body.relative_rotation.range_degrees
+    shift = body.relative_shift.range_angstrom
     if angle >= NOTICEABLE_DEGREES and shift >= NOTICEABLE_ANGSTROM:
         return f"{turn} by {angle:.0f}° and {travel} {shift:.1f} Å"
     if angle >= NOTICEABLE_DEGREES:
@@ -106,10 +107,8 @@ def _detail(body: GroupMotion) -> str:
 
 def _certainty(analysis: Analysis) -> str:
     ensemble = analysis.ensemble
-    spread, error = (
-        float(ensemble.motions.scores_angstrom[:, 0].std()),
-        ensemble.main_error_angstrom,
-    )
+    spread = float(ensemble.motions.scores_angstrom[:, 0].std())
+    error = ensemble.main_error_angstrom
     extent = (
         "Along the main motion, 90% of the particles spread over "
         f"{ensemble.main_range_angstrom:.1f} Å"

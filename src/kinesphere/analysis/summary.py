@@ -147,10 +147,8 @@ def analyse(run: FinishedRun, settings: AnalysisSettings) -> Analysis:
         Where the settings make no sense for this run.
     """
     _check(run, settings)
-    mean, covariance = (
-        np.asarray(run.latents.mean, float),
-        np.asarray(run.latents.covariance, float),
-    )
+    mean = np.asarray(run.latents.mean, float)
+    covariance = np.asarray(run.latents.covariance, float)
     embedding = umap_embedding(mean, settings.seed) if settings.umap else None
     components = follow_components(run, mean, covariance, settings)
     along_first = components.positions[0, -1] - components.positions[0, 0]

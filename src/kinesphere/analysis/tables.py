@@ -53,7 +53,8 @@ def write_analysis(run: FinishedRun, analysis: Analysis, folder: Path) -> Path:
         The ChimeraX script, to be opened first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    components, bodies = analysis.components, analysis.bodies
+    components = analysis.components
+    bodies = analysis.bodies
     write_csv(folder / "components.csv", component_rows(analysis))
     write_csv(folder / "segments.csv", [group_row(group, "segment") for group in bodies.segments])
     write_csv(folder / "bodies.csv", [group_row(group, "body") for group in bodies.bodies])
@@ -83,7 +84,8 @@ def write_analysis(run: FinishedRun, analysis: Analysis, folder: Path) -> Path:
 
 def component_rows(analysis: Analysis) -> list[Row]:
     """One row a latent component, then one a principal motion of the structures."""
-    components, ensemble = analysis.components, analysis.ensemble
+    components = analysis.components
+    ensemble = analysis.ensemble
     rows = []
     for k, walk in enumerate(components.traversals):
         rows.append(
@@ -115,7 +117,9 @@ def component_rows(analysis: Analysis) -> list[Row]:
 
 def group_row(group: GroupMotion, kind: str) -> Row:
     """Flatten the motion of a segment or body; angles in degrees, lengths in Å, numbers from 1."""
-    turn, seen, shift = group.rotation, group.relative_rotation, group.relative_shift
+    turn = group.rotation
+    seen = group.relative_rotation
+    shift = group.relative_shift
     previous = group.previous_rotation
     row: Row = {kind: group.number + 1}
     if kind == "segment":
@@ -148,11 +152,9 @@ def cluster_rows(run: FinishedRun, analysis: Analysis) -> list[Row]:
 
     `particle` is the row of its representative in the particle file, from 0.
     """
-    clusters, scores, shares = (
-        analysis.clusters,
-        analysis.components.latent.scores,
-        analysis.population.clusters,
-    )
+    clusters = analysis.clusters
+    scores = analysis.components.latent.scores
+    shares = analysis.population.clusters
     index = np.asarray(run.latents.index)
     return [
         {
@@ -213,7 +215,8 @@ def distance_rows(analysis: Analysis) -> list[Row]:
 
 def residue_rows(run: FinishedRun, analysis: Analysis) -> list[Row]:
     """One row a residue: its segment, body and RMS displacement."""
-    model, bodies = run.model, analysis.bodies
+    model = run.model
+    bodies = analysis.bodies
     return [
         {
             "chain": str(model.chain[r]),
@@ -266,7 +269,9 @@ def nearest_rows(run: FinishedRun, analysis: Analysis, component: int) -> list[R
 
 def summary(analysis: Analysis) -> Row:
     """Gather the result in numbers and sentences, ready for JSON."""
-    ensemble, bodies, statement = analysis.ensemble, analysis.bodies, state(analysis)
+    ensemble = analysis.ensemble
+    bodies = analysis.bodies
+    statement = state(analysis)
     return {
         "n_particles": analysis.n_particles,
         "n_sampled": len(ensemble.images),

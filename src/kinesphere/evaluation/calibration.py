@@ -20,7 +20,8 @@ from kinesphere.runs.run import Run
 MOVING_ANGSTROM = 1.0
 _IMAGES = 800
 _PROBABILITIES = (0.68, 0.9, 0.95)
-_BINS, _SMOOTHING_BINS = 100, 5.0  # enough to join eleven states, too few to join two modes
+_BINS = 100
+_SMOOTHING_BINS = 5.0  # enough to join eleven states, too few to join two modes
 _DEEPEST_VALLEY = 0.5  # of the lower of two peaks
 
 
@@ -108,10 +109,8 @@ def valley(values: Float[np.ndarray, " n"]) -> float:
         return float("nan")
     counts, edges = np.histogram(values, _BINS)
     smooth = gaussian_filter1d(counts.astype(np.float64), _SMOOTHING_BINS, mode="constant")
-    highest_before, highest_after = (
-        np.maximum.accumulate(smooth),
-        np.maximum.accumulate(smooth[::-1])[::-1],
-    )
+    highest_before = np.maximum.accumulate(smooth)
+    highest_after = np.maximum.accumulate(smooth[::-1])[::-1]
     depth = smooth / np.minimum(highest_before, highest_after)
     lowest = np.flatnonzero(depth == depth.min())
     middle = lowest[len(lowest) // 2]

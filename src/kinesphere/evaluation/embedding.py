@@ -138,7 +138,8 @@ def _membership(distance: Float[np.ndarray, "n n"], size: int) -> Float[np.ndarr
     them.
     """
     edge = np.partition(distance, size - 1, axis=1)[:, size - 1, None]
-    inside, tied = distance < edge, distance == edge
+    inside = distance < edge
+    tied = distance == edge
     left = size - inside.sum(axis=1, keepdims=True)
     return inside + tied * (left / tied.sum(axis=1, keepdims=True))
 

@@ -12,7 +12,9 @@ from kinesphere.errors import InputError
 from kinesphere.io.selection import select_residues
 from kinesphere.io.structure import AtomicModel
 
-_TRANS_ANGSTROM, _CIS_ANGSTROM, _TOLERANCE_ANGSTROM = 3.8, 2.95, 0.4
+_TRANS_ANGSTROM = 3.8
+_CIS_ANGSTROM = 2.95
+_TOLERANCE_ANGSTROM = 0.4
 _LONGEST_BOND_ANGSTROM = 5.0  # of the input model: beyond, residues are missing between the two
 _ANGLES_DEGREES = (75.0, 155.0)
 _OPTION = "--hinge"
@@ -140,7 +142,8 @@ def boundary_distances(
     if not len(before):
         return BoundaryDistances(float("inf"), float("inf"))
     away = np.minimum(np.abs(before - place), np.abs(before + 1 - place))
-    nominal, moved = model.centres_angstrom[chain], structures[:, chain]
+    nominal = model.centres_angstrom[chain]
+    moved = structures[:, chain]
     left_over = [
         _bending(nominal[:end], moved[:, :end]) + _bending(nominal[end:], moved[:, end:])
         for end in (before + 1).tolist()

@@ -92,7 +92,8 @@ def _patch_rotations(
         return np.tile(np.eye(3), (len(nominal), 1, 1))
     first, second = (x - x.mean(axis=1, keepdims=True) for x in (nominal, moved))
     u, _, vt = np.linalg.svd(np.einsum("rwi,rwj->rij", first, second))
-    v, ut = vt.transpose(0, 2, 1), u.transpose(0, 2, 1)
+    v = vt.transpose(0, 2, 1)
+    ut = u.transpose(0, 2, 1)
     v[:, :, 2] *= np.sign(np.linalg.det(v @ ut))[:, None]
     return v @ ut
 
@@ -336,7 +337,8 @@ class BoxedModel:
         with what is cut out of it, exactly. The power of what is cut out is taken as the kept part
         of the whole, shell by shell.
         """
-        band, group = self.forward.band, boxed.group
+        band = self.forward.band
+        group = boxed.group
         whitened = self.band.select(centred_rfft2(boxed.images)) / shell_values(
             signal.variance, group, self.band
         )

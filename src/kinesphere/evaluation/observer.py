@@ -42,8 +42,10 @@ from kinesphere.particles.options import LoaderOptions
 from kinesphere.particles.streaming import ImageLoader
 from kinesphere.runs.run import Run
 
-_MOST_IMAGES, _FEWEST_IMAGES = 4000, 200
-_MOST_PAIRS, _SHELLS_OF_A_PAIR = 400_000, 32
+_MOST_IMAGES = 4000
+_FEWEST_IMAGES = 200
+_MOST_PAIRS = 400_000
+_SHELLS_OF_A_PAIR = 32
 _RESOLUTION_ANGSTROM = (
     4.0  # measured on adenylate kinase: 5 Å costs 0.003 of r at an SNR of 0.01, 3 Å adds nothing
 )
@@ -271,7 +273,8 @@ def add_limits(
     scores["ideal_n"] = len(images)
     _add_rmsd(scores, truth, predictions, ideal)
 
-    found, limit = predictions.main_motion[images], ideal.expect(motion.project(truth.ca_states))
+    found = predictions.main_motion[images]
+    limit = ideal.expect(motion.project(truth.ca_states))
     true = motion.project(truth.ca_states)[truth.state[images]]
     for name, correlate, fraction in (
         ("r_main_motion", pearson, "fraction_of_ideal"),

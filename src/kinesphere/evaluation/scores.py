@@ -124,7 +124,8 @@ def _structure_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
     structures = case.run.residues(some)
     clashes = count_clashes(structures, case.run.model)
     clashes_of_model = int(count_clashes(nominal[None], case.run.model)[0])
-    found, unmoved = float(np.median(predictions.rmsd)), float(np.median(still))
+    found = float(np.median(predictions.rmsd))
+    unmoved = float(np.median(still))
     return {
         "ca_rmsd_median": found,
         "ca_rmsd_quartiles": np.percentile(predictions.rmsd, [25, 75]).tolist(),
@@ -160,7 +161,9 @@ def _latent_scores(case: _Case) -> dict[str, Any]:
     mean = case.run.latents.mean.astype(np.float64)
     coordinate = case.truth.coordinate
     varying = coordinate.std(axis=0) > 0
-    explained, similarity, imbalance = [], [], []
+    explained = []
+    similarity = []
+    imbalance = []
     along = np.empty_like(coordinate, dtype=np.float64)
     for rows in images_by_model(case.run.latents.half).values():
         along[rows] = np.stack(

@@ -172,7 +172,8 @@ class VolumeComparison:
         with the true ones.
         """
         still = self.volume(self.run.model.centres_angstrom[self.rows])
-        found, unmoved = np.empty(len(images)), np.empty(len(images))
+        found = np.empty(len(images))
+        unmoved = np.empty(len(images))
         for true, which in self._by_state(images):
             unmoved[which] = self.area(true, still)
             for number in which:
@@ -186,7 +187,8 @@ class VolumeComparison:
 
         With half sets each model has a mean of its own.
         """
-        latents, state = self.run.latents, self.truth.state
+        latents = self.run.latents
+        state = self.truth.state
         shown = np.unique(state)
         chosen = shown[np.linspace(0, len(shown) - 1, min(len(shown), _STATES)).round().astype(int)]
         images = []

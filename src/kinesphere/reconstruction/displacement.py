@@ -23,7 +23,8 @@ from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runs.halves import images_of_model
 
 _NEIGHBOURS = carrier_kernels.TERMS
-_IMAGES_IN_MEAN, _IMAGES_AT_ONCE = 1000, 100
+_IMAGES_IN_MEAN = 1000
+_IMAGES_AT_ONCE = 100
 _LAST_WEIGHT = 1e-6
 _WIDTH_IN_SPACINGS = 1.0
 _RIDGE_IN_WIDTHS = 0.2
@@ -129,10 +130,8 @@ class Carrier:
         fewer.
         """
         n_points = self.matrix.shape[0]
-        index, weight = (
-            self.matrix.indices.reshape(n_points, -1),
-            self.matrix.data.reshape(n_points, -1),
-        )
+        index = self.matrix.indices.reshape(n_points, -1)
+        weight = self.matrix.data.reshape(n_points, -1)
         missing = ((0, 0), (0, _NEIGHBOURS - index.shape[1]))
         return np.pad(index.astype(np.int32), missing), np.pad(weight.astype(np.float32), missing)
 
@@ -295,7 +294,9 @@ class RunMotion(DisplacementField):
         anchors: Mapping[int, Anchors],
         half: Int[np.ndarray, " n"],
     ) -> None:
-        self._run, self._anchors, self._half = run, anchors, half
+        self._run = run
+        self._anchors = anchors
+        self._half = half
         nodes = nodes_angstrom + centre_angstrom
         self._n_nodes = len(nodes)
         self._carriers = {

@@ -68,7 +68,8 @@ class FourierVolume:
     """
 
     def __init__(self, box: int, sums: NDArray[np.float32] | None = None) -> None:
-        self.box, self.size = box, PADDING * box
+        self.box = box
+        self.size = PADDING * box
         shape = (self.size, self.size, self.size // 2 + 1, _DATA_PARTS)
         self.sums = np.zeros(shape, dtype=np.float32) if sums is None else sums
         self._plan = SlicePlan.of_box(box)
@@ -90,7 +91,8 @@ class FourierVolume:
         rotation
             R with x_image = Rᵀ · x_volume.
         """
-        plan, index = self._plan, torch.from_numpy(self._plan.index)
+        plan = self._plan
+        index = torch.from_numpy(self._plan.index)
         flat = [
             values.cpu().flatten(1).index_select(1, index).numpy() for values in (data, precision)
         ]

@@ -213,11 +213,13 @@ def local_resolution(
     box = first.shape[0]
     field_of_view = box * pixel_size_angstrom
     spectra = [fft.rfftn(half.astype(np.float32)) for half in (first, second)]
-    shell, window = shell_of_volume(box, box), _window(box)
+    shell = shell_of_volume(box, box)
+    window = _window(box)
     inside = mask > 0
     found = np.full(int(inside.sum()), field_of_view / (box // 2 - 1), dtype=np.float32)
     undecided = np.ones(len(found), dtype=bool)
-    above, above_shell = np.ones(len(found), dtype=np.float32), 1
+    above = np.ones(len(found), dtype=np.float32)
+    above_shell = 1
     for s in range(2, box // 2 - 1, -(-box // (2 * _MOST_BANDS))):
         band = np.abs(shell - s) <= _BAND_SHELLS // 2
         local = _local_correlation(spectra, band, window, box)[inside]
@@ -227,7 +229,8 @@ def local_resolution(
         undecided &= ~falls
         if not undecided.any():
             break
-        above, above_shell = local, s
+        above = local
+        above_shell = s
     result = np.zeros((box,) * 3, dtype=np.float32)
     result[inside] = found
     return result

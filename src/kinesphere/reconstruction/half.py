@@ -41,7 +41,9 @@ from kinesphere.runtime import InterruptedRunError, Interrupts
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _LARGEST_SHARE_OF_CHECKPOINTS = 0.05
 _IMAGES_AT_ONCE = 64
-_SUMS, _SOLVER, _MAPS = "sums", "solver", "maps"
+_SUMS = "sums"
+_SOLVER = "solver"
+_MAPS = "maps"
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,8 @@ def _sum_up(
     sweep: Sweep, checkpoints: HalfCheckpoints, flag: Interrupts, progress: StepProgress
 ) -> HalfSums:
     """Sweep once over the images."""
-    ranks, sums = sweep.ranks, HalfSums.empty(sweep.projector.support)
+    ranks = sweep.ranks
+    sums = HalfSums.empty(sweep.projector.support)
     kept = checkpoints.load(_SUMS) if ranks.is_first else None
     if kept is not None:
         arrays, values = kept

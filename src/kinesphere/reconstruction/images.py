@@ -65,13 +65,15 @@ class WeightedImages:
         noise_power: Float[Tensor, "groups shells"],
     ) -> None:
         self.grid = RenderGrid(loader.grid.box_px, loader.grid.pixel_size_angstrom)
-        self._particles, self._loader = particles, loader
+        self._particles = particles
+        self._loader = loader
         shell = radial_shell_index(self.grid.box).clamp_max(self.grid.box // 2)
         self._weight = (1.0 / noise_power)[:, shell] * below_nyquist(self.grid.box)  # (g, n, half)
 
     def batch(self, rows: Int[np.ndarray, " b"]) -> WeightedBatch:
         """Read some images."""
-        particles, pixel = self._particles, self.grid.pixel_size_angstrom
+        particles = self._particles
+        pixel = self.grid.pixel_size_angstrom
         shift = torch.from_numpy(-particles.shift_angstrom[rows] / pixel).float()
         images = shift_fourier(centred_rfft2(self._loader.load(rows)), shift)
         transfer = self._transfer(rows)

@@ -118,7 +118,8 @@ def combine(problem: Problem, first: HalfMaps, second: HalfMaps) -> Reconstructi
     With C the corrected FSC of the halves, each shell of their mean is multiplied by √(2C / (1 +
     C)), its correlation with the truth (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
     """
-    pixel, seed = problem.grid.pixel_size_angstrom, problem.settings.seed
+    pixel = problem.grid.pixel_size_angstrom
+    seed = problem.settings.seed
     mean = 0.5 * (first.moved + second.moved)
     mask = _mask(mean, problem)
     curves = half_map_fsc(first.moved, second.moved, mask, pixel, seed)

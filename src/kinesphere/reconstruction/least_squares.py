@@ -113,7 +113,8 @@ class NormalEquations:
     """
 
     def __init__(self, sweep: Sweep, sums: HalfSums, prior: ShellPrior) -> None:
-        self._sweep, self.support = sweep, sweep.projector.support
+        self._sweep = sweep
+        self.support = sweep.projector.support
         self._right_side = sums.pulled
         box = self.support.grid.box
         shell = np.minimum(shell_of_volume(2 * box, box), box // 2)
@@ -130,7 +131,8 @@ class NormalEquations:
         """Σ AᵢᵀΛᵢAᵢ f + L f: one pass of all ranks over the geometry of the images, whose pixels
         are not needed.
         """
-        projector, device = self._sweep.projector, self._sweep.projector.device
+        projector = self._sweep.projector
+        device = self._sweep.projector.device
         values = torch.from_numpy(density.astype(np.float32)).to(device)
         total = np.zeros_like(density)
         for rows, seen, n_rows in self._sweep.batches():

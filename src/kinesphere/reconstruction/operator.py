@@ -191,7 +191,8 @@ def trilinear_corners(
     voxel = support.voxels_px
     cell, rest = np.divmod(voxel, support.spacing_px)
     fraction = rest / support.spacing_px
-    numbers, weights = [], []
+    numbers = []
+    weights = []
     for corner in np.ndindex(2, 2, 2):  # x, y, z
         at = cell + np.array(corner)
         numbers.append(support.cells[at[:, 2], at[:, 1], at[:, 0]])

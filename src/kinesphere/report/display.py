@@ -227,7 +227,8 @@ def breaks_after(model: AtomicModel) -> Bool[np.ndarray, " residues"]:
     """Tell after which residues the backbone is interrupted: a new chain, another kind, or a
     missing stretch.
     """
-    centre, n = model.centres_angstrom, model.n_residues
+    centre = model.centres_angstrom
+    n = model.n_residues
     broken = np.ones(n, bool)
     step = np.linalg.norm(np.diff(centre, axis=0), axis=1)
     reach = np.where(

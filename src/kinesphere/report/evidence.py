@@ -170,7 +170,8 @@ def _decoder(found: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _structures(method: str, found: dict[str, Any]) -> dict[str, Any]:
-    unsupported, moving = found["n_moving_unsupported"], found["n_moving"]
+    unsupported = found["n_moving_unsupported"]
+    moving = found["n_moving"]
     return {
         "question": f"Does density change as the structures do ({method} volumes)?",
         "statistic": "correlation of changes around residues that move by more than 1 Å, median",
@@ -225,10 +226,8 @@ def _sentence(summary: dict[str, Any], method: str) -> str:
             else f"{nyquist:.1f} Å, the limit of the pixels"
         )
 
-    before, after = (
-        resolution("resolution_without_motion_angstrom"),
-        resolution("resolution_angstrom"),
-    )
+    before = resolution("resolution_without_motion_angstrom")
+    after = resolution("resolution_angstrom")
     how = (
         f"least squares, {summary['iterations']} iterations"
         if summary["iterations"]

@@ -120,11 +120,9 @@ def fact_items(facts: Sequence[Document]) -> str:
 
 def bodies_lead(document: Document) -> str:
     """Explain the table of bodies."""
-    n_segments, n_bodies, tolerance = (
-        len(document["segments"]),
-        len(document["bodies"]),
-        document["tolerance"],
-    )
+    n_segments = len(document["segments"])
+    n_bodies = len(document["bodies"])
+    tolerance = document["tolerance"]
     clashes = document["clashes"]
     return (
         f"{n_segments} segments form {n_bodies} {'body' if n_bodies == 1 else 'bodies'}: those "

@@ -110,7 +110,8 @@ def payload(
 
 def _facts(analysis: Analysis) -> list[Document]:
     """Give the few numbers that stand beside the headline."""
-    ensemble, bodies = analysis.ensemble, analysis.bodies.bodies
+    ensemble = analysis.ensemble
+    bodies = analysis.bodies.bodies
     facts = [{"value": f"{analysis.n_particles:,}", "label": "particle images"}]
     if len(bodies) > 1:
         turn = max(body.relative_rotation.range_degrees for body in bodies[1:])
@@ -225,10 +226,13 @@ def _particles(
     """Describe a sample of the particles, and the largest RMS error with which the page draws one
     of them.
     """
-    latents, latent = np.asarray(run.latents.mean, float), analysis.components.latent
+    latents = np.asarray(run.latents.mean, float)
+    latent = analysis.components.latent
     limit = SHOWN_PARTICLES_LARGE if run.model.n_atoms > LARGE_MODEL_ATOMS else SHOWN_PARTICLES
     rows = sample_images(len(latents), 1, analysis.settings.seed, limit=limit)
-    coefficients, motions, error = [], [], 0.0
+    coefficients = []
+    motions = []
+    error = 0.0
     for chunk in chunks(rows, run.model.n_atoms):
         drawn = atoms.structures(latents[chunk])
         coefficients.append(basis.coefficients(drawn))
@@ -249,7 +253,8 @@ def _particles(
 
 
 def _population(analysis: Analysis) -> Document:
-    ensemble, population = analysis.ensemble, analysis.population
+    ensemble = analysis.ensemble
+    population = analysis.population
     return {
         "values": encode_array(ensemble.motions.scores_angstrom[:, 0]),
         "error": ensemble.main_error_angstrom,
@@ -281,7 +286,8 @@ def _group(group: GroupMotion) -> Document:
 
 def _distances(analysis: Analysis) -> list[Document]:
     """Give the distances between bodies that vary most."""
-    values, pairs = analysis.bodies.distances_angstrom, analysis.bodies.pairs
+    values = analysis.bodies.distances_angstrom
+    pairs = analysis.bodies.pairs
     order = np.argsort(-values.std(axis=0))[:SHOWN_DISTANCES] if len(pairs) else np.zeros(0, int)
     return [
         {"bodies": [pairs[p][0] + 1, pairs[p][1] + 1], "values": encode_array(values[:, p])}

@@ -20,10 +20,8 @@ from kinesphere.validation.options import FEWEST_IMAGES, ControlName, NullSettin
 from kinesphere.validation.record import ControlResult
 
 STANDARD_ERRORS = 3.0
-_STATISTIC, _UNIT = (
-    "log-likelihood gain over the best still structure, on coefficients held out",
-    "nats per image",
-)
+_STATISTIC = "log-likelihood gain over the best still structure, on coefficients held out"
+_UNIT = "nats per image"
 _STREAM = 7  # nulls draw from another random stream than the split
 
 Advance = Callable[[int, int], None]
@@ -56,7 +54,8 @@ def run_controls(
     settings.require_sensible()
     rows = choose_rows(len(run.latents.index), settings)
     total = len(rows) * settings.n_passes(names)
-    observations, half = run.observations(rows), run.latents.half[rows]
+    observations = run.observations(rows)
+    half = run.latents.half[rows]
 
     def measure(images: Observations, n_permutations: int = 0) -> HeldOutGain:
         judged = judge(run, images, half)
@@ -187,7 +186,8 @@ def _half_sets(run: Run) -> ControlResult | None:
         return None
     try:
         with np.load(path) as stored:
-            moved, error = stored["displacement_angstrom"], stored["error_angstrom"]
+            moved = stored["displacement_angstrom"]
+            error = stored["error_angstrom"]
     except (OSError, KeyError, ValueError) as failure:
         raise InputError(path, "cannot be read", "Remove it, or train the run again") from failure
     rms_moved, rms_error = (

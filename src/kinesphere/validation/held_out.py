@@ -138,7 +138,9 @@ def held_out_gain(
     advance
         Called with the number of images done since the last call.
     """
-    gains, permuted, weights = [], [], []
+    gains = []
+    permuted = []
+    weights = []
     for number, part in enumerate(judged):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         gain, shuffled = _gain_of(part, generator, n_permutations, advance)
@@ -164,10 +166,8 @@ def _gain_of(
         judged, latents, sides, still, others, each=n_permutations > 0
     )
     group = judged.observations.batch(torch.arange(n)).group
-    gain, permuted = (
-        torch.zeros(n, dtype=torch.float64),
-        torch.zeros(n_permutations, dtype=torch.float64),
-    )
+    gain = torch.zeros(n, dtype=torch.float64)
+    permuted = torch.zeros(n_permutations, dtype=torch.float64)
     column = torch.randint(len(others), (n_permutations, n), generator=generator)
     for side in range(2):
         rivals = [_fitted_score(products[:, :, side], group) for products in (unmoved, blurred)]
@@ -227,7 +227,8 @@ def _products(
     found: tuple[list[Tensor], ...] = ([], [], [], [])
     for rows in _batches(len(judged.observations), len(others) * len(band)):
         prepared = unscaled.prepare(judged.observations.batch(rows))
-        rotation, masks = prepared.batch.rotation, [side[rows] for side in sides]
+        rotation = prepared.batch.rotation
+        masks = [side[rows] for side in sides]
 
         def factor(positions: Tensor, rotation: Tensor = rotation) -> Tensor:
             return likelihood.forward.structure_factor(project_points(positions, rotation))
@@ -275,7 +276,8 @@ def _by_shell(
     """Re⟨X, M⟩ and ⟨M, M⟩ over the coefficients of a side, by shell; multiplicity is in data and
     gain already.
     """
-    model, data = factor * (prepared.gain * mask), prepared.data
+    model = factor * (prepared.gain * mask)
+    data = prepared.data
     values = torch.stack(
         [data.real * model.real + data.imag * model.imag, model.real**2 + model.imag**2], dim=1
     )

@@ -14,7 +14,9 @@ from kinesphere.errors import InputError
 from kinesphere.runtime import atomic_write
 
 RECORD_FILE = Path("validation") / "validation.json"
-SUPPORTED, NO_MOTION, UNDECIDED = "motion supported", "no motion beyond noise", "undecided"
+SUPPORTED = "motion supported"
+NO_MOTION = "no motion beyond noise"
+UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,14 @@ def decide(run: Run, controls: Sequence[ControlResult]) -> ValidationRecord:
     gain = next(control for control in controls if control.name == "held-out")
     against = [control for control in controls if not control.passed and control is not gain]
     if not gain.passed:
-        verdict, reason = NO_MOTION, gain.verdict
+        verdict = NO_MOTION
+        reason = gain.verdict
     elif against:
-        verdict, reason = (
-            UNDECIDED,
-            " ".join([gain.verdict, "But:", *(control.verdict for control in against)]),
-        )
+        verdict = UNDECIDED
+        reason = " ".join([gain.verdict, "But:", *(control.verdict for control in against)])
     else:
-        verdict, reason = SUPPORTED, gain.verdict
+        verdict = SUPPORTED
+        reason = gain.verdict
     if has_one_model(run.motions):
         reason += " The model had seen these images in training: --halves keeps them apart."
     return ValidationRecord(verdict, reason, tuple(controls), _not_tested(run, controls))

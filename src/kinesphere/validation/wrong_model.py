@@ -137,7 +137,8 @@ def _make_ready(folder: Path, wrong: AtomicModel) -> None:
     to be continued.
     """
     with claimed(folder), TemporaryDirectory(dir=folder.parent, prefix=".wrong-") as temporary:
-        fresh, path = Path(temporary) / "wrong.cif", folder / "wrong.cif"
+        fresh = Path(temporary) / "wrong.cif"
+        path = folder / "wrong.cif"
         write_model(fresh, wrong)
         if path.exists() and path.read_bytes() == fresh.read_bytes():
             return
@@ -215,7 +216,8 @@ def most_mobile_range(run: Run, model: AtomicModel) -> Bool[np.ndarray, " residu
     images = np.linspace(0, len(run.latents.index) - 1, _IMAGES_FOR_DOMAIN).round().astype(int)
     moved = run.displacements(model.centres_angstrom, np.unique(images))
     power = ((moved - moved.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)
-    best, found = -1.0, np.zeros(model.n_residues, dtype=bool)
+    best = -1.0
+    found = np.zeros(model.n_residues, dtype=bool)
     for chain in np.unique(model.chain):
         rows = np.flatnonzero((model.chain == chain) & model.is_polymer)
         length = max(_SMALLEST_DOMAIN, len(rows) // _SHARE_OF_CHAIN)
@@ -223,7 +225,8 @@ def most_mobile_range(run: Run, model: AtomicModel) -> Bool[np.ndarray, " residu
             continue
         means = np.convolve(power[rows], np.full(length, 1.0 / length), mode="valid")
         if means.max() > best:
-            best, first = float(means.max()), int(means.argmax())
+            best = float(means.max())
+            first = int(means.argmax())
             found = np.zeros(model.n_residues, dtype=bool)
             found[rows[first : first + length]] = True
     if best < 0:
@@ -293,10 +296,8 @@ def _beyond_right(
 
 def _similarity(density: DensityMap, model: AtomicModel, compared: Compared) -> float:
     """Mean FSC of a map to a model's domain, in a mask around it."""
-    grid, points = (
-        RenderGrid(density.box_px, density.pixel_size_angstrom),
-        compared.atoms(model, density),
-    )
+    grid = RenderGrid(density.box_px, density.pixel_size_angstrom)
+    points = compared.atoms(model, density)
     mask = _mask(points, grid)
     curve = fourier_shell_correlation(
         density.data * mask, compared.potential(points, model, grid) * mask

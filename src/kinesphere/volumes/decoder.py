@@ -241,7 +241,8 @@ def train_decoder(
     settings = settings or DecoderSettings()
     order = np.random.default_rng(seed).permutation(len(rows))
     n_held = settings.n_held_out(len(rows))
-    held, seen = np.sort(order[:n_held]), order[n_held:]
+    held = np.sort(order[:n_held])
+    seen = order[n_held:]
     training = _Training(
         LowBand(images, min(settings.box, images.grid.box // 2 * 2)),
         rows,
@@ -392,7 +393,8 @@ class CoefficientNetwork(nn.Module):
     ) -> None:
         super().__init__()
         z = torch.from_numpy(np.asarray(latents, dtype=np.float32))
-        spread, size = z.double().std(0, correction=0), z.double().abs().amax(0)
+        spread = z.double().std(0, correction=0)
+        size = z.double().abs().amax(0)
         self.register_buffer("mean", z.double().mean(0).float())
         # a dimension in which all are alike, to rounding, counts for nothing
         self.register_buffer(
@@ -407,7 +409,8 @@ class CoefficientNetwork(nn.Module):
         self.register_buffer("whitening", torch.eye(n_coefficients))
         d = z.shape[1]
         self._powers = _first_powers(d, n_coefficients)
-        self.first, self.second = nn.Linear(d, width), nn.Linear(width, width)
+        self.first = nn.Linear(d, width)
+        self.second = nn.Linear(width, width)
         self.last = nn.Linear(width, n_coefficients)
         self.mixing = nn.Parameter(torch.eye(n_coefficients))
         self._initialise(torch.Generator().manual_seed(seed))

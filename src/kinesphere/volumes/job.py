@@ -137,7 +137,10 @@ def _make(
     folder: Path,
 ) -> _Made:
     """Make and write the volumes of one method at all places."""
-    volumes, implied, rows, curves = [], [], [], []
+    volumes = []
+    implied = []
+    rows = []
+    curves = []
     for number in range(len(targets[1])):
         name = f"{method}_{number + 1:02d}"
         places = {half: targets[half][number] for half in HALVES}

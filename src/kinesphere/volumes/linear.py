@@ -53,7 +53,8 @@ class LowBand:
     """
 
     def __init__(self, images: WeightedImages, box: int) -> None:
-        self.images, self.box = images, box
+        self.images = images
+        self.box = box
         self.plan = SlicePlan.of_box(box)
         full = images.grid.box
         row = np.rint(self.plan.ky).astype(np.int64) % full
@@ -129,7 +130,9 @@ class ComponentSums:
     """
 
     def __init__(self, box: int, n_varying: int) -> None:
-        self.box, self.size, self.n_factors = box, PADDING * box, n_varying + 1
+        self.box = box
+        self.size = PADDING * box
+        self.n_factors = n_varying + 1
         n_values = 2 * self.n_factors + self.n_factors * (self.n_factors + 1) // 2
         self.sums = np.zeros((self.size, self.size, self.size // 2 + 1, n_values), dtype=np.float32)
 
@@ -171,13 +174,12 @@ class ComponentSums:
         spectra = np.zeros((self.n_factors + 1, *shell.shape), dtype=np.complex64)  # C, E, V_j
         for plane in range(self.size):  # one plane at a time bounds the memory of double precision
             seen = np.isfinite(floor[plane])
-            m, d = (
-                precision[plane][seen].astype(np.float64),
-                data[plane][seen].astype(np.complex128),
-            )
+            m = precision[plane][seen].astype(np.float64)
+            d = data[plane][seen].astype(np.complex128)
             lowest = floor[plane][seen]
             known = np.maximum(m[:, 0, 0], lowest)
-            consensus, mean = d[:, 0] / known, m[:, 0, 1:] / known[:, None]
+            consensus = d[:, 0] / known
+            mean = m[:, 0, 1:] / known[:, None]
             reduced = m[:, 1:, 1:] - mean[:, :, None] * m[:, 0, None, 1:]
             reduced += lowest[:, None, None] * np.eye(self.n_factors - 1)
             varying = np.linalg.solve(
@@ -232,7 +234,8 @@ class SliceSampler:
         for number, density in enumerate(maps):
             padded = pad_centre((density / apodisation_of_box(box)).astype(np.float32), size)
             spectrum = scipy.fft.rfftn(padded, workers=torch.get_num_threads())
-            volume[..., 2 * number], volume[..., 2 * number + 1] = spectrum.real, spectrum.imag
+            volume[..., 2 * number] = spectrum.real
+            volume[..., 2 * number + 1] = spectrum.imag
         self._volume = volume
 
     def slices(
@@ -295,12 +298,11 @@ def gain_terms(
     -------
     GainTerms
     """
-    sampler, plan = SliceSampler(components), low.plan
+    sampler = SliceSampler(components)
+    plan = low.plan
     n_factors = len(components.varying) + 1
-    linear, quadratic = (
-        np.empty((len(rows), n_factors)),
-        np.empty((len(rows), n_factors, n_factors)),
-    )
+    linear = np.empty((len(rows), n_factors))
+    quadratic = np.empty((len(rows), n_factors, n_factors))
     share = (
         2.0 * plan.share
     )  # sums over the full plane; noise power is that of one of its coefficients
@@ -308,7 +310,8 @@ def gain_terms(
         part = slice(start, start + _IMAGES_AT_ONCE)
         batch = low.batch(rows[part])
         slices = sampler.slices(batch.rotation, plan)
-        still, moving = slices[..., 0], slices[..., 1:]
+        still = slices[..., 0]
+        moving = slices[..., 1:]
         residual = share * (batch.data - batch.precision * still)
         linear[part] = np.einsum("bm,bmf->bf", residual.conj(), moving, optimize=True).real
         weighted = (share * batch.precision)[..., None] * moving

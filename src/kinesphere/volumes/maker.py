@@ -117,7 +117,10 @@ class VolumeMaker:
         folder: Path | None = None,
         advance: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.run, self.problem, self._folder, self._advance = run, problem, folder, advance
+        self.run = run
+        self.problem = problem
+        self._folder = folder
+        self._advance = advance
         self._rows = {half: problem.rows(half) for half in HALVES}
         self._images = {half: _images(problem, half) for half in HALVES}
         self._consensus = {
@@ -182,7 +185,8 @@ class VolumeMaker:
         self, volumes: Sequence[Volume], implied: Sequence[Implied]
     ) -> ResidueAgreement:
         """Ask around each residue whether densities of some volumes change as the structures do."""
-        box, pixel = self.problem.grid.box, self.problem.grid.pixel_size_angstrom
+        box = self.problem.grid.box
+        pixel = self.problem.grid.pixel_size_angstrom
         mean_structure = self._all_structures()[1]
         moved = np.mean(
             [((each.structure - mean_structure) ** 2).sum(axis=1) for each in implied], axis=0
@@ -190,10 +194,8 @@ class VolumeMaker:
         resolution = max(volume.differences.resolution_angstrom for volume in volumes)
         radius = comparison_radius_px(resolution, pixel)
         place = (mean_structure - self.run.centre_angstrom) / pixel + box // 2
-        found, expected = (
-            [volume.difference for volume in volumes],
-            [each.difference for each in implied],
-        )
+        found = [volume.difference for volume in volumes]
+        expected = [each.difference for each in implied]
         return ResidueAgreement(
             agreement(found, expected, place, radius), np.sqrt(moved), radius * pixel
         )
@@ -238,7 +240,8 @@ class VolumeMaker:
         )
 
     def _kernel(self, half: int, place: Float[np.ndarray, " d"], fraction: float) -> Kernel:
-        rows, latents = self._rows[half], self.run.latents
+        rows = self._rows[half]
+        latents = self.run.latents
         return fit_kernel(latents.mean[rows], latents.covariance[rows], place, fraction)
 
     def _backproject(
@@ -254,7 +257,8 @@ class VolumeMaker:
 
     def _train_decoder(self, half: int) -> VolumeDecoder:
         rows = self._rows[half]
-        total, done = n_readings(len(rows)), 0
+        total = n_readings(len(rows))
+        done = 0
 
         with step_progress(f"half set {half}") as progress:
 
@@ -264,7 +268,8 @@ class VolumeMaker:
                 progress("Training the volume decoder of", done, total)
                 self._advance(n_images)
 
-            mean, seed = self.run.latents.mean[rows], self.problem.settings.seed
+            mean = self.run.latents.mean[rows]
+            seed = self.problem.settings.seed
             decoder = train_decoder(self._images[half], rows, mean, seed=seed, advance=advance)
         console.print(f"Trained the volume decoder of half set {half}", highlight=False)
         if self._folder is not None:

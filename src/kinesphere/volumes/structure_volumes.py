@@ -28,7 +28,8 @@ from kinesphere.runtime import atomic_write
 
 _STRUCTURES = 300
 _BLUR_ANGSTROM = 2.0
-_SMALLEST_RADIUS_ANGSTROM, _LARGEST_RADIUS_ANGSTROM = 8.0, 25.0
+_SMALLEST_RADIUS_ANGSTROM = 8.0
+_LARGEST_RADIUS_ANGSTROM = 25.0
 _MOVING_ANGSTROM = 1.0
 _SUPPORTED = 0.5  # correlation of changes below which density does not follow the structures
 
@@ -191,7 +192,8 @@ def fitting_gain(
     zero.
     """
     one, other = (fft.rfftn(x) for x in (source, target))
-    cross, power = _shell_sums((other * one.conj()).real), _shell_sums(np.abs(one) ** 2)
+    cross = _shell_sums((other * one.conj()).real)
+    power = _shell_sums(np.abs(one) ** 2)
     return np.divide(cross, power, out=np.zeros_like(cross), where=power > 0).clip(0.0)
 
 

@@ -34,7 +34,8 @@ def choose_targets(
     """
     is_shared = has_one_model(run.motions)
     rows = np.arange(len(problem.half)) if is_shared else problem.rows(FIRST_HALF)
-    mean, covariance = run.latents.mean[rows], run.latents.covariance[rows]
+    mean = run.latents.mean[rows]
+    covariance = run.latents.covariance[rows]
     components = latent_components(mean, covariance)
     if settings.at is not None:
         places = _parse(settings.at, mean.shape[1])
