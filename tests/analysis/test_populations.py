@@ -45,10 +45,12 @@ def test_the_split_is_right_and_its_interval_holds_the_truth(fake: Any) -> None:
     for seed in range(6):
         latents, truth = posteriors(fake, 800, seed)
         population = deconvolve(latents, seed)
-        share = population.share(population.nodes[:, 0] < 0, float(np.mean(latents.mean[:, 0] < 0)))
-        assert share.value == pytest.approx(np.mean(truth[:, 0] < 0), abs=0.06)
-        assert 0.01 < share.high - share.low < 0.12
-        covered += share.low <= TRUE_SHARE <= share.high
+        fraction = population.fraction(
+            population.nodes[:, 0] < 0, float(np.mean(latents.mean[:, 0] < 0))
+        )
+        assert fraction.value == pytest.approx(np.mean(truth[:, 0] < 0), abs=0.06)
+        assert 0.01 < fraction.high - fraction.low < 0.12
+        covered += fraction.low <= TRUE_SHARE <= fraction.high
     assert covered >= 4  # nominally 5.4; fewer happen once in sixty
 
 

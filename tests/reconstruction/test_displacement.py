@@ -128,7 +128,7 @@ class TwoModels:
 def test_each_image_moves_by_its_own_half() -> None:
     half = np.array([1, 2, 2, 1, 2])
     anchors = {1: Anchors(chain(), chain()), 2: Anchors(chain()[:20], chain()[:20])}
-    field = RunMotion(TwoModels(half), chain()[:7], np.zeros(3), anchors, half)
+    field = RunMotion(TwoModels(half).displacements, chain()[:7], np.zeros(3), anchors, half)
     moved = field.at(np.array([4, 3, 0]))
     assert moved.shape == (3, 7, 3)
     assert torch.allclose(moved[0], torch.tensor([0.0, 4.0, 0.0]).expand(7, 3), atol=1e-4)
@@ -138,7 +138,7 @@ def test_each_image_moves_by_its_own_half() -> None:
 def test_what_images_show_of_a_motion_is_its_projection() -> None:
     half = np.array([1, 2, 2, 1, 2])
     anchors = {1: Anchors(chain(), chain() + 1.0), 2: Anchors(chain()[:20], chain()[:20])}
-    field = RunMotion(TwoModels(half), chain()[:7], np.zeros(3), anchors, half)
+    field = RunMotion(TwoModels(half).displacements, chain()[:7], np.zeros(3), anchors, half)
     rows = np.array([4, 3, 0])
     rotation = torch.from_numpy(Rotation.random(3, random_state=1).as_matrix())
     expected = project_points(field.at(rows), rotation.float())
@@ -156,7 +156,9 @@ class TwoReferences:
         self._turns = Rotation.from_rotvec(
             np.radians(angles)[:, None] * [0.0, 0.6, 0.8]
         ).as_matrix()
-        self.own = {half: points[half::2] @ self._turns[first].T for half, first in start.items()}
+        self.references = {
+            half: points[half::2] @ self._turns[first].T for half, first in start.items()
+        }
         self.half, self._state, self._start = np.arange(len(state)) % 2 + 1, state, start
 
     def displacements(self, points: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -175,12 +177,12 @@ def test_two_learnt_references_become_one() -> None:
     nodes = body[:40]
 
     def disagreement(anchors: dict[int, Anchors]) -> float:
-        field = RunMotion(run, nodes, np.zeros(3), anchors, run.half)
+        field = RunMotion(run.displacements, nodes, np.zeros(3), anchors, run.half)
         first, second = field.at(np.arange(0, 40, 2)), field.at(np.arange(1, 40, 2))
         return float((first - second).norm(dim=2).median())
 
-    apart = disagreement({half: Anchors(points, points) for half, points in run.own.items()})
-    together = disagreement(common_reference(run, run.own, run.half))
+    apart = disagreement({half: Anchors(points, points) for half, points in run.references.items()})
+    together = disagreement(common_reference(run.displacements, run.references, run.half))
     assert apart > 5.0
     assert together < 0.08 * apart
 
@@ -188,10 +190,11 @@ def test_two_learnt_references_become_one() -> None:
 def test_references_that_agree_are_kept() -> None:
     run = TwoModels(np.array([1, 2]))
     same = {1: chain(), 2: chain()}
-    for points in common_reference(run, same, run.half).values():
+    for points in common_reference(run.displacements, same, run.half).values():
         assert np.array_equal(points.common_angstrom, chain())
     assert np.array_equal(
-        common_reference(run, {0: chain()}, np.zeros(2, int))[0].common_angstrom, chain()
+        common_reference(run.displacements, {0: chain()}, np.zeros(2, int))[0].common_angstrom,
+        chain(),
     )
 
 

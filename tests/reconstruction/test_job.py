@@ -127,8 +127,7 @@ def test_halves_do_not_see_each_other(done: Path, data: Any, tmp_path: Path) -> 
     replaced = np.array(data.state)
     replaced[second] = (replaced[second] + 3) % helper.N_STATES
     run.latents.mean[second] = replaced[second, None]
-    changed = helper.Simulated(data.folder, replaced, data.ca_states, data.true_map)
-    run.data = changed
+    run.data = replace(data, state=replaced)
     reconstruct(run, ReconstructionSettings(iterations=4), tmp_path / "out")
     same, other = (
         read_map(tmp_path / "out" / f"half{number}.mrc").data

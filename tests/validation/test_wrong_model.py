@@ -10,7 +10,7 @@ from kinesphere.io.mrc import DensityMap
 from kinesphere.io.selection import select_residues
 from kinesphere.simulate.ensembles import Ensemble
 from kinesphere.simulate.scattering import potential_map
-from kinesphere.validation.wrong_model import Compared, _beyond_right, with_wrong_domain
+from kinesphere.validation.wrong_model import ComparedDomain, _beyond_right, with_wrong_domain
 
 
 def test_only_the_domain_is_replaced_and_its_chain_keeps_its_geometry(ensemble: Ensemble) -> None:
@@ -51,7 +51,7 @@ def test_what_resembles_the_right_model_does_not_count_as_resembling_the_wrong_o
     model = replace(model, positions_angstrom=ensemble.centred().positions[0])
     domain = select_residues("A:122-159", model, "--domain")
     wrong = with_wrong_domain(model, domain, np.random.default_rng(3))
-    compared = Compared(domain, finest_angstrom=6.0)
+    compared = ComparedDomain(domain, finest_angstrom=6.0)
     box, pixel = 48, 2.0
     noise = np.random.default_rng(4).standard_normal((box, box, box))
 

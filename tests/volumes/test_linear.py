@@ -14,12 +14,12 @@ from kinesphere.reconstruction.fourier_volume import FourierVolume, SlicePlan
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.images import WeightedBatch, WeightedImages
 from kinesphere.volumes.linear import (
-    Components,
     ComponentSums,
     GainTerms,
     LowBand,
     LowBatch,
     SliceSampler,
+    VolumeComponents,
     gain_terms,
     reliability,
 )
@@ -92,7 +92,9 @@ def test_compiled_sums_are_those_of_simple_insertions() -> None:
 def test_slices_of_a_map_are_the_transforms_of_its_projections(rotations: np.ndarray) -> None:
     plan = SlicePlan.of_box(BOX)
     nothing = np.zeros((BOX,) * 3, dtype=np.float32)
-    components = Components(_blob_map(STILL, np.ones(3)), nothing, _blob_map(MOVING, AMOUNT)[None])
+    components = VolumeComponents(
+        _blob_map(STILL, np.ones(3)), nothing, _blob_map(MOVING, AMOUNT)[None]
+    )
     found = SliceSampler(components).slices(rotations[:20], plan)
     for number, expected in (
         (0, _blob_slices(STILL, np.ones(3), rotations[:20], plan)),
@@ -154,7 +156,7 @@ def test_gain_is_the_difference_of_two_log_likelihoods() -> None:
     low = LowBand(images, BOX)
     draw = np.random.default_rng(0)
     maps = draw.normal(size=(4, BOX, BOX, BOX)).astype(np.float32)
-    components = Components(maps[0], maps[1], maps[2:])
+    components = VolumeComponents(maps[0], maps[1], maps[2:])
     rows, c = np.array([4, 1, 5]), draw.normal(size=(3, 2))
     found = gain_terms(low, rows, components).gain(c)
     slices = SliceSampler(components).slices(images.rotation[rows].numpy(), low.plan)

@@ -135,7 +135,7 @@ class ErrorMeter:
     ----------
     run
         A finished run; of two half-set models each image is measured by its own.
-    own
+    directions
         By half set: how its residues move. Errors are along the directions of the first, so that
         signs agree.
     training
@@ -143,22 +143,22 @@ class ErrorMeter:
     """
 
     run: Run
-    own: Mapping[int, MainDirections]
+    directions: Mapping[int, MainDirections]
     training: Float[np.ndarray, " r"]
 
     @classmethod
     def of(cls, run: Run) -> ErrorMeter:
         """Find the mean structure and the main directions from a sample of the images."""
-        own = {
+        directions = {
             model: _directions(run, images)
             for model, images in images_by_model(run.latents.half).items()
         }
-        return cls(run, own, training_errors(run))
+        return cls(run, directions, training_errors(run))
 
     @property
     def first(self) -> MainDirections:
         """Those of the first half set."""
-        return next(iter(self.own.values()))
+        return next(iter(self.directions.values()))
 
     @property
     def model(self) -> Float[np.ndarray, " r"]:
@@ -175,8 +175,8 @@ class ErrorMeter:
         """
         moved = self.run.residues(images)
         half = self.run.latents.half[images]
-        for label, own in self.own.items():
-            moved[half == label] -= own.mean
+        for label, directions in self.directions.items():
+            moved[half == label] -= directions.mean
         return moved
 
     def measure(self, images: Int[np.ndarray, " m"]) -> DisplacementErrors:

@@ -31,7 +31,7 @@ _LARGEST_EXPONENT = 80.0
 
 
 @dataclass(frozen=True)
-class Share:
+class Fraction:
     """Part of the molecules in some region: deconvolved, its 90 % interval, and what counting
     gives.
     """
@@ -63,12 +63,12 @@ class Population:
     weight: Float[np.ndarray, " k"]
     resampled: Float[np.ndarray, "b k"]
 
-    def share(self, inside: Shaped[np.ndarray, " k"], counted: float) -> Share:
+    def fraction(self, inside: Shaped[np.ndarray, " k"], counted: float) -> Fraction:
         """Add up the nodes inside a region; `counted` is the part of the images whose means lie
         there.
         """
         low, high = np.percentile(self.resampled @ inside, _INTERVAL_PERCENT)
-        return Share(float(self.weight @ inside), float(low), float(high), counted)
+        return Fraction(float(self.weight @ inside), float(low), float(high), counted)
 
     def histogram(
         self, place: Float[np.ndarray, " k"], edges: Float[np.ndarray, " bins_plus_1"]
@@ -114,14 +114,14 @@ class MainPopulation:
     value: Float[np.ndarray, " bins"]
     low: Float[np.ndarray, " bins"]
     high: Float[np.ndarray, " bins"]
-    clusters: tuple[Share, ...]
+    clusters: tuple[Fraction, ...]
 
 
 def along_axis(
     population: Population,
     place: Float[np.ndarray, " k"],
     counted_place: Float[np.ndarray, " m"],
-    clusters: tuple[Share, ...],
+    clusters: tuple[Fraction, ...],
 ) -> MainPopulation:
     """Divide an axis into bins that hold all images and nodes.
 

@@ -47,7 +47,7 @@ N_STRUCTURE_COMPONENTS = 6
 
 
 @dataclass(frozen=True)
-class Components:
+class MotionComponents:
     """Latent components in the order of the motion they carry.
 
     `motion_angstrom` is the RMS displacement of the residues between the two ends of each
@@ -118,7 +118,7 @@ class Analysis:
 
     settings: AnalysisSettings
     n_particles: int
-    components: Components
+    components: MotionComponents
     clusters: Clusters
     ensemble: StructureSample
     bodies: Bodies
@@ -171,7 +171,7 @@ def follow_components(
     mean: Float[np.ndarray, "n d"],
     covariance: Float[np.ndarray, "n d d"],
     settings: AnalysisSettings,
-) -> Components:
+) -> MotionComponents:
     """Traverse every latent component and keep those that move the molecule most, the largest
     motion first.
 
@@ -187,7 +187,7 @@ def follow_components(
     )
     order = np.argsort(-motion, kind="stable")[: settings.components]
     latent = latent.reordered(order)
-    return Components(
+    return MotionComponents(
         latent=latent,
         signal_to_error=signal_to_error(latent.scores, latent.score_errors),
         motion_angstrom=motion[order],
@@ -248,7 +248,7 @@ def find_population(
     centres = np.stack([mean[clusters.label == k].mean(axis=0) for k in range(len(clusters.size))])
     nearest = np.linalg.norm(population.nodes[:, None] - centres, axis=2).argmin(axis=1)
     shares = tuple(
-        population.share(nearest == k, size / len(mean)) for k, size in enumerate(clusters.size)
+        population.fraction(nearest == k, size / len(mean)) for k, size in enumerate(clusters.size)
     )
     motions = ensemble.motions
     return along_axis(

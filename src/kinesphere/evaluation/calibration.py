@@ -59,15 +59,15 @@ def calibration_scores(
         )
         return dict.fromkeys(undefined, float("nan"))
     true = motion.project(truth.ca_states)[truth.state[images]]
-    found = motion.project(run.residues(images)[:, rows])
+    predicted = motion.project(run.residues(images)[:, rows])
     posterior = main_motion_errors(run, rows, motion, images)
-    error = np.hypot(posterior, run.unmodelled.collective_fraction * found.std())
+    error = np.hypot(posterior, run.unmodelled.collective_fraction * predicted.std())
     return {
         **{
-            name: coverage(found, error, true, p)
+            name: coverage(predicted, error, true, p)
             for name, p in zip(names, _PROBABILITIES, strict=True)
         },
-        "posterior_coverage_90": coverage(found, posterior, true, 0.9),
+        "posterior_coverage_90": coverage(predicted, posterior, true, 0.9),
         **_residue_scores(run, truth, rows, images),
     }
 
@@ -126,7 +126,7 @@ def mode_scores(
     truth: Truth,
     rows: Int[np.ndarray, " residues"],
     motion: MainMotion,
-    found: Float[np.ndarray, " n"],
+    predicted: Float[np.ndarray, " n"],
 ) -> dict[str, float | list[float]]:
     """Compare the part of the molecules below the valley of the true main motion.
 
@@ -140,7 +140,7 @@ def mode_scores(
         (n_residues,) rows of those residues in the model.
     motion
         The true main motion.
-    found
+    predicted
         (n,) where the run puts each image along it.
 
     Returns
@@ -159,10 +159,10 @@ def mode_scores(
     for model, nodes in images_by_model(population.half).items():
         for part in chunks(nodes, run.model.n_residues):
             place[part] = motion.project(run.decode(population.nodes[part], model)[:, rows])
-    share = population.share(place < middle, float(np.mean(found < middle)))
+    fraction = population.fraction(place < middle, float(np.mean(predicted < middle)))
     return {
         "population_true": float(np.mean(true < middle)),
-        "population_counted": share.counted,
-        "population": share.value,
-        "population_interval": [share.low, share.high],
+        "population_counted": fraction.counted,
+        "population": fraction.value,
+        "population_interval": [fraction.low, fraction.high],
     }

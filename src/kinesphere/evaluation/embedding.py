@@ -79,10 +79,10 @@ def along_best_direction(
     if len(coordinate) < FEWEST_IMAGES:
         return np.full(len(coordinate), coordinate.mean())
     folds = KFold(_FOLDS, shuffle=True, random_state=seed)
-    found: Float[np.ndarray, " n"] = cross_val_predict(
+    along: Float[np.ndarray, " n"] = cross_val_predict(
         LinearRegression(), latents, coordinate, cv=folds
     )
-    return found
+    return along
 
 
 def neighbourhood_similarity(
@@ -194,10 +194,10 @@ def _imbalance_with(
 ) -> list[float]:
     if not (np.ptp(other, axis=0) > 0).any() or not (np.ptp(latents, axis=0) > 0).any():
         return [float("nan")] * 2
-    found = []
+    imbalances = []
     for rows in images_by_model(half).values():
         if len(rows) > 2:
             some = rows[sample_images(len(rows), 1, seed=0, limit=_IMAGES)]
-            found.append(information_imbalance(latents[some], other[some]))
-    mean: list[float] = np.mean(found, axis=0).tolist()
+            imbalances.append(information_imbalance(latents[some], other[some]))
+    mean: list[float] = np.mean(imbalances, axis=0).tolist()
     return mean

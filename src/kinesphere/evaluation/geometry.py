@@ -67,8 +67,8 @@ def _is_bond(
     trans, cis = (
         np.abs(length - ideal) <= _TOLERANCE_ANGSTROM for ideal in (_TRANS_ANGSTROM, _CIS_ANGSTROM)
     )
-    found: Bool[np.ndarray, "m b"] = trans | cis
-    return found
+    result: Bool[np.ndarray, "m b"] = trans | cis
+    return result
 
 
 def _is_angle(
@@ -82,10 +82,10 @@ def _is_angle(
         np.linalg.norm(back, axis=2) * np.linalg.norm(ahead, axis=2)
     ).clip(1e-9)
     degrees = np.degrees(np.arccos(cosine.clip(-1.0, 1.0)))
-    found: Bool[np.ndarray, "m a"] = (degrees >= _ANGLES_DEGREES[0]) & (
+    result: Bool[np.ndarray, "m a"] = (degrees >= _ANGLES_DEGREES[0]) & (
         degrees <= _ANGLES_DEGREES[1]
     )
-    return found
+    return result
 
 
 def _part(outside: Bool[np.ndarray, "m b"]) -> float:

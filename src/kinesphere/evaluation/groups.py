@@ -78,7 +78,7 @@ def parse_distance(text: str, model: AtomicModel, rows: Int[np.ndarray, " residu
 
 
 def distance_scores(
-    found: Float[np.ndarray, "m d"], true: Float[np.ndarray, "m d"]
+    predicted: Float[np.ndarray, "m d"], true: Float[np.ndarray, "m d"]
 ) -> list[dict[str, float]]:
     """Score each distance over the images: `r`, `spearman`, `amplitude` and
     `rms_error_angstrom`.
@@ -90,7 +90,7 @@ def distance_scores(
             "amplitude": amplitude(one, other),
             "rms_error_angstrom": rms(one - other),
         }
-        for one, other in zip(found.T, true.T, strict=True)
+        for one, other in zip(predicted.T, true.T, strict=True)
     ]
 
 

@@ -86,12 +86,12 @@ def rms(values: Float[np.ndarray, " m"]) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def amplitude(found: Float[np.ndarray, " m"], true: Float[np.ndarray, " m"]) -> float:
+def amplitude(predicted: Float[np.ndarray, " m"], true: Float[np.ndarray, " m"]) -> float:
     """Divide the standard deviation of what was found by that of the truth; NaN where the truth
     does not vary.
     """
     spread = float(true.std())
-    return float(found.std()) / spread if spread > _LEAST_MOTION_ANGSTROM else float("nan")
+    return float(predicted.std()) / spread if spread > _LEAST_MOTION_ANGSTROM else float("nan")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def nearest_state(
 
 
 def coverage(
-    found: Float[np.ndarray, " m"],
+    predicted: Float[np.ndarray, " m"],
     error: Float[np.ndarray, " m"],
     truth: Float[np.ndarray, " m"],
     probability: float,
@@ -147,7 +147,7 @@ def coverage(
 
     Parameters
     ----------
-    found, error
+    predicted, error
         (m,) what is said, and its standard deviation.
     truth
         (m,).
@@ -155,4 +155,4 @@ def coverage(
         What calibrated errors cover.
     """
     reach = norm.ppf(0.5 + 0.5 * probability) * error
-    return float(np.mean(np.abs(truth - found) <= reach))
+    return float(np.mean(np.abs(truth - predicted) <= reach))

@@ -91,15 +91,15 @@ class IdealObserver:
 
     def rmsd(self, truth: Truth) -> Float[np.ndarray, " m"]:
         """RMSD in Å of each image's posterior mean structure from the truth."""
-        found = np.empty(len(self.images))
+        result = np.empty(len(self.images))
         for rows in np.array_split(
             np.arange(len(self.images)), len(self.images) // _STRUCTURES_AT_ONCE + 1
         ):
             part = replace(self, images=self.images[rows], posterior=self.posterior[rows])
-            found[rows] = rmsd(
+            result[rows] = rmsd(
                 part.expect(truth.ca_states), truth.ca_states[truth.state[part.images]]
             )
-        return found
+        return result
 
 
 def choose_images(
@@ -273,7 +273,7 @@ def add_limits(
     scores["ideal_n"] = len(images)
     _add_rmsd(scores, truth, predictions, ideal)
 
-    found = predictions.main_motion[images]
+    predicted = predictions.main_motion[images]
     limit = ideal.expect(motion.project(truth.ca_states))
     true = motion.project(truth.ca_states)[truth.state[images]]
     for name, correlate, fraction in (
@@ -281,14 +281,15 @@ def add_limits(
         ("spearman_main_motion", spearman, "fraction_of_ideal_spearman"),
     ):
         scores[f"ideal_{name}"] = correlate(limit, true)
-        scores[fraction] = _ratio(correlate(found, true), scores[f"ideal_{name}"])
+        scores[fraction] = _ratio(correlate(predicted, true), scores[f"ideal_{name}"])
 
     columns = list(zip(predictions.coordinate[images].T, _coordinate(truth, ideal).T, strict=True))
     for name, correlate in (("r_coordinate", pearson), ("spearman_coordinate", spearman)):
         pairs = list(zip(columns, truth.coordinate[images].T, strict=True))
         scores[f"ideal_{name}"] = [correlate(limit, true) for (_, limit), true in pairs]
         scores[f"fraction_of_ideal_{name}"] = [
-            _ratio(correlate(found, true), correlate(limit, true)) for (found, limit), true in pairs
+            _ratio(correlate(predicted, true), correlate(limit, true))
+            for (predicted, limit), true in pairs
         ]
 
     _add_neighbours(scores, truth, ideal)
@@ -305,8 +306,8 @@ def _add_rmsd(
     error = ideal.rmsd(truth)
     scores["ideal_ca_rmsd_median"] = float(np.median(error))
     scores["ideal_ca_rmsd_quartiles"] = np.percentile(error, [25, 75]).tolist()
-    found = float(np.median(predictions.rmsd[ideal.images]))
-    scores["fraction_of_ideal_ca_rmsd"] = _ratio(scores["ideal_ca_rmsd_median"], found)
+    median = float(np.median(predictions.rmsd[ideal.images]))
+    scores["fraction_of_ideal_ca_rmsd"] = _ratio(scores["ideal_ca_rmsd_median"], median)
 
 
 def _add_neighbours(scores: dict[str, Any], truth: Truth, ideal: IdealObserver) -> None:

@@ -124,15 +124,15 @@ def _structure_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
     structures = case.run.residues(some)
     clashes = count_clashes(structures, case.run.model)
     clashes_of_model = int(count_clashes(nominal[None], case.run.model)[0])
-    found = float(np.median(predictions.rmsd))
+    median = float(np.median(predictions.rmsd))
     unmoved = float(np.median(still))
     return {
-        "ca_rmsd_median": found,
+        "ca_rmsd_median": median,
         "ca_rmsd_quartiles": np.percentile(predictions.rmsd, [25, 75]).tolist(),
         "ca_rmsd_superposed_median": float(np.median(predictions.superposed_rmsd)),
         "still_rmsd_median": unmoved,
         "still_rmsd_quartiles": np.percentile(still, [25, 75]).tolist(),
-        "rmsd_ratio": found / unmoved if unmoved > 0 else float("nan"),
+        "rmsd_ratio": median / unmoved if unmoved > 0 else float("nan"),
         "moved_median": float(np.median(predictions.moved)),
         "motion_spread_median": float(np.median(predictions.spread)),
         "clashes": float(np.median(clashes)) - clashes_of_model,
@@ -148,8 +148,8 @@ def _motion_scores(case: _Case, predictions: Predictions) -> dict[str, Any]:
         "r_main_motion": pearson(predictions.main_motion, true),
         "spearman_main_motion": spearman(predictions.main_motion, true),
         "amplitude_main_motion": amplitude(predictions.main_motion, true),
-        "r_coordinate": [pearson(found, true) for found, true in pairs],
-        "spearman_coordinate": [spearman(found, true) for found, true in pairs],
+        "r_coordinate": [pearson(predicted, true) for predicted, true in pairs],
+        "spearman_coordinate": [spearman(predicted, true) for predicted, true in pairs],
         **calibration_scores(case.run, case.truth, case.rows, case.motion),
     }
 
@@ -193,5 +193,7 @@ def _hinge_scores(run: Run, hinge: str) -> dict[str, float]:
     """
     ours = next(iter(images_by_model(run.latents.half).values()))
     some = ours[sample_images(len(ours), 1, seed=0, limit=_IMAGES_FOR_BOUNDARIES)]
-    found = boundary_distances(run.model, hinge, run.memberships.argmax(axis=1), run.residues(some))
-    return {"hinge_nearest_boundary": found.nearest, "hinge_main_boundary": found.main}
+    distances = boundary_distances(
+        run.model, hinge, run.memberships.argmax(axis=1), run.residues(some)
+    )
+    return {"hinge_nearest_boundary": distances.nearest, "hinge_main_boundary": distances.main}

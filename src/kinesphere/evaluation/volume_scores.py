@@ -172,14 +172,14 @@ class VolumeComparison:
         with the true ones.
         """
         still = self.volume(self.run.model.centres_angstrom[self.rows])
-        found = np.empty(len(images))
+        areas = np.empty(len(images))
         unmoved = np.empty(len(images))
         for true, which in self._by_state(images):
             unmoved[which] = self.area(true, still)
             for number in which:
                 structure = self.run.residues(images[[number]])[0, self.rows]
-                found[number] = self.area(true, self.volume(structure))
-        return found, unmoved
+                areas[number] = self.area(true, self.volume(structure))
+        return areas, unmoved
 
     def of_conformations(self) -> Float[np.ndarray, " conformations"]:
         """Score the image nearest to the mean latent of all images of a state, for up to 100 states
@@ -259,13 +259,13 @@ def fsc_scores(
     comparison = VolumeComparison(run, truth, rows)
     among = np.arange(len(truth.state)) if ideal is None else ideal.images
     which = comparison.some_images(np.arange(len(among)))
-    found, still = comparison.of_images(among[which])
+    areas, still = comparison.of_images(among[which])
     conformations = comparison.of_conformations()
     scores: dict[str, Any] = {
         "fsc_n": len(which),
-        "fsc_area": float(found.mean()),
-        "fsc_area_median": float(np.median(found)),
-        "fsc_area_std": float(found.std()),
+        "fsc_area": float(areas.mean()),
+        "fsc_area_median": float(np.median(areas)),
+        "fsc_area_std": float(areas.std()),
         "still_fsc_area": float(still.mean()),
         "conformation_fsc_area": float(conformations.mean()),
         "conformation_fsc_area_median": float(np.median(conformations)),

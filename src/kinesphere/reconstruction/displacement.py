@@ -19,7 +19,6 @@ from torch import Tensor
 
 from kinesphere.imaging.pose import project_points
 from kinesphere.kernels import carriers as carrier_kernels
-from kinesphere.runs.finished_run import FinishedRun
 from kinesphere.runs.halves import images_of_model
 
 _NEIGHBOURS = carrier_kernels.TERMS
@@ -30,6 +29,11 @@ _WIDTH_IN_SPACINGS = 1.0
 _RIDGE_IN_WIDTHS = 0.2
 _LARGEST_LEVER_IN_WIDTHS = 3.0
 
+Displacements = Callable[
+    [Float[np.ndarray, "p 3"], Int[np.ndarray, " m"]], Float[np.ndarray, "m p 3"]
+]
+"""(p, 3) points and (m,) images → (m, p, 3) Å, each image by the model of its half set: what a run
+calls `displacements`."""
 _OfAnchors = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -92,7 +96,7 @@ class Carrier:
         n_neighbours = min(_NEIGHBOURS, len(anchors))
         tree = cKDTree(anchors)
         distance, index = (
-            found.reshape(len(points), -1) for found in tree.query(points, n_neighbours)
+            of_point.reshape(len(points), -1) for of_point in tree.query(points, n_neighbours)
         )
         width = _WIDTH_IN_SPACINGS * _spacing(tree)
         weight = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / width**2)
@@ -201,18 +205,20 @@ class Anchors:
 
     Parameters
     ----------
-    own_angstrom
+    reference_angstrom
         (n_anchors, 3) in the frame of the run, as the model's displacements start from them.
     common_angstrom
         (n_anchors, 3) where they are in the state that both half sets are reconstructed in.
     """
 
-    own_angstrom: Float[np.ndarray, "anchors 3"]
+    reference_angstrom: Float[np.ndarray, "anchors 3"]
     common_angstrom: Float[np.ndarray, "anchors 3"]
 
 
 def common_reference(
-    run: FinishedRun, own: Mapping[int, Float[np.ndarray, "anchors 3"]], half: Int[np.ndarray, " n"]
+    displacements: Displacements,
+    references: Mapping[int, Float[np.ndarray, "anchors 3"]],
+    half: Int[np.ndarray, " n"],
 ) -> dict[int, Anchors]:
     """Give two half-set models one reference state, where each has learnt its own.
 
@@ -224,12 +230,12 @@ def common_reference(
 
     Parameters
     ----------
-    run
-        The finished run.
-    own
+    displacements
+        Of points in images, as the run's models move them.
+    references
         By half set (0 where one model serves all), as in `Anchors`.
     half
-        (n_images,) the half set whose model moves each image, a key of `own`.
+        (n_images,) the half set whose model moves each image, a key of `references`.
 
     Returns
     -------
@@ -237,33 +243,31 @@ def common_reference(
         Anchors by half set; where there is one model, or both have the same reference, this is
         kept.
     """
-    references = list(own.values())
-    if len(own) == 1 or (
-        references[0].shape == references[1].shape and np.allclose(references[0], references[1])
-    ):
-        return {number: Anchors(points, points) for number, points in own.items()}
+    both = list(references.values())
+    if len(references) == 1 or (both[0].shape == both[1].shape and np.allclose(both[0], both[1])):
+        return {number: Anchors(points, points) for number, points in references.items()}
     mean = {
-        number: _mean_displacement(run, points, images_of_model(number, half))
-        for number, points in own.items()
+        number: _mean_displacement(displacements, points, images_of_model(number, half))
+        for number, points in references.items()
     }
-    found = {}
-    for number, points in own.items():
+    anchors = {}
+    for number, points in references.items():
         at = points + mean[number]
         back = [
-            Carrier.between(own[other] + mean[other], at).carry(-mean[other][None])[0]
-            for other in own
+            Carrier.between(references[other] + mean[other], at).carry(-mean[other][None])[0]
+            for other in references
         ]
-        found[number] = Anchors(points, at + np.mean(back, axis=0))
-    return found
+        anchors[number] = Anchors(points, at + np.mean(back, axis=0))
+    return anchors
 
 
 def _mean_displacement(
-    run: FinishedRun, points: NDArray[np.float64], rows: NDArray[np.int64]
+    displacements: Displacements, points: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Mean over evenly spread images of a half set, (n_anchors, 3) Å."""
     chosen = rows[:: max(len(rows) // _IMAGES_IN_MEAN, 1)]
     parts = np.array_split(chosen, max(len(chosen) // _IMAGES_AT_ONCE, 1))
-    total = np.sum([run.displacements(points, part).sum(0) for part in parts], axis=0)
+    total = np.sum([displacements(points, part).sum(0) for part in parts], axis=0)
     mean: NDArray[np.float64] = total / len(chosen)
     return mean
 
@@ -273,8 +277,8 @@ class RunMotion(DisplacementField):
 
     Parameters
     ----------
-    run
-        The finished run.
+    displacements
+        Of points in images, as the run's models move them.
     nodes_angstrom
         (n_nodes, 3) of the support, the box centre at zero.
     centre_angstrom
@@ -288,13 +292,13 @@ class RunMotion(DisplacementField):
 
     def __init__(
         self,
-        run: FinishedRun,
+        displacements: Displacements,
         nodes_angstrom: Float[np.ndarray, "nodes 3"],
         centre_angstrom: Float[np.ndarray, "3"],
         anchors: Mapping[int, Anchors],
         half: Int[np.ndarray, " n"],
     ) -> None:
-        self._run = run
+        self._displacements = displacements
         self._anchors = anchors
         self._half = half
         nodes = nodes_angstrom + centre_angstrom
@@ -325,7 +329,7 @@ class RunMotion(DisplacementField):
             chosen = np.flatnonzero(self._half[rows] == number)
             if chosen.size:
                 anchors = self._anchors[number]
-                moved = self._run.displacements(anchors.own_angstrom, rows[chosen])
-                moved = moved + (anchors.own_angstrom - anchors.common_angstrom)
+                moved = self._displacements(anchors.reference_angstrom, rows[chosen])
+                moved = moved + (anchors.reference_angstrom - anchors.common_angstrom)
                 carried[chosen] = carrier.carry(of_anchors(chosen, moved))
         return torch.from_numpy(carried)

@@ -38,22 +38,24 @@ class SlicePlan:
         (m,) where they are in the flattened half plane.
     kx, ky
         (m,) float32, cycles per box.
-    share
+    weight
         (m,) float32: 1, or ½ where a coefficient's mate is in the list too.
     """
 
     index: NDArray[np.int64]
     kx: NDArray[np.float32]
     ky: NDArray[np.float32]
-    share: NDArray[np.float32]
+    weight: NDArray[np.float32]
 
     @classmethod
     def of_box(cls, box: int) -> SlicePlan:
         """Make the plan of a box."""
         inside = below_nyquist(box).flatten().numpy() > 0
         ky, kx = (np.rint(k.flatten().numpy() * box).astype(np.float32) for k in fourier_grid(box))
-        share = 0.5 * half_plane_weights(box).flatten().numpy()
-        return cls(np.flatnonzero(inside), kx[inside], ky[inside], share[inside].astype(np.float32))
+        weight = 0.5 * half_plane_weights(box).flatten().numpy()
+        return cls(
+            np.flatnonzero(inside), kx[inside], ky[inside], weight[inside].astype(np.float32)
+        )
 
 
 class FourierVolume:
@@ -98,7 +100,7 @@ class FourierVolume:
         ]
         turn = rotation.cpu().float().contiguous().numpy()
         slice_kernels.insert_slices(
-            self.sums, *flat, turn, plan.kx, plan.ky, plan.share, np.float32(PADDING)
+            self.sums, *flat, turn, plan.kx, plan.ky, plan.weight, np.float32(PADDING)
         )
 
     def backprojection(self) -> Float[np.ndarray, "size size size"]:
@@ -144,7 +146,7 @@ def insert_reference(
     plan = SlicePlan.of_box(box)
     sums = torch.zeros(size**3, dtype=torch.complex128), torch.zeros(size**3, dtype=torch.float64)
     k = torch.from_numpy(np.stack([plan.kx, plan.ky], 1)).double()
-    share = torch.from_numpy(plan.share)
+    mate_weight = torch.from_numpy(plan.weight)
     for image in range(len(data)):
         for sign in (1.0, -1.0):
             place = sign * PADDING * k @ rotation[image, :, :2].double().T  # (m, 3) xyz
@@ -159,9 +161,9 @@ def insert_reference(
                 * weight[:, 1, None, :, None]
                 * weight[:, 0, None, None, :]
             )
-            values = data[image].flatten()[plan.index] * share
+            values = data[image].flatten()[plan.index] * mate_weight
             values = values if sign > 0 else values.conj()
-            known = precision[image].flatten()[plan.index] * share
+            known = precision[image].flatten()[plan.index] * mate_weight
             sums[0].index_add_(0, index.flatten(), (values[:, None, None, None] * spline).flatten())
             sums[1].index_add_(0, index.flatten(), (known[:, None, None, None] * spline).flatten())
     return sums[0].reshape(size, size, size), sums[1].reshape(size, size, size)

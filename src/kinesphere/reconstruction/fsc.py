@@ -216,23 +216,23 @@ def local_resolution(
     shell = shell_of_volume(box, box)
     window = _window(box)
     inside = mask > 0
-    found = np.full(int(inside.sum()), field_of_view / (box // 2 - 1), dtype=np.float32)
-    undecided = np.ones(len(found), dtype=bool)
-    above = np.ones(len(found), dtype=np.float32)
+    resolution = np.full(int(inside.sum()), field_of_view / (box // 2 - 1), dtype=np.float32)
+    undecided = np.ones(len(resolution), dtype=bool)
+    above = np.ones(len(resolution), dtype=np.float32)
     above_shell = 1
     for s in range(2, box // 2 - 1, -(-box // (2 * _MOST_BANDS))):
         band = np.abs(shell - s) <= _BAND_SHELLS // 2
         local = _local_correlation(spectra, band, window, box)[inside]
         falls = undecided & (local < _THRESHOLD)
         part = (above[falls] - _THRESHOLD) / np.maximum(above[falls] - local[falls], 1e-6)
-        found[falls] = field_of_view / (above_shell + part * (s - above_shell))
+        resolution[falls] = field_of_view / (above_shell + part * (s - above_shell))
         undecided &= ~falls
         if not undecided.any():
             break
         above = local
         above_shell = s
     result = np.zeros((box,) * 3, dtype=np.float32)
-    result[inside] = found
+    result[inside] = resolution
     return result
 
 

@@ -138,6 +138,6 @@ def noise_power(
         total.index_add_(0, group, power / (window**2).mean())
         count.index_add_(0, group, torch.ones(len(part)))
     mean = total.sum(0) / count.sum()
-    found = torch.where(count[:, None] > 0, total / count.clamp_min(1.0)[:, None], mean)
-    found[:, 0] = found[:, 1]  # normalisation took the mean out of the background
-    return found.clamp_min(1e-6 * float(found.max()))
+    result = torch.where(count[:, None] > 0, total / count.clamp_min(1.0)[:, None], mean)
+    result[:, 0] = result[:, 1]  # normalisation took the mean out of the background
+    return result.clamp_min(1e-6 * float(result.max()))

@@ -69,8 +69,8 @@ class ShellPrior:
         molecule = (
             automatic_mask(density, support.grid.pixel_size_angstrom) > 0.5
         ) & support.inside
-        share = max(int(molecule.sum()), 1) / support.n_voxels
-        return cls(np.maximum((power - noise) / share, _SMALLEST_SNR * noise), noise)
+        fraction = max(int(molecule.sum()), 1) / support.n_voxels
+        return cls(np.maximum((power - noise) / fraction, _SMALLEST_SNR * noise), noise)
 
     @property
     def wiener(self) -> Float[np.ndarray, " shells"]:

@@ -135,9 +135,9 @@ def near_points(
         points_angstrom.max(0) + distance_angstrom,
     )
     ranges = [np.flatnonzero((axis >= low[c]) & (axis <= high[c])) for c in (2, 1, 0)]  # z, y, x
-    if any(found.size == 0 for found in ranges):
+    if any(rows.size == 0 for rows in ranges):
         return inside
-    z, y, x = np.meshgrid(*(axis[found] for found in ranges), indexing="ij")
+    z, y, x = np.meshgrid(*(axis[rows] for rows in ranges), indexing="ij")
     voxels = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
     distance, _ = cKDTree(points_angstrom).query(voxels, distance_upper_bound=distance_angstrom)
     inside[np.ix_(*ranges)] = np.isfinite(distance).reshape(z.shape)

@@ -235,8 +235,8 @@ def _footprint(
     views: Views, image: int, size: int, voxels: Tensor, corners: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Grid points under each voxel's spline, (n_voxels, 4, 4) flat indices, and their weights."""
-    number, share = corners
-    motion = (views.node_xy[image][number] * share[..., None]).sum(1)
+    number, fraction = corners
+    motion = (views.node_xy[image][number] * fraction[..., None]).sum(1)
     place = views.base[image] + voxels.float() @ views.axes[image] + motion  # (n_voxels, 2) xy
     low = torch.floor(place)
     weight = cubic_weights(place - low)

@@ -136,8 +136,12 @@ def pose_problem(run: RunWithImages, settings: ReconstructionSettings) -> Proble
 def _anchors(run: RunWithImages) -> dict[int, Anchors]:
     """Find out where the motion models have matter, by half set (0: one for all)."""
     centre = np.asarray(run.centre_angstrom, dtype=np.float64)
-    own = {n: motion.reference.detach().cpu().numpy() + centre for n, motion in run.motions.items()}
-    return common_reference(run, own, model_of_image(run.latents.half, run.motions))
+    references = {
+        n: motion.reference.detach().cpu().numpy() + centre for n, motion in run.motions.items()
+    }
+    return common_reference(
+        run.displacements, references, model_of_image(run.latents.half, run.motions)
+    )
 
 
 def _support(
@@ -197,7 +201,7 @@ def _motion(
         return NoMotion(support.n_nodes)
     centre = np.asarray(run.centre_angstrom, dtype=np.float64)
     model = model_of_image(run.latents.half, run.motions)
-    return RunMotion(run, support.nodes_angstrom, centre, anchors, model)
+    return RunMotion(run.displacements, support.nodes_angstrom, centre, anchors, model)
 
 
 def _frame(run: RunWithImages, grid: RenderGrid) -> DensityMap:

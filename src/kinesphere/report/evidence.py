@@ -64,18 +64,18 @@ def trust(run_path: Path) -> dict[str, Any] | None:
     }
 
 
-def trust_section(found: dict[str, Any] | None, run_name: str) -> str:
+def trust_section(record: dict[str, Any] | None, run_name: str) -> str:
     """Write the section: a verdict, a row for each control, and what is left to test."""
-    if found is None:
+    if record is None:
         command = escape(f"kinesphere validate {quote(run_name)}")
         return (
             f'<p class="lead">{escape(_UNTESTED)}</p><p class="verdict none">Test it: '
             f"<code>{command}</code></p>"
         )
-    tone = _TONE.get(found["verdict"], "none")
+    tone = _TONE.get(record["verdict"], "none")
     return (
-        f'<p class="verdict {tone}"><strong>{escape(found["verdict"].capitalize())}.</strong> '
-        f"{escape(found['reason'])}</p>{_controls_table(found['controls'])}{_not_tested(found['not_tested'])}"
+        f'<p class="verdict {tone}"><strong>{escape(record["verdict"].capitalize())}.</strong> '
+        f"{escape(record['reason'])}</p>{_controls_table(record['controls'])}{_not_tested(record['not_tested'])}"
     )
 
 
@@ -146,14 +146,14 @@ def volume_evidence(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """
     rows = [_decoder(summary["decoder"])] if "decoder" in summary else []
     return rows + [
-        _structures(method, found)
-        for method, found in summary["residues"].items()
-        if found["n_moving"]
+        _structures(method, residues)
+        for method, residues in summary["residues"].items()
+        if residues["n_moving"]
     ]
 
 
-def _decoder(found: dict[str, list[float]]) -> dict[str, Any]:
-    pairs = list(zip(found["gain_nats"], found["gain_error_nats"], strict=True))
+def _decoder(decoder: dict[str, list[float]]) -> dict[str, Any]:
+    pairs = list(zip(decoder["gain_nats"], decoder["gain_error_nats"], strict=True))
     passed = all(gain > _ERRORS_ABOVE * error for gain, error in pairs)
     return {
         "question": "Do images need more than one map, structures aside?",
@@ -169,13 +169,13 @@ def _decoder(found: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def _structures(method: str, found: dict[str, Any]) -> dict[str, Any]:
-    unsupported = found["n_moving_unsupported"]
-    moving = found["n_moving"]
+def _structures(method: str, residues: dict[str, Any]) -> dict[str, Any]:
+    unsupported = residues["n_moving_unsupported"]
+    moving = residues["n_moving"]
     return {
         "question": f"Does density change as the structures do ({method} volumes)?",
         "statistic": "correlation of changes around residues that move by more than 1 Å, median",
-        "value": f"{found['correlation_moving_median']:.2f}".replace("-", "−"),
+        "value": f"{residues['correlation_moving_median']:.2f}".replace("-", "−"),
         "null": "0",
         "verdict": f"Of {moving} moving residues, density supports {moving - unsupported}; "
         "which, residues.csv says.",

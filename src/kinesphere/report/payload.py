@@ -297,8 +297,8 @@ def _distances(analysis: Analysis) -> list[Document]:
 
 def _sharpness(run: FinishedRun, agreement: RunAgreement | None) -> Document | None:
     """Describe the map of the run, else that of the run beside it, if either was reconstructed."""
-    own = sharpness(run.path, str(run.provenance.get("method", "")))
-    return own if own or agreement is None else sharpness(agreement.path, agreement.method)
+    of_run = sharpness(run.path, str(run.provenance.get("method", "")))
+    return of_run if of_run or agreement is None else sharpness(agreement.path, agreement.method)
 
 
 def _agreement(agreement: RunAgreement) -> Document:

@@ -64,18 +64,18 @@ def run_controls(
         )
 
     gain = measure(observations, settings.n_permutations)
-    found = [_held_out(gain)]
+    results = [_held_out(gain)]
     if "phase-randomised" in names:
         null = [
             measure(_randomised(observations, settings, k)).mean for k in range(settings.n_seeds)
         ]
-        found.append(_phases(gain, null, settings.phase_resolution))
+        results.append(_phases(gain, null, settings.phase_resolution))
     if "shuffled-poses" in names:
         null = [measure(_shuffled(observations, settings, k)).mean for k in range(settings.n_seeds)]
-        found.append(_poses(gain, null))
+        results.append(_poses(gain, null))
     if "half-sets" in names and (errors := _half_sets(run)) is not None:
-        found.append(errors)
-    return found
+        results.append(errors)
+    return results
 
 
 def choose_rows(n: int, settings: NullSettings) -> Int[np.ndarray, " k"]:

@@ -108,14 +108,14 @@ def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> 
     config = run.config["training"]["latents"]
     dimension = int(config["latent_dim"])
     latents = MarginalLatents(dimension, config["n_nodes"] or default_n_nodes(dimension))
-    found = []
+    judged = []
     for label, decoder in run.decoders.items():
         rows = images_to_test(label, half)
         if len(rows):
             likelihood = run.likelihood(label, observations.band)
             images = observations.subset(torch.from_numpy(rows))
-            found.append(Judged(decoder, likelihood, latents, images))
-    return found
+            judged.append(Judged(decoder, likelihood, latents, images))
+    return judged
 
 
 def held_out_gain(
@@ -184,13 +184,13 @@ def _infer(
     judged: Judged, side: Bool[Tensor, "n m"], advance: Callable[[int], None]
 ) -> Float[Tensor, "n d"]:
     """Posterior mean of each image's latent, from the coefficients of one side alone."""
-    found = []
+    means = []
     for rows in torch.arange(len(judged.observations)).split(_IMAGES_AT_ONCE):
         prepared = _masked(judged.likelihood.prepare(judged.observations.batch(rows)), side[rows])
         scorer = Scorer(judged.likelihood, prepared, judged.decoder)
-        found.append(judged.latents.posterior(scorer).mean)
+        means.append(judged.latents.posterior(scorer).mean)
         advance(len(rows))
-    return torch.cat(found)
+    return torch.cat(means)
 
 
 def _masked(prepared: PreparedBatch, side: Bool[Tensor, "b m"]) -> PreparedBatch:
@@ -224,7 +224,7 @@ def _products(
     signal = SignalAndNoise(torch.ones_like(likelihood.signal.scale), likelihood.signal.variance)
     unscaled = Likelihood(likelihood.forward, likelihood.objective, signal)
     structures = judged.decode(others)
-    found: tuple[list[Tensor], ...] = ([], [], [], [])
+    stores: tuple[list[Tensor], ...] = ([], [], [], [])
     for rows in _batches(len(judged.observations), len(others) * len(band)):
         prepared = unscaled.prepare(judged.observations.batch(rows))
         rotation = prepared.batch.rotation
@@ -243,15 +243,15 @@ def _products(
             (factor(still.expand(len(rows), -1, -1)),) * 2,
             (many.mean(1),) * 2,
         )
-        for store, models in zip(found, predictions, strict=False):
+        for store, models in zip(stores, predictions, strict=False):
             store.append(_of_sides(prepared, models, masks, band))
         kept = many if each else many[:, :1]
-        found[3].append(
+        stores[3].append(
             torch.stack(
                 [_of_sides(prepared, (one, one), masks, band) for one in kept.unbind(1)], dim=1
             )
         )
-    moved, unmoved, blurred, other = (torch.cat(parts) for parts in found)
+    moved, unmoved, blurred, other = (torch.cat(parts) for parts in stores)
     return moved, unmoved, blurred, other
 
 

@@ -49,7 +49,7 @@ _COARSEST_ANGSTROM = 15.0  # coarser than this, any domain of that size looks al
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedDomain:
     """What of maps and models is compared: a domain, from 15 Å to the finest resolution used.
 
     Parameters
@@ -123,7 +123,7 @@ def wrong_model_control(run: Run, settings: WrongModelSettings, seed: int) -> Co
         for name, still in (("still", True), ("moved", False))
     ]
     finest = run.options.training.images.resolution_angstrom
-    compared = Compared(domain, finest)
+    compared = ComparedDomain(domain, finest)
     to_right = [_similarity(density, right, compared) for density in maps]
     without, moved = (
         np.array([_beyond_right(density, model, right, compared) for model in (wrong, *unused)])
@@ -159,13 +159,13 @@ def _result(
     passed = of_wrong <= LARGEST_RISE or of_wrong <= max(null)
     where = format_residues(model, np.flatnonzero(domain))
     how = "trained with a wrong model of" if trained else "that never saw a wrong model of"
-    found = (
+    outcome = (
         "does not come to resemble it"
         if passed
         else "comes to resemble it: the motion is biased by the model"
     )
     verdict = (
-        f"A map from a run {how} {where} {found}. With motion, mean FSC to the wrong model, "
+        f"A map from a run {how} {where} {outcome}. With motion, mean FSC to the wrong model, "
         "beyond what the right one "
         f"accounts for, changes by {of_wrong:+.3f}; mean FSC to the right model goes from "
         f"{to_right[0]:.3f} to "
@@ -217,7 +217,7 @@ def most_mobile_range(run: Run, model: AtomicModel) -> Bool[np.ndarray, " residu
     moved = run.displacements(model.centres_angstrom, np.unique(images))
     power = ((moved - moved.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0)
     best = -1.0
-    found = np.zeros(model.n_residues, dtype=bool)
+    domain = np.zeros(model.n_residues, dtype=bool)
     for chain in np.unique(model.chain):
         rows = np.flatnonzero((model.chain == chain) & model.is_polymer)
         length = max(_SMALLEST_DOMAIN, len(rows) // _SHARE_OF_CHAIN)
@@ -227,13 +227,13 @@ def most_mobile_range(run: Run, model: AtomicModel) -> Bool[np.ndarray, " residu
         if means.max() > best:
             best = float(means.max())
             first = int(means.argmax())
-            found = np.zeros(model.n_residues, dtype=bool)
-            found[rows[first : first + length]] = True
+            domain = np.zeros(model.n_residues, dtype=bool)
+            domain[rows[first : first + length]] = True
     if best < 0:
         raise InputError(
             run.path, f"has no chain of {_SMALLEST_DOMAIN} residues", "Name residues with --domain"
         )
-    return found
+    return domain
 
 
 def with_wrong_domain(
@@ -276,7 +276,7 @@ def _mean_map(run: Run, folder: Path, *, homogeneous: bool) -> DensityMap:
 
 
 def _beyond_right(
-    density: DensityMap, wrong: AtomicModel, right: AtomicModel, compared: Compared
+    density: DensityMap, wrong: AtomicModel, right: AtomicModel, compared: ComparedDomain
 ) -> float:
     """Mean partial FSC of a map to a wrong domain, given the right one, in a mask around both.
 
@@ -294,7 +294,7 @@ def _beyond_right(
     return float(partial.clip(-1.0, 1.0)[compared.shells(grid)].mean())
 
 
-def _similarity(density: DensityMap, model: AtomicModel, compared: Compared) -> float:
+def _similarity(density: DensityMap, model: AtomicModel, compared: ComparedDomain) -> float:
     """Mean FSC of a map to a model's domain, in a mask around it."""
     grid = RenderGrid(density.box_px, density.pixel_size_angstrom)
     points = compared.atoms(model, density)

@@ -36,10 +36,10 @@ from kinesphere.io.checkpoint import load_checkpoint, save_checkpoint
 from kinesphere.reconstruction.images import WeightedImages
 from kinesphere.volumes.kernel import wiener_weight
 from kinesphere.volumes.linear import (
-    Components,
     ComponentSums,
     GainTerms,
     LowBand,
+    VolumeComponents,
     gain_terms,
     reliability,
 )
@@ -97,7 +97,7 @@ class VolumeDecoder:
     """
 
     network: CoefficientNetwork
-    components: Components
+    components: VolumeComponents
     gain: float
     gain_error: float
     box: int
@@ -167,7 +167,9 @@ class VolumeDecoder:
         )
         network.load_state_dict(state)
         return cls(
-            network, Components(**{key: value.numpy() for key, value in tensors.items()}), **about
+            network,
+            VolumeComponents(**{key: value.numpy() for key, value in tensors.items()}),
+            **about,
         )
 
 
@@ -302,8 +304,8 @@ class _Training:
         self, network: CoefficientNetwork, some: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         with torch.no_grad():
-            found: NDArray[np.float32] = network(self.latents[some]).numpy()
-        return found
+            values: NDArray[np.float32] = network(self.latents[some]).numpy()
+        return values
 
     def sums(self, network: CoefficientNetwork) -> tuple[ComponentSums, ComponentSums]:
         """Insert the images of each part."""
@@ -454,12 +456,12 @@ class CoefficientNetwork(nn.Module):
 
 def _first_powers(d: int, n: int) -> Tensor:
     """(n, d) exponents of the first polynomials in order of degree: z1, z2, z1², z1 z2, z2², …"""
-    found: list[tuple[int, ...]] = []
+    powers: list[tuple[int, ...]] = []
     degree = 1
-    while len(found) < n:
-        found += sorted(_of_degree(d, degree), reverse=True)
+    while len(powers) < n:
+        powers += sorted(_of_degree(d, degree), reverse=True)
         degree += 1
-    return torch.tensor(found[:n])
+    return torch.tensor(powers[:n])
 
 
 def _of_degree(d: int, degree: int) -> list[tuple[int, ...]]:

@@ -153,8 +153,8 @@ def kernel_map(
     for start in range(0, len(kept), _IMAGES_AT_ONCE):
         part = kept[start : start + _IMAGES_AT_ONCE]
         batch = images.batch(rows[part])
-        share = batch.precision.new_tensor(weight[part])[:, None, None]
-        volume.insert(batch.data * share, batch.precision * share, batch.rotation)
+        of_image = batch.precision.new_tensor(weight[part])[:, None, None]
+        volume.insert(batch.data * of_image, batch.precision * of_image, batch.rotation)
         advance(len(part))
     return homogeneous_map(HalfSums(volume, np.zeros(0))).astype(np.float32)
 

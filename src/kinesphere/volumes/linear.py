@@ -84,7 +84,7 @@ class LowBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Components:
+class VolumeComponents:
     """Maps on the small box, `[z, y, x]`.
 
     Parameters
@@ -105,13 +105,13 @@ class Components:
         """C, E, V_1 … V_j."""
         return np.concatenate([self.consensus[None], self.offset[None], self.varying])
 
-    def filtered(self, weight: Float[np.ndarray, "j_and_1 shells"]) -> Components:
+    def filtered(self, weight: Float[np.ndarray, "j_and_1 shells"]) -> VolumeComponents:
         """Multiply shells of C (the first row) and of each V_j; E follows as the V_j would, by
         their mean weight.
         """
         of_varying = weight[1:].mean(axis=0) if len(weight) > 1 else np.zeros(weight.shape[1])
         varying = [filter_shells(v, w) for v, w in zip(self.varying, weight[1:], strict=True)]
-        return Components(
+        return VolumeComponents(
             filter_shells(self.consensus, weight[0]).astype(np.float32),
             filter_shells(self.offset, of_varying).astype(np.float32),
             np.array(varying, dtype=np.float32).reshape(self.varying.shape),
@@ -151,7 +151,7 @@ class ComponentSums:
             batch.rotation,
             plan.kx,
             plan.ky,
-            plan.share,
+            plan.weight,
             np.float32(PADDING),
         )
 
@@ -161,7 +161,7 @@ class ComponentSums:
         np.add(self.sums, other.sums, out=total.sums)
         return total
 
-    def solve(self) -> Components:
+    def solve(self) -> VolumeComponents:
         """Solve the normal equations, coefficient by coefficient; shells from Nyquist on are zero.
 
         Precisions have a floor, as in `homogeneous_filter`: what no image of some state shows stays
@@ -185,12 +185,12 @@ class ComponentSums:
             varying = np.linalg.solve(
                 reduced, (d[:, 1:] - m[:, 0, 1:] * consensus[:, None])[..., None]
             )[..., 0]
-            found = np.concatenate(
+            solved = np.concatenate(
                 [consensus[:, None], -(mean * varying).sum(1)[:, None], varying], axis=1
             )
-            spectra[:, plane, seen] = found.T
+            spectra[:, plane, seen] = solved.T
         maps = np.stack([self._to_map(spectrum) for spectrum in spectra])
-        return Components(maps[0], maps[1], maps[2:])
+        return VolumeComponents(maps[0], maps[1], maps[2:])
 
     def _equations(self) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
         """(…, f) data and (…, f, f) precision of every coefficient of the half volume."""
@@ -211,14 +211,14 @@ class ComponentSums:
     def _to_map(self, spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
         real = scipy.fft.irfftn(spectrum, s=(self.size,) * 3, workers=torch.get_num_threads())
         sphere = sphere_mask(self.box, self.box / 2 + _SPHERE_EDGE_PX, _SPHERE_EDGE_PX)
-        found: NDArray[np.float32] = (
+        density: NDArray[np.float32] = (
             crop_centre(real, self.box) / apodisation_of_box(self.box) * sphere
         ).astype(np.float32)
-        return found
+        return density
 
 
 class SliceSampler:
-    """Projects the maps of some `Components` without motion.
+    """Projects the maps of some `VolumeComponents` without motion.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class SliceSampler:
         On the small box.
     """
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: VolumeComponents) -> None:
         maps = components.stack()
         box = maps.shape[-1]
         size = PADDING * box
@@ -242,11 +242,11 @@ class SliceSampler:
         self, rotation: Float[np.ndarray, "b 3 3"], plan: SlicePlan
     ) -> Complex[np.ndarray, "b m maps"]:
         """Give the Fourier coefficients of the projections of every map."""
-        found = np.empty((len(rotation), len(plan.kx), self._volume.shape[-1]), dtype=np.float32)
+        values = np.empty((len(rotation), len(plan.kx), self._volume.shape[-1]), dtype=np.float32)
         slice_kernels.sample_slices(
-            found, self._volume, rotation, plan.kx, plan.ky, np.float32(PADDING)
+            values, self._volume, rotation, plan.kx, plan.ky, np.float32(PADDING)
         )
-        slices: NDArray[np.complex64] = found.view(np.complex64)
+        slices: NDArray[np.complex64] = values.view(np.complex64)
         return slices
 
 
@@ -278,7 +278,7 @@ class GainTerms:
 def gain_terms(
     low: LowBand,
     rows: Int[np.ndarray, " n"],
-    components: Components,
+    components: VolumeComponents,
     advance: Callable[[int], None] = lambda _: None,
 ) -> GainTerms:
     """Compare images with the slices of some volumes.
@@ -303,29 +303,30 @@ def gain_terms(
     n_factors = len(components.varying) + 1
     linear = np.empty((len(rows), n_factors))
     quadratic = np.empty((len(rows), n_factors, n_factors))
-    share = (
-        2.0 * plan.share
-    )  # sums over the full plane; noise power is that of one of its coefficients
+    # sums over the full plane; noise power is that of one of its coefficients
+    weight = 2.0 * plan.weight
     for start in range(0, len(rows), _IMAGES_AT_ONCE):
         part = slice(start, start + _IMAGES_AT_ONCE)
         batch = low.batch(rows[part])
         slices = sampler.slices(batch.rotation, plan)
         still = slices[..., 0]
         moving = slices[..., 1:]
-        residual = share * (batch.data - batch.precision * still)
+        residual = weight * (batch.data - batch.precision * still)
         linear[part] = np.einsum("bm,bmf->bf", residual.conj(), moving, optimize=True).real
-        weighted = (share * batch.precision)[..., None] * moving
+        weighted = (weight * batch.precision)[..., None] * moving
         quadratic[part] = np.einsum("bmf,bmg->bfg", weighted.conj(), moving, optimize=True).real
         advance(len(batch.data))
     return GainTerms(linear, quadratic)
 
 
-def reliability(one: Components, other: Components) -> Float[np.ndarray, "j_and_1 shells"]:
+def reliability(
+    one: VolumeComponents, other: VolumeComponents
+) -> Float[np.ndarray, "j_and_1 shells"]:
     """FSC of C and of each V_j between two independent sets of images; below 0 counts as 0, and so
     does the mean.
     """
     maps = zip((one.consensus, *one.varying), (other.consensus, *other.varying), strict=True)
     curves = np.stack([fourier_shell_correlation(a, b) for a, b in maps])
     curves[1:, 0] = 0.0
-    found: Float[np.ndarray, "j_and_1 shells"] = np.clip(np.nan_to_num(curves), 0.0, 1.0)
-    return found
+    trust: Float[np.ndarray, "j_and_1 shells"] = np.clip(np.nan_to_num(curves), 0.0, 1.0)
+    return trust

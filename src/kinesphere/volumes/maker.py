@@ -194,10 +194,10 @@ class VolumeMaker:
         resolution = max(volume.differences.resolution_angstrom for volume in volumes)
         radius = comparison_radius_px(resolution, pixel)
         place = (mean_structure - self.run.centre_angstrom) / pixel + box // 2
-        found = [volume.difference for volume in volumes]
+        observed = [volume.difference for volume in volumes]
         expected = [each.difference for each in implied]
         return ResidueAgreement(
-            agreement(found, expected, place, radius), np.sqrt(moved), radius * pixel
+            agreement(observed, expected, place, radius), np.sqrt(moved), radius * pixel
         )
 
     def correlate(

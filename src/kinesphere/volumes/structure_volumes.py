@@ -89,7 +89,7 @@ def implied_volume(
 
 
 def agreement(
-    found: Sequence[Float[np.ndarray, "n n n"]],
+    observed: Sequence[Float[np.ndarray, "n n n"]],
     expected: Sequence[Float[np.ndarray, "n n n"]],
     place_px: Float[np.ndarray, "r 3"],
     radius_px: float,
@@ -98,7 +98,7 @@ def agreement(
 
     Parameters
     ----------
-    found, expected
+    observed, expected
         Differences of volumes from the consensus: of densities, and of what structures imply,
         filtered alike.
     place_px
@@ -112,9 +112,9 @@ def agreement(
         (r,) Σ D_V D_S / √(Σ D_V² Σ D_S²) over the sphere and the volumes; 0 where either is
         nothing.
     """
-    box = len(found[0])
+    box = len(observed[0])
     products = np.zeros((3, box, box, box))
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(observed, expected, strict=True):
         products += np.stack([one * other, one**2, other**2])
     sums = np.stack([_sum_around(products, place, radius_px) for place in place_px], axis=1)
     scale = np.sqrt(sums[1] * sums[2])
@@ -178,7 +178,9 @@ def write_residues(
     ]
     writer.writerow(["chain", "residue", "insertion_code", "name", *of_methods])
     names = (model.chain, model.residue_number, model.insertion_code, model.residue_name)
-    columns = [values for found in residues.values() for values in (found.moved, found.correlation)]
+    columns = [
+        values for result in residues.values() for values in (result.moved, result.correlation)
+    ]
     for name, values in zip(zip(*names, strict=True), zip(*columns, strict=True), strict=True):
         writer.writerow([*name, *(f"{value:.4f}" for value in values)])
     with atomic_write(path) as temporary:
@@ -225,9 +227,9 @@ def _spread(
     part = place - low
     for corner in np.ndindex(2, 2, 2):
         voxel = low + corner
-        share = amount * np.prod(np.where(corner, part, 1.0 - part), axis=1)
+        weight = amount * np.prod(np.where(corner, part, 1.0 - part), axis=1)
         inside = ((voxel >= 0) & (voxel < box)).all(axis=1)
-        np.add.at(grid, tuple(voxel[inside, ::-1].T), share[inside])
+        np.add.at(grid, tuple(voxel[inside, ::-1].T), weight[inside])
     return grid
 
 

@@ -75,8 +75,8 @@ def in_second_space(
         for number, motion in enumerate(shown):
             difference[part, number] = ((moved - motion) ** 2).sum((1, 2))
     nearest = np.argsort(difference, axis=0)[:_MATCHED]  # (matched, m)
-    found: Float[np.ndarray, "m d"] = mean[second[nearest]].mean(0, dtype=np.float64)
-    return found
+    matched: Float[np.ndarray, "m d"] = mean[second[nearest]].mean(0, dtype=np.float64)
+    return matched
 
 
 def _parse(text: str, n_dimensions: int) -> Float[np.ndarray, "1 d"]:
