@@ -27,7 +27,9 @@ class _MismatchError(ValueError):
 
     def __init__(self, field: str, problem: str, remedy: str) -> None:
         super().__init__(problem)
-        self.field, self.problem, self.remedy = field, problem, remedy
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
 
 
 class _Dumper(yaml.SafeDumper):
@@ -193,7 +195,8 @@ def _read_dataclass(cls: type[ConfigT], value: Any, field: str) -> ConfigT:
 
 def _read(expected: Any, value: Any, field: str) -> Any:
     """Check one value against the type of its field, and turn it into that type."""
-    origin, arguments = get_origin(expected), get_args(expected)
+    origin = get_origin(expected)
+    arguments = get_args(expected)
     if expected is Any:
         return value
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):

@@ -192,7 +192,8 @@ def crop_fourier(
     if n_to % 2 == 0:
         nyquist = columns[..., -1:]
         columns = torch.cat([columns[..., :-1], nyquist + _mirror_rows(nyquist).conj()], dim=-1)
-        positive, negative = columns[..., :half, :], columns[..., n_from - half :, :]
+        positive = columns[..., :half, :]
+        negative = columns[..., n_from - half :, :]
         aliased = columns[..., half : half + 1, :] + negative[..., :1, :]
         return torch.cat([positive, aliased, negative[..., 1:, :]], dim=-2)
     return torch.cat([columns[..., : half + 1, :], columns[..., n_from - half :, :]], dim=-2)
@@ -228,13 +229,12 @@ def pad_fourier(
     if n_to == n_from:
         return fourier
     half = n_from // 2
-    positive, negative = fourier[..., : n_from - half, :], fourier[..., n_from - half :, :]
+    positive = fourier[..., : n_from - half, :]
+    negative = fourier[..., n_from - half :, :]
     if n_from % 2 == 0:
         shared = negative[..., :1, :] / 2
-        positive, negative = (
-            torch.cat([positive, shared], dim=-2),
-            torch.cat([shared, negative[..., 1:, :]], dim=-2),
-        )
+        positive = torch.cat([positive, shared], dim=-2)
+        negative = torch.cat([shared, negative[..., 1:, :]], dim=-2)
     rows = n_to - positive.shape[-2] - negative.shape[-2]
     gap = fourier.new_zeros(*fourier.shape[:-2], rows, half + 1)
     columns = torch.cat([positive, gap, negative], dim=-2)

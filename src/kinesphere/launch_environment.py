@@ -61,10 +61,13 @@ def find_place(environment: Mapping[str, str] | None = None) -> Place:
     """
     variables = os.environ if environment is None else environment
     if "RANK" in variables and "WORLD_SIZE" in variables:
-        names, local = ("RANK", "WORLD_SIZE"), "LOCAL_RANK"
-        host, port = "127.0.0.1", _PORTS[0]
+        names = ("RANK", "WORLD_SIZE")
+        local = "LOCAL_RANK"
+        host = "127.0.0.1"
+        port = _PORTS[0]
     elif "SLURM_PROCID" in variables and "SLURM_STEP_NUM_TASKS" in variables:
-        names, local = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), "SLURM_LOCALID"
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
+        local = "SLURM_LOCALID"
         host = first_host(
             variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_JOB_NODELIST", "127.0.0.1"))
         )

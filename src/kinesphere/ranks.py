@@ -325,7 +325,8 @@ def _meet(place: Place) -> Any:
             iter(rendezvous("env://", place.rank, place.size, timeout=_PATIENCE_TO_MEET))
         )
     except (RuntimeError, ValueError, OSError) as error:
-        where, why = f"{place.address}:{place.port}", " ".join(str(error).split())
+        where = f"{place.address}:{place.port}"
+        why = " ".join(str(error).split())
         remedy = (
             "Check that all were started, or set MASTER_ADDR and MASTER_PORT to a host "
             "and port all can reach"
@@ -358,7 +359,8 @@ class _Notices:
     """
 
     def __init__(self, store: Any, place: Place) -> None:
-        self._store, self._place = store, place
+        self._store = store
+        self._place = place
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 

@@ -19,6 +19,9 @@ class Shift(Motion):
         along[..., 0] = z * (1.0 + owner)
         return points + along
 
+    def memberships(self) -> torch.Tensor:
+        return torch.ones(len(self.reference), 1)
+
 
 def test_a_model_maps_latents_to_its_reference_points() -> None:
     motion = Shift(POINTS, 1)

@@ -23,6 +23,9 @@ class Turn(Motion):
             [cosine * x - sine * y, sine * x + cosine * y, rest.expand(len(z), -1)], -1
         )
 
+    def memberships(self) -> torch.Tensor:
+        return torch.ones(len(self.reference), 1)
+
 
 class Fold(Motion):
     """x is squared: no point has a negative image."""
@@ -30,6 +33,9 @@ class Fold(Motion):
     def move(self, z: torch.Tensor, points: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         x, y, rest = points.unbind(-1)
         return torch.stack([0.1 * x**2, y, rest], -1).expand(len(z), -1, -1)
+
+    def memberships(self) -> torch.Tensor:
+        return torch.ones(len(self.reference), 1)
 
 
 @pytest.mark.parametrize("angle", [0.2, 1.5, 2.8])

@@ -217,7 +217,8 @@ class Responsibilities:
         for table, own in zip(
             self.table.split(_ROWS_AT_ONCE), self._is_own.split(_ROWS_AT_ONCE), strict=True
         ):
-            found, is_new = _own_rows(table, own), own.float()
+            found = _own_rows(table, own)
+            is_new = own.float()
             ranks.sum_([found, is_new])
             table.copy_(torch.where(is_new[:, None] > 0, found.to(table.dtype), table))
         self._is_own.fill_(False)
@@ -263,7 +264,9 @@ class MarginalLatents(LatentModel):
         look_every: int = 1,
     ) -> None:
         super().__init__(latent_dim)
-        self.n_draws, self.refinements, self.look_every = n_draws, refinements, look_every
+        self.n_draws = n_draws
+        self.refinements = refinements
+        self.look_every = look_every
         self._responsibilities: Responsibilities | None = None
         self._epoch = 0
         nodes = prior_nodes(latent_dim, n_nodes)
@@ -346,7 +349,8 @@ class MarginalLatents(LatentModel):
         """
         node_score = scorer.shared(scorer.decode(self.nodes))
         weight = torch.softmax(node_score, dim=1)
-        mean, spacing = weight @ self.nodes, (weight @ self.spacing)[:, None]
+        mean = weight @ self.nodes
+        spacing = (weight @ self.spacing)[:, None]
         covariance = _covariance(weight, self.nodes[None] - mean[:, None])
         width = torch.maximum(_std(covariance), 0.5 * spacing)
         open_rows = torch.arange(len(mean), device=mean.device)
@@ -422,10 +426,8 @@ def _raw_nodes(latent_dim: int, n_nodes: int) -> Float[Tensor, "k d"]:
     if latent_dim == 1:
         return torch.special.ndtri(quantile)[:, None]
     if latent_dim == 2:
-        radius, angle = (
-            torch.sqrt(-2.0 * torch.log1p(-quantile)),
-            torch.arange(n_nodes) * _GOLDEN_ANGLE,
-        )
+        radius = torch.sqrt(-2.0 * torch.log1p(-quantile))
+        angle = torch.arange(n_nodes) * _GOLDEN_ANGLE
         return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
     uniform = torch.quasirandom.SobolEngine(latent_dim, scramble=True, seed=0).draw(
         n_nodes, dtype=torch.float64

@@ -69,7 +69,9 @@ class Likelihood:
     """
 
     def __init__(self, forward: ForwardModel, objective: Objective, signal: SignalAndNoise) -> None:
-        self.forward, self.objective, self.signal = forward, objective, signal
+        self.forward = forward
+        self.objective = objective
+        self.signal = signal
         multiplicity = forward.band.multiplicity
         self._root_multiplicity = multiplicity.sqrt()
         self.n_values = float(multiplicity.sum())
@@ -84,14 +86,16 @@ class Likelihood:
 
     def prepare(self, batch: ParticleBatch) -> PreparedBatch:
         """Whiten a batch (where the objective asks for it) and work out its gain."""
-        band, transfer = self.forward.band, self.forward.transfer(batch.ctf)
+        band = self.forward.band
+        transfer = self.forward.transfer(batch.ctf)
         if self.objective.whitened:
             # once a group: what is left to do for every image is one product
             variance = self.signal.variance.index_select(1, band.shell)
             root = self._root_multiplicity * variance.rsqrt()
             scale = root * self.signal.scale.index_select(1, band.shell)
             constant = (-0.5 * (band.multiplicity * variance.log()).sum(1))[batch.group]
-            root, scale = root.index_select(0, batch.group), scale.index_select(0, batch.group)
+            root = root.index_select(0, batch.group)
+            scale = scale.index_select(0, batch.group)
         else:
             root = scale = self._root_multiplicity
             constant = transfer.new_zeros(len(batch))

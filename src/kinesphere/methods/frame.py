@@ -34,10 +34,8 @@ def find_centre(particles: ParticleSet, map_path: Path | None) -> NDArray[np.flo
     if map_path is None:
         return np.full(3, first.pixel_size_angstrom * (box_px // 2))
     density = read_map(map_path)
-    extent, expected = (
-        density.box_px * density.pixel_size_angstrom,
-        box_px * first.pixel_size_angstrom,
-    )
+    extent = density.box_px * density.pixel_size_angstrom
+    expected = box_px * first.pixel_size_angstrom
     if abs(extent / expected - 1.0) > _FIELD_OF_VIEW_TOLERANCE:
         problem = f"the map spans {extent:.1f} Å, the particle images {expected:.1f} Å"
         raise InputError(
@@ -97,7 +95,8 @@ def require_fit(reference: Reference, map_path: Path, source: Path) -> None:
 
 def _histogram(reference: Reference, density: DensityMap) -> NDArray[np.float64]:
     """Beads on the grid of the map, (n, n, n) indexed z, y, x."""
-    box, step = density.box_px, density.pixel_size_angstrom
+    box = density.box_px
+    step = density.pixel_size_angstrom
     cell = np.rint(reference.beads.numpy() / step).astype(int) + box // 2
     inside = ((cell >= 0) & (cell < box)).all(1)
     grid = np.zeros((box, box, box))

@@ -66,7 +66,8 @@ def coarse_grain(
         atoms = range(int(atoms_of[residue]), int(atoms_of[residue + 1]))
         heavy = {str(model.atom_name[a]): a for a in atoms if model.atomic_number[a] != 1}
         is_protein = model.residue_kind[residue] == "protein"
-        name, chain = str(model.residue_name[residue]), str(model.chain[residue])
+        name = str(model.residue_name[residue])
+        chain = str(model.chain[residue])
         groups = list(_protein_groups(name, heavy) if is_protein else _nucleotide_groups(heavy))
         first = len(places)
         for group in groups:
@@ -106,11 +107,13 @@ def _protein_groups(name: str, heavy: dict[str, int]) -> Iterator[Group]:
     root = [row for atom, row in side.items() if atom[1:2] in root_greek]
     rest = {atom: row for atom, row in side.items() if row not in root}
     if name in _BETA_ONLY:  # what hangs on Cβ is no group of its own
-        root, rest = [*root, *rest.values()], {}
+        root = [*root, *rest.values()]
+        rest = {}
     alpha = [heavy["CA"]] if "CA" in heavy else []
     main = [heavy[atom] for atom in ("N", "C", "O", "OXT") if atom in heavy]
     if name in _BETA_ONLY or not root or not main:
-        main, alpha = [*main, *alpha], []
+        main = [*main, *alpha]
+        alpha = []
     yield from (group for group in (main, [*alpha, *root] if root else []) if group)
     if name in _TWO_ENDS and rest:
         near = [

@@ -28,7 +28,8 @@ from kinesphere.kernels.rigid_maps import rigid_maps
 from kinesphere.motion.base import Motion, Unmodelled
 
 _POINTS_A_PART = 24
-_FEWEST_PARTS, _MOST_PARTS = 8, 32
+_FEWEST_PARTS = 8
+_MOST_PARTS = 32
 _FEWEST_RADIUS_ANGSTROM = 5.0
 _LARGEST_LOG = 1.5
 _INITIAL_SIZE = 0.1

@@ -72,7 +72,8 @@ def invert(motion: Motion, z: Float[Tensor, " d"], targets: Float[Tensor, "q 3"]
             )
             if torch.equal(moved, best[open_rows]):
                 break
-            best, error = best.index_copy(0, open_rows, moved), error.index_copy(0, open_rows, left)
+            best = best.index_copy(0, open_rows, moved)
+            error = error.index_copy(0, open_rows, left)
     return Preimage(best, error.norm(dim=1))
 
 
@@ -95,16 +96,15 @@ def _newton_step(
     step = torch.nan_to_num(
         step * (_LARGEST_STEP_ANGSTROM / length.clamp_min(_LARGEST_STEP_ANGSTROM))
     )
-    best, left = points, error
+    best = points
+    left = error
     undecided = torch.ones(len(points), dtype=torch.bool, device=points.device)
     for halving in range(_HALVINGS):
         trial = points - step * 0.5**halving
         offset = _offset(motion, z, trial, targets)
         better = undecided & (offset.norm(dim=1) < error.norm(dim=1))
-        best, left = (
-            torch.where(better[:, None], trial, best),
-            torch.where(better[:, None], offset, left),
-        )
+        best = torch.where(better[:, None], trial, best)
+        left = torch.where(better[:, None], offset, left)
         undecided &= ~better
         if not bool(undecided.any()):
             break

@@ -30,7 +30,9 @@ _LEVEL = 0.35
 _SMALLEST_PIECE = 0.01
 _VOLUME_ANGSTROM3 = 110.0
 _LLOYD_ROUNDS = 12
-_FIT_STEPS, _VIEWS, _VIEWS_A_STEP = 120, 48, 8
+_FIT_STEPS = 120
+_VIEWS = 48
+_VIEWS_A_STEP = 8
 _MARGIN_ANGSTROM = 4.0
 
 
@@ -148,7 +150,8 @@ def find_solid(
     """
     density, step = low_pass(data, pixel_size_angstrom, resolution_angstrom)
     solvent = density[_radius(density.shape[0]) > _SOLVENT_RADIUS * density.shape[0]]
-    level, noise = float(np.median(solvent)), float(solvent.std())
+    level = float(np.median(solvent))
+    noise = float(solvent.std())
     if level - density.min() > 1.5 * (density.max() - level):
         raise InputError(source, "is inverted: the molecule is dark", "Multiply the map by -1")
     if threshold is None:
@@ -369,7 +372,8 @@ class _Fit:
             render_coefficients(points, amplitude[j], self.plan) * envelope[j]
             for j in range(len(width))
         ]
-        model, target = torch.stack(parts).sum(0), self.target[views]
+        model = torch.stack(parts).sum(0)
+        target = self.target[views]
         cross = (
             self.band.multiplicity * (target.real * model.real + target.imag * model.imag)
         ).sum()

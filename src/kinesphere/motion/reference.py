@@ -106,7 +106,8 @@ def build_reference(
     beads, amplitude, bead_owner = place_beads(model, positions, point_of_residue, placement)
     chain = _chain_number(model)
     labels = chain if domain_of_residue is None else np.asarray(domain_of_residue)
-    single, whole = torch.float32, torch.int64
+    single = torch.float32
+    whole = torch.int64
     return Reference(
         points=torch.as_tensor(points, dtype=single),
         chain=torch.as_tensor(chain[residue], dtype=whole),

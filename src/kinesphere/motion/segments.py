@@ -268,7 +268,10 @@ def _lay_out(domains: Tensor, n_segments: int) -> tuple[Tensor, Tensor, Tensor, 
     labels, sizes = domains.unique_consecutive(return_counts=True)
     share = sizes.double() / sizes.sum() * n_segments
     counts = share.round().long().clamp_min(1)
-    start, spacing, owner, first = [], [], [], 0
+    start = []
+    spacing = []
+    owner = []
+    first = 0
     for label, size, count in zip(labels.tolist(), sizes.tolist(), counts.tolist(), strict=True):
         step = size / count
         start += [first + step * (m + 0.5) - 0.5 for m in range(count)]

@@ -33,7 +33,8 @@ from kinesphere.runtime import atomic_write
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 4096
 _LONGEST_HEADER = 1 << 20
-_SCALE_BYTES, _HALF_BYTES = 4, 2
+_SCALE_BYTES = 4
+_HALF_BYTES = 2
 _GAP_BYTES = 1 << 16  # reading on through a gap this small is quicker than beginning anew
 
 
@@ -51,7 +52,8 @@ class FilePages:
     """
 
     def __init__(self, file: BinaryIO, start: int, row_bytes: int) -> None:
-        self._start, self._row_bytes = start, row_bytes
+        self._start = start
+        self._row_bytes = row_bytes
         self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
         self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -65,12 +67,11 @@ class FilePages:
         last = np.flatnonzero(
             np.diff(rows.numpy()) * self._row_bytes > self._row_bytes + _GAP_BYTES
         )
-        begins, ends = (
-            rows.numpy()[np.r_[0, last + 1]],
-            rows.numpy()[np.r_[last, len(rows) - 1]] + 1,
-        )
+        begins = rows.numpy()[np.r_[0, last + 1]]
+        ends = rows.numpy()[np.r_[last, len(rows) - 1]] + 1
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            offset, length = self._start + begin * self._row_bytes, (end - begin) * self._row_bytes
+            offset = self._start + begin * self._row_bytes
+            length = (end - begin) * self._row_bytes
             os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def let_go(self) -> None:
@@ -97,8 +98,10 @@ class CoefficientWriter:
     def __init__(
         self, file: BinaryIO, n_images: int, n_coefficients: int, origin: Mapping[str, str]
     ) -> None:
-        self._file, self._shape = file, (n_images, 2 * n_coefficients)
-        self._scale, self._n_written = np.empty(n_images, np.float32), 0
+        self._file = file
+        self._shape = (n_images, 2 * n_coefficients)
+        self._scale = np.empty(n_images, np.float32)
+        self._n_written = 0
         self._start = _write_header(file, self._shape, origin)
 
     def write(self, coefficients: Complex[Tensor, "b m"]) -> None:
@@ -163,10 +166,8 @@ def require_room(folder: Path, n_images: int, n_coefficients: int) -> None:
     InputError
         Saying how much is needed and how much there is.
     """
-    needed, free = (
-        n_images * (n_coefficients * BYTES_HALF + _SCALE_BYTES),
-        shutil.disk_usage(folder).free,
-    )
+    needed = n_images * (n_coefficients * BYTES_HALF + _SCALE_BYTES)
+    free = shutil.disk_usage(folder).free
     if needed > free:
         problem = (
             f"has {free / 1e9:.3g} GB free, and the prepared images take {needed / 1e9:.3g} GB"
@@ -197,10 +198,8 @@ def open_coefficients(path: Path) -> tuple[HalfCoefficients, dict[str, str]]:
     try:
         with path.open("rb") as file:
             shape, origin, start = _read_header(file, path)
-            expected, found = (
-                start + shape[0] * (shape[1] * _HALF_BYTES + _SCALE_BYTES),
-                path.stat().st_size,
-            )
+            expected = start + shape[0] * (shape[1] * _HALF_BYTES + _SCALE_BYTES)
+            found = path.stat().st_size
             if found != expected:
                 problem = f"is cut short or damaged: {found} bytes, not {expected}"
                 raise InputError(

@@ -116,7 +116,8 @@ class HalfCoefficients:
         loaded = HalfCoefficients(values, scale)
         for rows in torch.arange(len(self)).split(_ROWS_AT_ONCE):
             here = slice(int(rows[0]), int(rows[-1]) + 1)
-            loaded.values[here], loaded.scale[here] = self.values[here], self.scale[here]
+            loaded.values[here] = self.values[here]
+            loaded.scale[here] = self.scale[here]
             if self.pages is not None:
                 self.pages.let_go()  # or the copy would take twice its size while it is made
         return loaded
@@ -145,7 +146,8 @@ class ExactKeeper:
     """
 
     def __init__(self, data: Complex[Tensor, "n m"]) -> None:
-        self._data, self._n_written = data, 0
+        self._data = data
+        self._n_written = 0
 
     def write(self, coefficients: Complex[Tensor, "b m"]) -> None:
         """Append the coefficients of some images."""
@@ -171,10 +173,8 @@ class HalfKeeper:
     def __init__(self, shape: Sequence[int], device: torch.device | str = "cpu") -> None:
         n_images, n_coefficients = shape
         values = torch.empty(n_images, 2 * n_coefficients, dtype=torch.float16, device=device)
-        self._kept, self._n_written = (
-            HalfCoefficients(values, torch.empty(n_images, device=device)),
-            0,
-        )
+        self._kept = HalfCoefficients(values, torch.empty(n_images, device=device))
+        self._n_written = 0
 
     def write(self, coefficients: Complex[Tensor, "b m"]) -> None:
         """Append the coefficients of some images."""

@@ -18,7 +18,9 @@ from kinesphere.observations.coefficients import BYTES_HALF
 WINDOW_BYTES = 1 << 29
 _CHUNKS_A_WINDOW = 128
 _SEEDS_APART = 1_000_003
-_SAMPLE, _LEAST_OF_A_GROUP, _TOGETHER = 65_536, 4096, 256
+_SAMPLE = 65_536
+_LEAST_OF_A_GROUP = 4096
+_TOGETHER = 256
 
 
 def images_a_window(n_coefficients: int) -> int:

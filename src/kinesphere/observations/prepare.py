@@ -205,7 +205,8 @@ def _choose_place(config: ImagesConfig, n_values: int, device: torch.device) -> 
     InputError
         Naming the option.
     """
-    place, budget = config.coefficients, config.memory_gigabytes * 1e9
+    place = config.coefficients
+    budget = config.memory_gigabytes * 1e9
     if place == "gpu" and device.type != "cuda":
         raise InputError(
             "--coefficients",

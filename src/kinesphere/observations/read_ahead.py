@@ -88,7 +88,9 @@ class _Plan:
         batches: Sequence[Int[Tensor, " _"]],
         window: int,
     ) -> None:
-        self._observations, self._pages, self._batches = observations, pages, batches
+        self._observations = observations
+        self._pages = pages
+        self._batches = batches
         begins = accumulate((len(rows) for rows in batches), initial=0)
         self._window_of = (
             torch.tensor(list(begins)[:-1]) // window
@@ -104,7 +106,8 @@ class _Plan:
             self._pages.let_go()
             if self._window is None:
                 self._pages.read_ahead(self._rows(window))
-            self._window, self._next = window, self._rows(window + 1).tensor_split(last - first)
+            self._window = window
+            self._next = self._rows(window + 1).tensor_split(last - first)
         self._pages.read_ahead(self._next[number - first])
 
     def _batches_of(self, window: int) -> tuple[int, int]:

@@ -47,8 +47,11 @@ class SharedKeeper:
     def __init__(
         self, file: BinaryIO, shape: tuple[int, int], first: int, ranks: Ranks, *, is_exact: bool
     ) -> None:
-        self._file, self._shape, self._is_exact = file, shape, is_exact
-        self._n_written, self._ranks = first, ranks
+        self._file = file
+        self._shape = shape
+        self._is_exact = is_exact
+        self._n_written = first
+        self._ranks = ranks
         memory, (n_images, n_coefficients) = mmap.mmap(file.fileno(), 0), shape
         kind, n_columns = (
             (np.complex64, n_coefficients) if is_exact else (np.float16, 2 * n_coefficients)

@@ -155,7 +155,8 @@ class _Match:
         motion: Motion,
         amplitude: NDArray[np.float64],
     ) -> None:
-        self.motion, self.amplitude = motion, amplitude
+        self.motion = motion
+        self.amplitude = amplitude
         self.corner = positions.min(0) - _MARGIN_ANGSTROM
         span = positions.max(0) + _MARGIN_ANGSTROM - self.corner
         self.shape = tuple(int(n) for n in np.ceil(span / _STEP_ANGSTROM).astype(int) + 1)

@@ -200,7 +200,8 @@ def require_best_pose(
     InputError
         Saying how the model would have to move.
     """
-    distance, angle = float(np.linalg.norm(best.shift_angstrom)), best.angle_degrees
+    distance = float(np.linalg.norm(best.shift_angstrom))
+    angle = best.angle_degrees
     tolerated = max(_LARGEST_OFFSET_ANGSTROM, _LARGEST_OFFSET_FRACTION * field_of_view_angstrom)
     if distance <= tolerated and angle < 1.0:
         return

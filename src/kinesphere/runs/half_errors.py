@@ -58,7 +58,8 @@ class HalfModelErrors:
 
     def summary(self) -> str:
         """Say in a line how large the errors are."""
-        error, moved = self.error_angstrom, self.displacement_angstrom
+        error = self.error_angstrom
+        moved = self.displacement_angstrom
         return (
             f"Two half-set models on {len(self.index)} images that trained neither: "
             "displacements of "
@@ -84,7 +85,8 @@ def compare_half_models(
     trainers = (first, second)
     latents = [trainer.infer(images).mean for trainer in trainers]
     means = [_mean_positions(trainer, z) for trainer, z in zip(trainers, latents, strict=True)]
-    errors, lengths = [], []
+    errors = []
+    lengths = []
     for rows in torch.arange(len(images)).split(_IMAGES_AT_ONCE):
         one, two = (
             _positions(trainer, z[rows]) - mean

@@ -291,12 +291,16 @@ def train(
             trainer.ranks = team
             _fit(job, trainer, half, history, flag)
             found[half] = _infer(job, half, trainer, observations, flag)
-    n, d = len(job.particles), job.options.training.latents.latent_dim
-    mean, covariance = np.zeros((n, d), np.float32), np.zeros((n, d, d), np.float32)
+    n = len(job.particles)
+    d = job.options.training.latents.latent_dim
+    mean = np.zeros((n, d), np.float32)
+    covariance = np.zeros((n, d, d), np.float32)
     for half, trainer in trainers.items():
         posterior = _hand_out(trainer, found[half], teams[half], ranks)
-        history[half], rows = trainer.progress.history, job.rows(half)
-        mean[rows], covariance[rows] = posterior.mean.numpy(), posterior.covariance.numpy()
+        history[half] = trainer.progress.history
+        rows = job.rows(half)
+        mean[rows] = posterior.mean.numpy()
+        covariance[rows] = posterior.covariance.numpy()
     if job.is_validation.any():
         _compare_halves(job, trainers, observations)
     if ranks.is_first:
@@ -411,7 +415,8 @@ def _fit(
     history: dict[int, list[dict[str, float]]],
     flag: Interrupts,
 ) -> None:
-    folder, ranks = trainer.checkpoints, trainer.ranks
+    folder = trainer.checkpoints
+    ranks = trainer.ranks
     if folder is not None and ranks.from_first(lambda: has_checkpoint(folder)):
         trainer.resume()
         console.print(

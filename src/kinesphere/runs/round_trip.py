@@ -111,7 +111,8 @@ def map_in_state(
     ndarray
         (n, n, n) indexed [z, y, x], in the frame of the map.
     """
-    n, step = density.box_px, density.pixel_size_angstrom
+    n = density.box_px
+    step = density.pixel_size_angstrom
     motion, z = run.motion_of(image)
     with torch.no_grad():
         places = torch.as_tensor(_positions(np.argwhere(inside), n, step), dtype=torch.float32)

@@ -264,7 +264,8 @@ class Run:
         self, z: Float[np.ndarray, "m d"], half: int | None, chosen: Tensor
     ) -> NDArray[np.float64]:
         which = next(iter(self.motions)) if half is None else half
-        atoms, owner = self.carried_model.atoms[which][chosen], self.carried_model.owner[chosen]
+        atoms = self.carried_model.atoms[which][chosen]
+        owner = self.carried_model.owner[chosen]
         return self._move(z, atoms, owner, self.motions[which]) + self.centre_angstrom
 
     def _of_images(

@@ -86,7 +86,8 @@ def _require_same(path: Path, method: str, config: Any, inputs: Sequence[Path], 
     }
     wanted = {"method": method, **_flat(config), "frame": frame}
     for key in sorted(set(stored) | set(wanted)):
-        before, now = stored.get(key), wanted.get(key)
+        before = stored.get(key)
+        now = wanted.get(key)
         # a file may be called by another name, or from another folder: its content is compared
         # below
         same = (before is None) == (now is None) if key in _INPUT_FILES else before == now

@@ -43,7 +43,8 @@ def add_up_gradients(optimizer: torch.optim.Optimizer, loss: Tensor, ranks: Rank
     """Give every rank the sum of all ranks' gradients, and tell whether it and the loss are
     finite.
     """
-    gradients, total = list(_gradients(optimizer)), loss.detach()
+    gradients = list(_gradients(optimizer))
+    total = loss.detach()
     ranks.sum_([total, *gradients])
     return bool(torch.isfinite(total)) and bool(torch.isfinite(nn.utils.get_total_norm(gradients)))
 

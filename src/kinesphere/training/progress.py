@@ -48,7 +48,9 @@ class Progress:
 
     def begin_epoch(self) -> None:
         """Go on to the next epoch."""
-        self.epoch, self.batch, self.totals = self.epoch + 1, 0, _zeros()
+        self.epoch = self.epoch + 1
+        self.batch = 0
+        self.totals = _zeros()
 
     def add_up(self, ranks: Ranks) -> None:
         """Make the totals those of all ranks."""
