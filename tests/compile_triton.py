@@ -16,9 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kinesphere.kernels import distances_triton as pairs_triton
-from kinesphere.kernels import spreading_triton
-from kinesphere.kernels import voxels_triton as operator_triton
+from kinesphere.kernels import distances_triton, spreading_triton, voxels_triton
 
 POINTERS = {"keys": "*i32", "edges": "*i32", "order": "*i64", "voxels": "*i64", "cells": "*i64"}
 POINTERS |= {"start": "*i32", "other": "*i32"}
@@ -30,15 +28,15 @@ CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (spreading_triton._fill_tiles, TILE | {"PRECISION": "ieee"}),
     (spreading_triton._fill_tiles, TILE | {"PRECISION": "tf32x3"}),
     (spreading_triton._gather, BLOCK),
-    (pairs_triton._strain, BLOCK | {"CORE": 0.3, "TINY": 1e-12}),
-    (operator_triton._visit_images, BLOCK | {"SAMPLES": True}),
-    (operator_triton._visit_images, BLOCK | {"SAMPLES": False}),
+    (distances_triton._strain, BLOCK | {"CORE": 0.3, "TINY": 1e-12}),
+    (voxels_triton._visit_images, BLOCK | {"SAMPLES": True}),
+    (voxels_triton._visit_images, BLOCK | {"SAMPLES": False}),
 )
 
 
 def signature(names: list[str], constants: dict[str, Any]) -> dict[str, str]:
     """Type of each argument."""
-    found_type = "*fp64" if constants.get("SAMPLES") else "*fp32"
+    result_type = "*fp64" if constants.get("SAMPLES") else "*fp32"
     types = {
         name: "i32" if name.startswith("n_") or name in COUNTS else POINTERS.get(name, "*fp32")
         for name in names
@@ -46,7 +44,7 @@ def signature(names: list[str], constants: dict[str, Any]) -> dict[str, str]:
     return (
         types
         | dict.fromkeys(constants, "constexpr")
-        | ({"found": found_type} if "found" in names else {})
+        | ({"result": result_type} if "result" in names else {})
     )
 
 

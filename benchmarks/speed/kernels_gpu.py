@@ -25,20 +25,21 @@ from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.gaussians import RenderGrid
-from kinesphere.kernels.compiled import checked_kernels
-from kinesphere.kernels.distances import pair_distances, strain_energy_reference
-from kinesphere.kernels.spreading import gather_gradient_reference, spread_reference
+from kinesphere.kernels.dispatch import checked_kernels
+from kinesphere.kernels.distances import pair_distances, strain_energy
+from kinesphere.kernels.spreading import gather_gradient, spread
+from kinesphere.kernels.voxels import VoxelLattice, pull, push
 from kinesphere.motion.restraints import neighbour_graph
 from kinesphere.reconstruction.masks import near_points
-from kinesphere.reconstruction.operator import DeformedProjector, pull_reference, push_reference
+from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.support import Support
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
 from bench import RESULTS, Row, markdown, write_csv
 
 SPREADING = "kinesphere.kernels.spreading_triton"
-PAIRS = "kinesphere.kernels.distances_triton"
-OPERATOR = "kinesphere.kernels.voxels_triton"
+DISTANCES = "kinesphere.kernels.distances_triton"
+VOXELS = "kinesphere.kernels.voxels_triton"
 COLUMNS = (
     *(
         "operation",
@@ -219,14 +220,14 @@ def spreading(case: Case, options: Options, device: torch.device) -> Iterator[Op
         yield Operation(
             f"spread, {precision}",
             *(p, size, b),
-            lambda: spread_reference(points, amplitude, size),
+            lambda: spread.reference(points, amplitude, size),
             lambda precision=precision: fast.spread(points, amplitude, size, precision),
             given + pages,
         )
     yield Operation(
         "gradient of spread",
         *(p, size, b),
-        lambda: gather_gradient_reference(points, amplitude, gradient)[0],
+        lambda: gather_gradient.reference(points, amplitude, gradient)[0],
         lambda: fast.gather_gradient(points, amplitude, gradient)[0],
         given + pages + 12 * b * p,
     )
@@ -236,7 +237,7 @@ def restraints(case: Case, options: Options, device: torch.device) -> Iterator[O
     """Energy of the distances of neighbouring points in as many structures as there are images, and
     its gradient.
     """
-    fast = kernels(PAIRS, device)
+    fast = kernels(DISTANCES, device)
     reference = torch.from_numpy(random_chain(case).positions_angstrom).float()
     pairs, _ = neighbour_graph(reference)
     kept = pair_distances(reference[None], pairs)[0].to(device)
@@ -248,7 +249,7 @@ def restraints(case: Case, options: Options, device: torch.device) -> Iterator[O
         "restraints, with gradient",
         *(case.points, len(pairs), options.images),
         lambda: torch.autograd.grad(
-            strain_energy_reference(points, pairs, kept, kept).sum(), points
+            strain_energy.reference(points, pairs, kept, kept).sum(), points
         )[0],
         lambda: torch.autograd.grad(fast.strain_energy(points, pairs, kept, kept).sum(), points)[0],
         2 * points.nbytes + pairs.nbytes + 2 * kept.nbytes,
@@ -257,7 +258,7 @@ def restraints(case: Case, options: Options, device: torch.device) -> Iterator[O
 
 def backprojection(case: Case, options: Options, device: torch.device) -> Iterator[Operation]:
     """Sample and spread images at the moved voxels around the points of a case."""
-    fast = kernels(OPERATOR, device)
+    fast = kernels(VOXELS, device)
     inside = near_points(
         np.asarray(random_chain(case).positions_angstrom),
         RenderGrid(case.box, case.pixel_size),
@@ -272,21 +273,20 @@ def backprojection(case: Case, options: Options, device: torch.device) -> Iterat
     )
     views = projector.views(rotations(b).to(device), displacement.to(device))
     grids, values = torch.randn(b, size, size, device=device), torch.rand(v, device=device)
-    voxels, corners = projector._voxels, projector._corners  # noqa: SLF001 - what the references take
-    lattice = (voxels, projector._cells, support.spacing_px)  # noqa: SLF001
-    geometry = voxels.nbytes + 8 * b * support.n_nodes
+    lattice = VoxelLattice(support.runs, support.cells, support.spacing_px, device)
+    geometry = lattice.voxels.nbytes + 8 * b * support.n_nodes
     yield Operation(
         "pull",
         *(v, size, b),
-        lambda: pull_reference(grids, views, voxels, corners),
-        lambda: fast.pull(grids, views, *lattice),
+        lambda: pull.reference(grids, views, lattice),
+        lambda: fast.pull(grids, views, lattice),
         geometry + grids.nbytes + 8 * v,
     )
     yield Operation(
         "push",
         *(v, size, b),
-        lambda: push_reference(values, views, size, voxels, corners),
-        lambda: fast.push(values, views, size, *lattice),
+        lambda: push.reference(values, views, size, lattice),
+        lambda: fast.push(values, views, size, lattice),
         geometry + grids.nbytes + values.nbytes,
     )
 

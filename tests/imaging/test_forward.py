@@ -58,20 +58,6 @@ def test_classes_of_width_add_up(projected_chain: Projector) -> None:
     torch.testing.assert_close(power, model.abs().square().sum(2), rtol=1e-2, atol=0)
 
 
-def test_all_images_at_once_give_what_one_after_the_other_gives() -> None:
-    """The route of a GPU, on the CPU."""
-    states, amplitude = 20.0 * torch.randn(4, 100, 3), torch.rand(100) + 0.5
-    rotation = torch.linalg.qr(torch.randn(3, 3, 3)).Q
-    gain, data = torch.rand(3, len(BAND)), torch.randn(3, len(BAND), dtype=torch.complex64)
-    forward = ForwardModel(BAND, amplitude, 2.5)
-    one_by_one = forward.inner_products(states, rotation, gain, data)
-    at_once = forward.inner_products_at_once(states, rotation, gain, data)
-    for found, expected in zip(at_once, one_by_one, strict=True):
-        torch.testing.assert_close(
-            found, expected, rtol=1e-4, atol=1e-3 * float(expected.abs().max())
-        )
-
-
 @pytest.mark.parametrize("classes", [1, 2])
 def test_weights_multiply_amplitudes_and_carry_gradients(
     projected_chain: Projector, classes: int

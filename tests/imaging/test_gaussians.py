@@ -12,9 +12,7 @@ import torch
 from kinesphere.fourier import centred_irfft2, half_plane_weights, radial_shell_index
 from kinesphere.imaging.gaussians import (
     RenderGrid,
-    RenderPlan,
     gaussian_envelope,
-    render_coefficients,
     render_exact,
     render_points,
 )
@@ -125,26 +123,6 @@ def test_gradients_of_the_misfit_agree_with_the_exact_ones(
     assert float((off / size).median()) < 1e-2
     assert float(off.max() / size.square().mean().sqrt()) < 4e-2
     assert float((fast_amplitude - exact_amplitude).norm() / exact_amplitude.norm()) < 1e-3
-
-
-def test_chosen_coefficients_are_those_of_the_half_plane_with_their_derivatives(
-    projected_chain: Projector,
-) -> None:
-    grid, envelope = (
-        RenderGrid(16, PIXEL_ANGSTROM),
-        torch.tensor([1.0, 0.5, 0.25, 2.0], dtype=torch.float64),
-    )
-    row, column = torch.tensor([0, -3, 5, 2]), torch.tensor([1, 0, 4, 7])
-    points = projected_chain(2, 4, 16.0).double().requires_grad_()
-    amplitude = torch.rand(4, dtype=torch.float64).requires_grad_()
-    plan = RenderPlan.of_frequencies(grid, row, column, envelope)
-    whole = render_points(points, amplitude, grid)
-    torch.testing.assert_close(
-        render_coefficients(points, amplitude, plan), whole[:, row, column] * envelope
-    )
-    assert torch.autograd.gradcheck(
-        lambda p, a: torch.view_as_real(render_coefficients(p, a, plan)), (points, amplitude)
-    )
 
 
 def test_both_paths_have_the_derivatives_they_claim(projected_chain: Projector) -> None:

@@ -8,9 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from kinesphere.kernels import distances as motion_pairs
-from kinesphere.kernels.compiled import checked_kernels
-from kinesphere.kernels.distances import pair_distances_reference, strain_energy_reference
+from kinesphere.kernels.dispatch import checked_kernels
+from kinesphere.kernels.distances import pair_distances, strain_energy
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-4}  # single precision, sums of a few hundred pairs
 
@@ -34,7 +33,7 @@ def structures(n_points: int = 150) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return (
         points,
         pairs,
-        pair_distances_reference(points[:1], pairs)[0] + 0.4 * torch.randn(len(pairs)),
+        pair_distances.reference(points[:1], pairs)[0] + 0.4 * torch.randn(len(pairs)),
     )
 
 
@@ -50,7 +49,7 @@ def test_energy_and_gradient_are_those_of_the_reference(
     there = [None if array is None else array.to(triton_device) for array in (pairs, kept, nearest)]
     exact, found = points.double().requires_grad_(), points.to(triton_device).requires_grad_()
     fast = kernels.strain_energy(found, *there)
-    slow = strain_energy_reference(
+    slow = strain_energy.reference(
         exact, pairs, kept.double(), None if nearest is None else nearest.double()
     )
     torch.testing.assert_close(fast.cpu().double(), slow, **TOLERANCE)
@@ -84,28 +83,3 @@ def test_no_pairs_are_no_energy(kernels: ModuleType, triton_device: torch.device
         0.0,
         0.0,
     ]
-
-
-@pytest.mark.oracle
-def test_results_that_differ_from_the_reference_are_found_out(
-    kernels: ModuleType, triton_device: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        kernels, "strain_energy_reference", lambda *given: 1.01 * strain_energy_reference(*given)
-    )
-    with pytest.raises(ArithmeticError, match="differs from its reference"):
-        kernels.check(triton_device)
-
-
-def test_tensors_that_are_not_on_the_processor_go_to_the_kernels_for_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given = [torch.zeros(shape, device="meta") for shape in ((2, 5, 3), (4,))]
-    pairs = torch.zeros(4, 2, dtype=torch.int64, device="meta")
-    assert motion_pairs.strain_energy(given[0], pairs, given[1]).shape == (2,)  # by the reference
-    fake = ModuleType("fake")
-    fake.strain_energy = lambda *arguments: arguments[1].new_zeros(2, dtype=torch.float32)
-    monkeypatch.setattr(
-        motion_pairs, "gpu_kernels", lambda *asked: fake if asked[1] is given[0] else None
-    )
-    assert motion_pairs.strain_energy(given[0], pairs, given[1]).shape == (2,)

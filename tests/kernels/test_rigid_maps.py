@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kinesphere.kernels.rigid_maps import rigid_maps, rigid_maps_reference
+from kinesphere.kernels.rigid_maps import rigid_maps
 
 
 def problem(angle: float, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -25,7 +25,7 @@ def test_compiled_maps_and_their_gradient_equal_the_reference(
     rotation, translation, pivots = problem(angle, dtype)
     weight = torch.randn(7, 3, 6, 4, dtype=dtype)
     found = []
-    for make in (rigid_maps, rigid_maps_reference):
+    for make in (rigid_maps, rigid_maps.reference):
         leaves = [tensor.clone().requires_grad_() for tensor in (rotation, translation)]
         maps = make(*leaves, pivots)
         (maps * weight).sum().backward()
@@ -47,6 +47,6 @@ def test_gradient_is_that_of_finite_differences() -> None:
 def test_small_rotations_keep_their_digits_in_single_precision() -> None:
     for angle in torch.logspace(-4, 0, 30).tolist():
         rotation, translation, pivots = problem(angle, torch.float64)
-        exact = rigid_maps_reference(rotation, translation, pivots)[..., 1:]
+        exact = rigid_maps.reference(rotation, translation, pivots)[..., 1:]
         found = rigid_maps(rotation.float(), translation.float(), pivots.float())[..., 1:]
         assert float((found - exact).norm() / exact.norm()) < 1e-6

@@ -10,9 +10,7 @@ import torch
 
 from kinesphere.kernels.spreading import (
     gather_gradient,
-    gather_gradient_reference,
     spread,
-    spread_reference,
 )
 
 SIZE = 20
@@ -39,7 +37,7 @@ def points(dtype: torch.dtype, n_images: int = 3, n_points: int = 40) -> torch.T
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_compiled_spreading_equals_its_reference(dtype: torch.dtype) -> None:
     where, amplitude = points(dtype), torch.linspace(0.5, 2.0, 40, dtype=dtype)
-    found, expected = spread(where, amplitude, SIZE), spread_reference(where, amplitude, SIZE)
+    found, expected = spread(where, amplitude, SIZE), spread.reference(where, amplitude, SIZE)
     assert (found - expected).abs().max() < TOLERANCE[dtype]
     torch.testing.assert_close(found.sum((1, 2)), amplitude.sum().expand(3))
 
@@ -49,7 +47,7 @@ def test_compiled_gradient_equals_its_reference(dtype: torch.dtype) -> None:
     where, amplitude = points(dtype), torch.linspace(0.5, 2.0, 40, dtype=dtype)
     gradient = torch.randn(3, SIZE, SIZE, dtype=dtype)
     found = gather_gradient(where, amplitude, gradient)
-    expected = gather_gradient_reference(where, amplitude, gradient)
+    expected = gather_gradient.reference(where, amplitude, gradient)
     for one, other in zip(found, expected, strict=True):
         assert (one - other).abs().max() < 10 * TOLERANCE[dtype]
 
@@ -61,7 +59,7 @@ def test_gradient_is_that_of_automatic_differentiation() -> None:
     )
     amplitude.requires_grad_()
     gradient = torch.randn(3, SIZE, SIZE, dtype=torch.float64)
-    (spread_reference(where, amplitude, SIZE) * gradient).sum().backward()
+    (spread.reference(where, amplitude, SIZE) * gradient).sum().backward()
     by_position, by_amplitude = gather_gradient(where.detach(), amplitude.detach(), gradient)
     torch.testing.assert_close(by_position, where.grad)
     torch.testing.assert_close(by_amplitude.sum(0), amplitude.grad)

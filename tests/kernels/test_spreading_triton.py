@@ -13,10 +13,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from kinesphere.imaging import gaussians, spreading
 from kinesphere.imaging.gaussians import RenderGrid, render_points
-from kinesphere.kernels.compiled import checked_kernels, gpu_kernels
-from kinesphere.kernels.spreading import gather_gradient_reference, spread_reference
+from kinesphere.kernels import rendering
+from kinesphere.kernels.dispatch import checked_kernels
+from kinesphere.kernels.spreading import gather_gradient, spread
 
 MODULE = "kinesphere.kernels.spreading_triton"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_spreading_equals_its_reference(
 ) -> None:
     where, amplitude = points(size), torch.linspace(0.5, 2.0, 45)
     found = kernels.spread(where.to(triton_device), amplitude.to(triton_device), size)
-    assert difference(found, spread_reference(where, amplitude, size)) < TOLERANCE
+    assert difference(found, spread.reference(where, amplitude, size)) < TOLERANCE
     torch.testing.assert_close(found.sum((1, 2)).cpu(), amplitude.sum().expand(3))
 
 
@@ -64,7 +64,7 @@ def test_taps_across_any_edges_of_tiles_are_all_counted(
     found = kernels.spread(
         where.to(triton_device), torch.ones(1, device=triton_device), THREE_TILES
     )
-    assert difference(found, spread_reference(where, torch.ones(1), THREE_TILES)) < TOLERANCE
+    assert difference(found, spread.reference(where, torch.ones(1), THREE_TILES)) < TOLERANCE
 
 
 @pytest.mark.oracle
@@ -76,7 +76,7 @@ def test_many_points_in_one_place_and_none_elsewhere(
     amplitude = torch.ones(n_points)
     found = kernels.spread(where.to(triton_device), amplitude.to(triton_device), THREE_TILES)
     assert (
-        difference(found, spread_reference(where, amplitude, THREE_TILES))
+        difference(found, spread.reference(where, amplitude, THREE_TILES))
         < TOLERANCE * n_points / 4
     )
     assert torch.count_nonzero(found) <= 25
@@ -97,11 +97,11 @@ def test_gradient_is_that_of_the_reference(
         where.double().requires_grad_(),
         amplitude.double().requires_grad_(),
     )
-    (spread_reference(exact_where, exact_amplitude, size) * gradient).sum().backward()
+    (spread.reference(exact_where, exact_amplitude, size) * gradient).sum().backward()
     assert difference(found[0], exact_where.grad) < 10 * TOLERANCE
     assert difference(found[1].sum(0), exact_amplitude.grad) < 10 * TOLERANCE
     for one, other in zip(
-        found, gather_gradient_reference(where, amplitude, gradient), strict=True
+        found, gather_gradient.reference(where, amplitude, gradient), strict=True
     ):
         assert difference(one, other) < 10 * TOLERANCE
 
@@ -120,8 +120,8 @@ def test_rendering_and_its_gradient_stay_the_same(
 
     torch.manual_seed(0)
     expected = rendered(torch.device("cpu"))
-    monkeypatch.setattr(gaussians, "spread", kernels.spread)
-    monkeypatch.setattr(gaussians, "gather_gradient", kernels.gather_gradient)
+    monkeypatch.setattr(rendering, "spread", kernels.spread)
+    monkeypatch.setattr(rendering, "gather_gradient", kernels.gather_gradient)
     torch.manual_seed(0)
     found = rendered(triton_device)
     for one, other in zip(found, expected, strict=True):
@@ -155,7 +155,7 @@ def test_grids_smaller_than_the_kernel_and_no_points_at_all(
 ) -> None:
     where, amplitude = points(TWO_TILES), torch.ones(45)
     tiny = kernels.spread(where.to(triton_device), amplitude.to(triton_device), 3)
-    assert difference(tiny, spread_reference(where, amplitude, 3)) < TOLERANCE * 45
+    assert difference(tiny, spread.reference(where, amplitude, 3)) < TOLERANCE * 45
     nothing = kernels.spread(
         where[:, :0].to(triton_device), amplitude[:0].to(triton_device), TWO_TILES
     )
@@ -196,55 +196,3 @@ def test_kernels_compile_for_gpus_without_atomic_operations(tmp_path: Path) -> N
     assert len(made) == 14
     assert all(kernel["machine_code_bytes"] > 0 for kernel in made)
     assert [kernel for kernel in made if kernel["atomics"]] == []
-
-
-@pytest.mark.oracle
-def test_kernels_that_fail_their_check_are_not_used_and_the_user_is_told(
-    kernels: ModuleType,
-    triton_device: torch.device,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def no_compiler(device: torch.device) -> None:
-        raise RuntimeError("Failed to find C compiler\nand more")
-
-    checked_kernels.cache_clear()
-    monkeypatch.setattr(kernels, "check", no_compiler)
-    assert checked_kernels(MODULE, triton_device) is None
-    checked_kernels.cache_clear()
-    assert "more slowly: Failed to find C compiler" in " ".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.oracle
-def test_results_that_differ_from_the_reference_are_found_out(
-    kernels: ModuleType, triton_device: torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        kernels, "spread_reference", lambda *given: 1.001 * spread_reference(*given)
-    )
-    with pytest.raises(ArithmeticError, match="differs from its reference"):
-        kernels.check(triton_device)
-
-
-def test_kernels_are_for_single_precision_on_a_gpu() -> None:
-    assert gpu_kernels(MODULE, torch.zeros(1)) is None
-    assert gpu_kernels(MODULE, torch.zeros(1, device="meta")) is None
-
-
-def test_tensors_that_are_not_on_the_processor_go_to_the_kernels_for_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    where, amplitude = torch.zeros(2, 5, 2, device="meta"), torch.ones(5, device="meta")
-    gradient = torch.zeros(2, 20, 20, device="meta")
-    assert spreading.spread(where, amplitude, 20).shape == (
-        2,
-        20,
-        20,
-    )  # by the reference: there are no kernels
-    asked_for, fake = [], ModuleType("fake")
-    fake.spread = lambda *given: gradient if given == (where, amplitude, 20) else None
-    fake.gather_gradient = lambda *given: (given[0], given[0][..., 0])
-    monkeypatch.setattr(spreading, "gpu_kernels", lambda *given: asked_for.append(given) or fake)
-    assert spreading.spread(where, amplitude, 20) is gradient
-    assert spreading.gather_gradient(where, amplitude, gradient)[0] is where
-    assert asked_for == [(MODULE, where)] * 2

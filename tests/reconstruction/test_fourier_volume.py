@@ -7,13 +7,15 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from kinesphere.fourier import centred_rfft2
+from kinesphere.kernels import bspline
 from kinesphere.reconstruction.fourier_volume import (
+    PADDING,
     FourierVolume,
+    SlicePlan,
     apodisation_of_box,
     crop_centre,
     deconvolve,
     homogeneous_filter,
-    insert_reference,
     pad_centre,
     shell_mean,
     shell_of_volume,
@@ -27,12 +29,39 @@ from kinesphere.reconstruction.support import Support
 BOX = 16
 
 
-def test_compiled_insertion_agrees_with_the_reference(rotation: torch.Tensor) -> None:
+def insert_into_full_volume(
+    data: torch.Tensor, precision: torch.Tensor, rotation: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of data and of precision, (2 box, 2 box, 2 box) each, from slices of the full plane."""
+    size, plan = PADDING * BOX, SlicePlan.of_box(BOX)
+    sums = torch.zeros(size**3, dtype=torch.complex128), torch.zeros(size**3, dtype=torch.float64)
+    k = torch.from_numpy(np.stack([plan.kx, plan.ky], 1)).double()
+    mate_weight = torch.from_numpy(plan.weight)
+    for image in range(len(data)):
+        for sign in (1.0, -1.0):
+            place = sign * PADDING * k @ rotation[image, :, :2].double().T  # (m, 3) xyz
+            low = torch.floor(place)
+            weight = bspline.weights(place - low)
+            tap = torch.remainder(low.long()[..., None] + torch.arange(-1, 3), size)
+            z, y, x = tap[:, 2, :, None, None], tap[:, 1, None, :, None], tap[:, 0, None, None]
+            index = ((z * size + y) * size + x).flatten()
+            spline = torch.einsum("mz,my,mx->mzyx", weight[:, 2], weight[:, 1], weight[:, 0])
+            values = data[image].flatten()[plan.index] * mate_weight
+            values = values if sign > 0 else values.conj()
+            known = precision[image].flatten()[plan.index] * mate_weight
+            sums[0].index_add_(0, index, (values[:, None, None, None] * spline).flatten())
+            sums[1].index_add_(0, index, (known[:, None, None, None] * spline).flatten())
+    return sums[0].reshape(size, size, size), sums[1].reshape(size, size, size)
+
+
+def test_insertion_agrees_with_that_of_full_planes_into_a_full_volume(
+    rotation: torch.Tensor,
+) -> None:
     data = centred_rfft2(torch.randn(len(rotation), BOX, BOX))
     precision = centred_rfft2(torch.randn(len(rotation), BOX, BOX)).abs()
     volume = FourierVolume(BOX)
     volume.insert(data, precision, rotation)
-    expected, sampling = insert_reference(BOX, data, precision, rotation)
+    expected, sampling = insert_into_full_volume(data, precision, rotation)
     found = symmetrise_plane((volume.sums[..., 0] + 1j * volume.sums[..., 1]).astype(np.complex64))
     kept = (
         BOX - 1

@@ -11,14 +11,7 @@ import torch
 from kinesphere.fourier import centred_rfft2, radial_shell_index
 from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.reconstruction.masks import near_points
-from kinesphere.reconstruction.operator import (
-    DeformedProjector,
-    Views,
-    cubic_weights,
-    image_product,
-    pull_reference,
-    push_reference,
-)
+from kinesphere.reconstruction.operator import DeformedProjector, image_product
 from kinesphere.reconstruction.support import Support
 
 BOX, PIXEL_ANGSTROM = 24, 2.0
@@ -86,45 +79,6 @@ def test_backprojection_is_the_transpose_of_projection(box: int, rotation: torch
     assert back == pytest.approx(there, rel=1e-5)
 
 
-def test_compiled_loops_agree_with_their_references(
-    support: Support, rotation: torch.Tensor
-) -> None:
-    projector = DeformedProjector(support)
-    views = projector.views(rotation, displacement(support, len(rotation)))
-    # some voxels leave the box, and wrap around: the slow branch of the loops
-    views = Views(views.base + torch.tensor([7.0, -9.0]), views.axes, views.node_xy)
-    grids = torch.randn(len(rotation), projector.size, projector.size)
-    pulled = projector._pull(grids, views)
-    reference = pull_reference(grids, views, projector._voxels, projector._corners)
-    assert torch.allclose(pulled, reference, atol=1e-4)
-    density = torch.randn(support.n_voxels)
-    pushed = projector._push(density, views)
-    expected = push_reference(density, views, projector.size, projector._voxels, projector._corners)
-    assert torch.allclose(pushed, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("spacing", [1, 2, 4])
-def test_compiled_loops_agree_where_the_support_has_gaps(
-    spacing: int, rotation: torch.Tensor
-) -> None:
-    inside = np.zeros((BOX,) * 3, dtype=bool)
-    inside[2:4, 3:20, 2:21] = True  # layers of the lattice between these have no voxel
-    inside[14:23, 5:9, 1:23] = True
-    inside[14:23, 5:9, 9:16] = False  # two runs on a line
-    projector = DeformedProjector(Support.of_voxels(inside, PIXEL_ANGSTROM, spacing_px=spacing))
-    views = projector.views(rotation, displacement(projector.support, len(rotation)))
-    fixed = projector._voxels, projector._corners
-    grids, density = (
-        torch.randn(len(rotation), projector.size, projector.size),
-        torch.randn(len(projector._voxels)),
-    )
-    assert torch.allclose(
-        projector._pull(grids, views), pull_reference(grids, views, *fixed), atol=1e-4
-    )
-    expected = push_reference(density, views, projector.size, *fixed)
-    assert torch.allclose(projector._push(density, views), expected, atol=1e-4)
-
-
 def test_threads_share_the_work_and_change_nothing(
     support: Support, rotation: torch.Tensor
 ) -> None:
@@ -168,10 +122,3 @@ def test_normal_operator_is_symmetric_and_not_negative(
     right = float(one.double() @ projector.normal(two, precision, views))
     assert left == pytest.approx(right, rel=1e-4)
     assert float(one.double() @ projector.normal(one, precision, views)) > 0
-
-
-def test_cubic_weights_are_the_b_spline() -> None:
-    weights = cubic_weights(torch.tensor([0.0, 0.25, 0.5]))
-    assert torch.allclose(weights.sum(-1), torch.ones(3))
-    assert torch.allclose(weights[0], torch.tensor([1 / 6, 2 / 3, 1 / 6, 0.0]), atol=1e-6)
-    assert torch.allclose(weights[2], torch.tensor([1 / 48, 23 / 48, 23 / 48, 1 / 48]), atol=1e-6)

@@ -9,10 +9,10 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
-from kinesphere.imaging.comparison import compare_pairs, inner_products
 from kinesphere.imaging.ctf import CtfParameters, evaluate_ctf_at
-from kinesphere.imaging.gaussians import RenderPlan, gaussian_envelope, render_coefficients
-from kinesphere.imaging.pose import project_points, project_states
+from kinesphere.imaging.gaussians import gaussian_envelope
+from kinesphere.kernels.comparison import compare_pairs, inner_products
+from kinesphere.kernels.rendering import RenderPlan, structure_factor
 
 
 class ForwardModel:
@@ -46,7 +46,7 @@ class ForwardModel:
         envelope = self.band.select(
             gaussian_envelope(self.grid, width_angstrom, self.band.shell.device)
         )
-        return RenderPlan.of_frequencies(self.grid, self.band.row, self.band.column, envelope)
+        return self.grid.plan(self.band.row, self.band.column, envelope)
 
     def coarser(self, n_shells: int) -> ForwardModel:
         """Return the same model on a band of fewer shells, rendered in a smaller box."""
@@ -64,11 +64,7 @@ class ForwardModel:
         """Fourier coefficients of projected points (n_images, n_points, 2) in Å, envelope included,
         CTF not.
         """
-        of_class = self.amplitude.reshape(len(self._plans), -1)
-        total = render_coefficients(points_xy, of_class[0], self._plans[0])
-        for amplitude, plan in zip(of_class[1:], self._plans[1:], strict=True):
-            total = total + render_coefficients(points_xy, amplitude, plan)
-        return total
+        return structure_factor(points_xy, self.amplitude, self._plans)
 
     def inner_products(
         self,
@@ -80,25 +76,7 @@ class ForwardModel:
         """Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of k shared structures in each image's pose;
         no gradient.
         """
-        if self._is_compiled(states):
-            return inner_products(
-                states, rotation, self.amplitude.detach().flatten(), self._plans[0], gain, data
-            )
-        return self.inner_products_at_once(states, rotation, gain, data)
-
-    def inner_products_at_once(
-        self,
-        states: Float[Tensor, "k p 3"],
-        rotation: Float[Tensor, "b 3 3"],
-        gain: Float[Tensor, "b m"],
-        data: Complex[Tensor, "b m"],
-    ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """`inner_products` of all images in one go: for a GPU, and for several widths."""
-        points = project_states(states, rotation)
-        factor = self.structure_factor(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
-        model, template = factor * gain[:, None], data[:, None]
-        cross = (template.real * model.real + template.imag * model.imag).sum(2)
-        return cross, (model.real**2 + model.imag**2).sum(2)
+        return inner_products(states, rotation, self.amplitude, self._plans, gain, data)
 
     def compare(
         self,
@@ -118,31 +96,9 @@ class ForwardModel:
             Re⟨data, gain · factor⟩ and ⟨gain · factor⟩² of each pair (q,), and the structure
             factors (q, m).
         """
-        if self._is_compiled(states):
-            return compare_pairs(
-                states, rotation, self.amplitude.flatten(), self._plans[0], gain, data, image, state
-            )
-        return self.compare_reference(states, rotation, gain, data, image, state)
-
-    def compare_reference(
-        self,
-        states: Tensor,
-        rotation: Tensor,
-        gain: Tensor,
-        data: Tensor,
-        image: Tensor,
-        state: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """`compare` in torch: on a GPU, for several widths, and as the reference."""
-        factor = self.structure_factor(
-            project_points(states.index_select(0, state), rotation[image])
+        return compare_pairs(
+            states, rotation, self.amplitude, self._plans, gain, data, image, state
         )
-        model, wanted = factor * gain.index_select(0, image), data.index_select(0, image)
-        cross = (wanted.real * model.real + wanted.imag * model.imag).sum(1)
-        return cross, (model.real**2 + model.imag**2).sum(1), factor
-
-    def _is_compiled(self, states: Tensor) -> bool:
-        return len(self._plans) == 1 and states.device.type == "cpu"
 
     def transfer(self, ctf: CtfParameters) -> Float[Tensor, "b m"]:
         """CTF of each image on the band."""

@@ -5,14 +5,13 @@ resolution shell.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import no_type_check
 
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kinesphere.imaging.band import FourierBand
-from kinesphere.kernels.compiled import compiled
+from kinesphere.kernels.shell_sums import sum_products
 
 
 @dataclass
@@ -83,13 +82,9 @@ class ShellStatistics:
         factor, image, weight
             Structure factor (without CTF), image and posterior weight of each pair.
         """
-        if data.device.type != "cpu":
-            self.add_data(group, data)
-            self.add_model(group[image], data[image], transfer[image] * factor, weight)
-            return
-        sums = transfer.new_zeros(3, self.n_groups, data.shape[1])
-        arrays = (group, data, transfer, factor, image, weight.detach())
-        _add_batch(*(values.contiguous().numpy() for values in arrays), sums.numpy())
+        sums = sum_products(
+            group, data, transfer, factor.detach(), image, weight.detach(), self.n_groups
+        )
         count = torch.bincount(group, minlength=self.n_groups).to(sums)
         self._add(self.count, count[:, None], torch.ones_like(transfer[:1]))
         for total, by_coefficient in zip((self.data, self.cross, self.model), sums, strict=True):
@@ -107,25 +102,6 @@ class ShellStatistics:
         band = self.band.coarser_to(by_coefficient.shape[-1])
         by_shell = band.sum_by_shell(by_coefficient).to("cpu", torch.float64)
         total[:, : by_shell.shape[1]] += by_shell
-
-
-@compiled
-@no_type_check
-def _add_batch(group, data, transfer, factor, image, weight, sums):  # noqa: ANN001, ANN202
-    """Sum |X|², w Re(X* M) and w |M|² over the images of each group, (3, n_groups, m); M is CTF
-    times factor.
-    """
-    for b in range(data.shape[0]):
-        total = sums[0, group[b]]
-        for m in range(data.shape[1]):
-            total[m] += data[b, m].real * data[b, m].real + data[b, m].imag * data[b, m].imag
-    for q in range(image.shape[0]):
-        b, w = image[q], weight[q]
-        cross, power = sums[1, group[b]], sums[2, group[b]]
-        for m in range(data.shape[1]):
-            x, f, c = data[b, m], factor[q, m], transfer[b, m]
-            cross[m] += w * c * (x.real * f.real + x.imag * f.imag)
-            power[m] += w * c * c * (f.real * f.real + f.imag * f.imag)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
-"""How rigid parts are blended in space: shares of the parts at any place, and their products with
+"""How rigid parts are blended in space: weights of the parts at any place, and their products with
 its coordinates.
-
-In torch, on any device, as the reference; and compiled for the CPU, with the gradient.
 """
 
 from __future__ import annotations
@@ -15,31 +13,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinesphere.kernels.compiled import array_of, compiled, over_rows
+from kinesphere.kernels.dispatch import operation
 
-_SMALLEST_SHARE = 1e-20
-_NOTHING = math.log(_SMALLEST_SHARE)
+_SMALLEST_WEIGHT = 1e-20
+_SMALLEST_LOGIT = math.log(_SMALLEST_WEIGHT)
 
 
 def blending_weights(
     points: Float[Tensor, "q 3"], centres: Float[Tensor, "m 3"], sharpness: Float[Tensor, " m"]
 ) -> Float[Tensor, "q m"]:
-    """Give the share of each part at each point: exp(−sharpness · |x − centre|²), over the sum of
+    """Give the weight of each part at each point: exp(−sharpness · |x − centre|²), over the sum of
     that of all parts.
     """
     # multiplied out: one matrix product, no array of differences
     of_part = torch.stack([-sharpness, -sharpness * centres.square().sum(1)])
     linear = points @ (2.0 * sharpness[:, None] * centres).T
     squares = torch.stack([points.square().sum(1), torch.ones_like(points[:, 0])], dim=1)
-    share = torch.softmax(linear + squares @ of_part, dim=1)
-    # far parts have shares too small for a normal float, with which products take fifty times as
+    weight = torch.softmax(linear + squares @ of_part, dim=1)
+    # far parts have weights too small for a normal float, with which products take fifty times as
     # long
-    return torch.where(share > _SMALLEST_SHARE, share, 0.0)
+    return torch.where(weight > _SMALLEST_WEIGHT, weight, 0.0)
 
 
+@operation(differentiable=(0, 1, 2))
 def blended_basis(
     points: Float[Tensor, "q 3"], centres: Float[Tensor, "m 3"], sharpness: Float[Tensor, " m"]
 ) -> Float[Tensor, "q m 4"]:
-    """Give the share of each part times 1, x, y and z of the point.
+    """Give the weight of each part times 1, x, y and z of the point.
 
     Parameters
     ----------
@@ -55,16 +55,22 @@ def blended_basis(
     Tensor
         (n_points, n_parts, 4), differentiable in everything.
     """
-    if points.device.type != "cpu":
-        return blended_basis_reference(points, centres, sharpness)
+    place = torch.cat([torch.ones_like(points[:, :1]), points], dim=1)
+    return blending_weights(points, centres, sharpness)[:, :, None] * place[:, None]
+
+
+@blended_basis.on_cpu
+def _blended_basis_compiled(points: Tensor, centres: Tensor, sharpness: Tensor) -> Tensor:
     basis: Tensor = _BlendedBasis.apply(points, centres.to(points), sharpness.to(points))
     return basis
 
 
-def blended_basis_reference(points: Tensor, centres: Tensor, sharpness: Tensor) -> Tensor:
-    """`blended_basis` in torch."""
-    place = torch.cat([torch.ones_like(points[:, :1]), points], dim=1)
-    return blending_weights(points, centres, sharpness)[:, :, None] * place[:, None]
+@blended_basis.example
+def _blended_basis_example(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    points = 15.0 * torch.randn(20, 3, generator=generator).to(dtype)
+    centres = 15.0 * torch.randn(5, 3, generator=generator).to(dtype)
+    return points, centres, torch.linspace(0.002, 0.02, 5, dtype=dtype)
 
 
 class _BlendedBasis(torch.autograd.Function):
@@ -87,64 +93,68 @@ class _BlendedBasis(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = [
+        results = [
             torch.zeros_like(t, memory_format=torch.contiguous_format)
             for t in ctx.saved_tensors[:3]
         ]
-        known = [array_of(t) for t in (*ctx.saved_tensors, gradients[0])]
-        _basis_gradient(*known, *(t.numpy() for t in wanted))
-        return tuple(wanted)
+        arrays = [array_of(t) for t in (*ctx.saved_tensors, gradients[0])]
+        _basis_gradient(*arrays, *(t.numpy() for t in results))
+        return tuple(results)
 
 
 @compiled
 @no_type_check
 def _make_basis(points, centres, sharpness, basis):
+    """Set the basis (q, m, 4): a softmax over the parts of each point."""
     kind = points.dtype
-    share = np.empty(len(centres), kind)
+    weight = np.empty(len(centres), kind)
     for q in range(points.shape[0]):
         x, y, z = points[q, 0], points[q, 1], points[q, 2]
         largest = kind.type(-math.inf)
         for m in range(centres.shape[0]):
             dx, dy, dz = x - centres[m, 0], y - centres[m, 1], z - centres[m, 2]
-            share[m] = -sharpness[m] * (dx * dx + dy * dy + dz * dz)
-            largest = max(largest, share[m])
+            weight[m] = -sharpness[m] * (dx * dx + dy * dy + dz * dz)
+            largest = max(largest, weight[m])
         total = kind.type(0)
         for m in range(centres.shape[0]):
             # what is no number is compared as false, and stays none
-            share[m] = 0 if share[m] - largest < kind.type(_NOTHING) else np.exp(share[m] - largest)
-            total += share[m]
+            logit = weight[m] - largest
+            weight[m] = 0 if logit < kind.type(_SMALLEST_LOGIT) else np.exp(logit)
+            total += weight[m]
         for m in range(centres.shape[0]):
-            w = share[m] / total
+            w = weight[m] / total
             basis[q, m, 0], basis[q, m, 1], basis[q, m, 2], basis[q, m, 3] = w, w * x, w * y, w * z
 
 
 @compiled
 @no_type_check
-def _basis_gradient(points, centres, sharpness, basis, by_basis, by_point, by_centre, by_sharpness):
+def _basis_gradient(
+    points, centres, sharpness, basis, grad_basis, grad_points, grad_centres, grad_sharpness
+):
     """Through the products and the softmax: ∂L/∂logit_m = w_m (∂L/∂w_m − Σ_n w_n ∂L/∂w_n)."""
-    by_share = np.empty(len(centres), points.dtype)
+    grad_weight = np.empty(len(centres), points.dtype)
     for q in range(points.shape[0]):
         x, y, z = points[q, 0], points[q, 1], points[q, 2]
         mean = points.dtype.type(0)
         for m in range(centres.shape[0]):
-            g = by_basis[q, m]
+            g = grad_basis[q, m]
             w = basis[q, m, 0]
-            by_share[m] = g[0] + g[1] * x + g[2] * y + g[3] * z
-            mean += w * by_share[m]
-            by_point[q, 0] += w * g[1]
-            by_point[q, 1] += w * g[2]
-            by_point[q, 2] += w * g[3]
+            grad_weight[m] = g[0] + g[1] * x + g[2] * y + g[3] * z
+            mean += w * grad_weight[m]
+            grad_points[q, 0] += w * g[1]
+            grad_points[q, 1] += w * g[2]
+            grad_points[q, 2] += w * g[3]
         for m in range(centres.shape[0]):
             w = basis[q, m, 0]
-            if w == 0:
+            if w == 0:  # most parts are far
                 continue
-            by_logit = w * (by_share[m] - mean)
+            grad_logit = w * (grad_weight[m] - mean)
             dx, dy, dz = x - centres[m, 0], y - centres[m, 1], z - centres[m, 2]
-            twice = 2 * sharpness[m] * by_logit
-            by_point[q, 0] -= twice * dx
-            by_point[q, 1] -= twice * dy
-            by_point[q, 2] -= twice * dz
-            by_centre[m, 0] += twice * dx
-            by_centre[m, 1] += twice * dy
-            by_centre[m, 2] += twice * dz
-            by_sharpness[m] -= by_logit * (dx * dx + dy * dy + dz * dz)
+            twice = 2 * sharpness[m] * grad_logit
+            grad_points[q, 0] -= twice * dx
+            grad_points[q, 1] -= twice * dy
+            grad_points[q, 2] -= twice * dz
+            grad_centres[m, 0] += twice * dx
+            grad_centres[m, 1] += twice * dy
+            grad_centres[m, 2] += twice * dz
+            grad_sharpness[m] -= grad_logit * (dx * dx + dy * dy + dz * dz)

@@ -1,8 +1,8 @@
 """How a residue follows two segments at once: the composition of rigid motions of section 3.4 of
 the cryoSPHERE paper.
 
-Three forms of one map: the paper's product over all segments, that over the two segments a residue
-belongs to most, and the latter with its gradient as compiled loops for the CPU.
+Two forms of one map: the paper's product over all segments, and that over the two segments a
+residue belongs to most.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kinesphere.kernels.compiled import array_of, compiled, over_rows
+from kinesphere.kernels.dispatch import operation
 
 _SMALL = 1e-3  # below it, series: cos θ − sin θ / θ loses all its digits
-# A share that changes nothing, and whose gradient the softmax it comes from multiplies by itself.
+# A membership that changes nothing, and by which the softmax it comes from multiplies its gradient.
 _NEGLIGIBLE = 1e-7
 
 
@@ -43,9 +44,10 @@ def compose_all(
     return moved + torch.einsum("qm,kmc->kqc", membership, translation)
 
 
+@operation(differentiable=(1, 3, 4))
 def compose_two(
     points: Float[Tensor, "q 3"],
-    share: Float[Tensor, "q two"],
+    membership: Float[Tensor, "q two"],
     segment: Int[Tensor, "q two"],
     rotation: Float[Tensor, "k m 3"],
     translation: Float[Tensor, "k m 3"],
@@ -56,27 +58,23 @@ def compose_two(
 
     At τ = 20 a residue between two segments has nothing left for a third, so this is exact to
     rounding at a cost that does not depend on the number of segments.
+
+    Parameters
+    ----------
+    points
+        (n_points, 3) in Å.
+    membership, segment
+        (n_points, 2) how much of a point's motion is that of a segment, and of which, in chain
+        order.
+    rotation, translation
+        (k, n_segments, 3) rotation vectors in radians, and translations in Å.
+    pivots
+        (n_segments, 3) what the segments rotate about, in Å.
     """
-    tensors = (points, share, segment, rotation, translation, pivots)
-    if any(t.device.type != "cpu" for t in tensors) or points.requires_grad:
-        return compose_two_reference(*tensors)
-    moved: Tensor = _ComposeTwo.apply(*tensors)
-    return moved
-
-
-def compose_two_reference(
-    points: Tensor,
-    share: Tensor,
-    segment: Tensor,
-    rotation: Tensor,
-    translation: Tensor,
-    pivots: Tensor,
-) -> Tensor:
-    """`compose_two` in torch, on any device and differentiable in everything."""
     moved = points.expand(rotation.shape[0], -1, -1)
     shift = torch.zeros_like(moved)
     for rank in range(segment.shape[1]):
-        which, weight = segment[:, rank], share[:, rank, None]
+        which, weight = segment[:, rank], membership[:, rank, None]
         moved = pivots[which] + _rotate(weight * rotation[:, which], moved - pivots[which])
         shift = shift + weight * translation[:, which]
     return moved + shift
@@ -98,22 +96,52 @@ def _rotate(rotation_vector: Tensor, points: Tensor) -> Tensor:
     return (1.0 - second * squared) * points + turned
 
 
+@compose_two.on_cpu
+def _compose_two_compiled(
+    points: Tensor,
+    membership: Tensor,
+    segment: Tensor,
+    rotation: Tensor,
+    translation: Tensor,
+    pivots: Tensor,
+) -> Tensor:
+    moved: Tensor = _ComposeTwo.apply(points, membership, segment, rotation, translation, pivots)
+    return moved
+
+
+@compose_two.takes
+def _has_fixed_points(points: Tensor, *_: Tensor) -> bool:
+    """Tell whether no gradient with respect to the points is asked for: the compiled one is not."""
+    return not points.requires_grad
+
+
+@compose_two.example
+def _compose_two_example(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    points = 20.0 * torch.randn(10, 3, generator=generator).to(dtype)
+    first = torch.linspace(0.1, 0.9, 10, dtype=dtype)
+    segment = torch.stack([torch.arange(10) % 3, 1 + torch.arange(10) % 3], 1)
+    rotation, translation = torch.randn(2, 2, 4, 3, generator=generator).to(dtype)
+    pivots = torch.randn(4, 3, generator=generator).to(dtype)
+    return points, torch.stack([first, 1.0 - first], 1), segment, rotation, translation, pivots
+
+
 class _ComposeTwo(torch.autograd.Function):
-    """Differentiable in shares, rotations and translations."""
+    """Differentiable in memberships, rotations and translations."""
 
     @staticmethod
     def forward(
         ctx: Any,
         points: Tensor,
-        share: Tensor,
+        membership: Tensor,
         segment: Tensor,
         rotation: Tensor,
         translation: Tensor,
         pivots: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(points, share, segment, rotation, translation, pivots)
+        ctx.save_for_backward(points, membership, segment, rotation, translation, pivots)
         moved = rotation.new_empty(len(rotation), *points.shape)
-        fixed = [array_of(t) for t in (points, share, segment, pivots)]
+        fixed = [array_of(t) for t in (points, membership, segment, pivots)]
         turn, shift, out = array_of(rotation), array_of(translation), moved.numpy()
         over_rows(
             lambda rows: _move(*fixed, turn[rows], shift[rows], out[rows]),
@@ -124,18 +152,19 @@ class _ComposeTwo(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        points, share, segment, rotation, translation, pivots = ctx.saved_tensors
-        by_share = share.new_zeros(len(rotation), *share.shape)
-        by_rotation, by_translation = torch.zeros_like(rotation), torch.zeros_like(translation)
-        fixed = [array_of(t) for t in (points, share, segment, pivots)]
-        known = [array_of(t) for t in (rotation, translation, gradients[0])]
-        wanted = [t.numpy() for t in (by_share, by_rotation, by_translation)]
-
-        def work(rows: slice) -> None:
-            _move_gradient(*fixed, *(a[rows] for a in known), *(a[rows] for a in wanted))
-
-        over_rows(work, len(rotation), len(points))
-        return None, by_share.sum(0), None, by_rotation, by_translation, None
+        points, membership, segment, rotation, translation, pivots = ctx.saved_tensors
+        grad_membership = membership.new_zeros(len(rotation), *membership.shape)
+        grad_rotation = torch.zeros_like(rotation)
+        grad_translation = torch.zeros_like(translation)
+        fixed = [array_of(t) for t in (points, membership, segment, pivots)]
+        of_states = [array_of(t) for t in (rotation, translation, gradients[0])]
+        of_states += [t.numpy() for t in (grad_membership, grad_rotation, grad_translation)]
+        over_rows(
+            lambda rows: _move_gradient(*fixed, *(array[rows] for array in of_states)),
+            len(rotation),
+            len(points),
+        )
+        return None, grad_membership.sum(0), None, grad_rotation, grad_translation, None
 
 
 @compiled
@@ -167,14 +196,15 @@ def _turn(first, second, s, u0, u1, u2, x0, x1, x2):
 
 @compiled
 @no_type_check
-def _move(points, share, segment, pivots, rotation, translation, moved):
+def _move(points, membership, segment, pivots, rotation, translation, moved):
+    """Set where each state k takes each point q: `compose_two`."""
     one = points.dtype.type(1)
     for k in range(rotation.shape[0]):
         for q in range(points.shape[0]):
             x0, x1, x2 = points[q, 0], points[q, 1], points[q, 2]
             t0, t1, t2 = 0 * one, 0 * one, 0 * one
             for rank in range(segment.shape[1]):
-                w = share[q, rank]
+                w = membership[q, rank]
                 if w < _NEGLIGIBLE:
                     continue
                 m = segment[q, rank]
@@ -193,8 +223,18 @@ def _move(points, share, segment, pivots, rotation, translation, moved):
 @compiled
 @no_type_check
 def _move_gradient(
-    points, share, segment, pivots, rotation, translation, gradient, by_share, by_turn, by_shift
+    points,
+    membership,
+    segment,
+    pivots,
+    rotation,
+    translation,
+    gradient,
+    grad_membership,
+    grad_rotation,
+    grad_translation,
 ):
+    """Go through the rotations forwards, keeping what each turns, and back with the gradient."""
     one = points.dtype.type(1)
     n_ranks = segment.shape[1]
     x = np.zeros((n_ranks, 3), points.dtype)  # what each rank rotates, from its pivot
@@ -202,7 +242,7 @@ def _move_gradient(
         for q in range(points.shape[0]):
             v0, v1, v2 = points[q, 0], points[q, 1], points[q, 2]
             for rank in range(n_ranks):
-                m, w = segment[q, rank], share[q, rank]
+                m, w = segment[q, rank], membership[q, rank]
                 p0, p1, p2 = pivots[m, 0], pivots[m, 1], pivots[m, 2]
                 x[rank, 0], x[rank, 1], x[rank, 2] = v0 - p0, v1 - p1, v2 - p2
                 if w < _NEGLIGIBLE or rank == n_ranks - 1:
@@ -215,7 +255,7 @@ def _move_gradient(
             g0, g1, g2 = gradient[k, q, 0], gradient[k, q, 1], gradient[k, q, 2]
             h0, h1, h2 = g0, g1, g2  # gradient with respect to what the rank has rotated
             for rank in range(n_ranks - 1, -1, -1):
-                m, w = segment[q, rank], share[q, rank]
+                m, w = segment[q, rank], membership[q, rank]
                 if w < _NEGLIGIBLE:
                     continue
                 r0, r1, r2 = rotation[k, m, 0], rotation[k, m, 1], rotation[k, m, 2]
@@ -226,22 +266,24 @@ def _move_gradient(
                 ux, uh = u0 * x0 + u1 * x1 + u2 * x2, u0 * h0 + u1 * h1 + u2 * h2
                 hx = h0 * x0 + h1 * x1 + h2 * x2
                 c0, c1, c2 = x1 * h2 - x2 * h1, x2 * h0 - x0 * h2, x0 * h1 - x1 * h0  # x × h
-                # h · (u × x) = u · (x × h)
+                # d: gradient of h · (x turned by u) with respect to u; that of h · (u × x), which
+                # is u · (x × h), is x × h; `radial` is what comes through s = |u|²
                 triple = u0 * c0 + u1 * c1 + u2 * c2
                 radial = 2 * (slope1 * triple + slope2 * (ux * uh - s * hx) - second * hx)
                 d0 = first * c0 + second * (ux * h0 + uh * x0) + radial * u0
                 d1 = first * c1 + second * (ux * h1 + uh * x1) + radial * u1
                 d2 = first * c2 + second * (ux * h2 + uh * x2) + radial * u2
-                by_turn[k, m, 0] += w * d0
-                by_turn[k, m, 1] += w * d1
-                by_turn[k, m, 2] += w * d2
-                by_shift[k, m, 0] += w * g0
-                by_shift[k, m, 1] += w * g1
-                by_shift[k, m, 2] += w * g2
+                grad_rotation[k, m, 0] += w * d0
+                grad_rotation[k, m, 1] += w * d1
+                grad_rotation[k, m, 2] += w * d2
+                grad_translation[k, m, 0] += w * g0
+                grad_translation[k, m, 1] += w * g1
+                grad_translation[k, m, 2] += w * g2
                 shift = (
                     g0 * translation[k, m, 0]
                     + g1 * translation[k, m, 1]
                     + g2 * translation[k, m, 2]
                 )
-                by_share[k, q, rank] = d0 * r0 + d1 * r1 + d2 * r2 + shift
+                grad_membership[k, q, rank] = d0 * r0 + d1 * r1 + d2 * r2 + shift
+                # the transpose of a rotation turns back
                 h0, h1, h2 = _turn(first, second, s, -u0, -u1, -u2, h0, h1, h2)

@@ -1,8 +1,7 @@
 """Distances between chosen pairs of points in many structures, the energy of changed distances, and
 their gradients.
 
-Twice: in torch, on any device, as the reference; and compiled for the CPU, where no array of
-differences is written.
+Compiled, no array of differences is written.
 """
 
 from __future__ import annotations
@@ -14,12 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinesphere.kernels.compiled import array_of, compiled, gpu_kernels, over_rows
+from kinesphere.kernels.compiled import array_of, compiled, over_rows
+from kinesphere.kernels.dispatch import operation
 
 TINY = 1e-12  # Å²; keeps the gradient of coinciding points finite
 HUBER_ANGSTROM = 0.3
 
 
+@operation(differentiable=(0,))
 def pair_distances(
     positions: Float[Tensor, "k p 3"], pairs: Int[Tensor, "e 2"]
 ) -> Float[Tensor, "k e"]:
@@ -37,18 +38,11 @@ def pair_distances(
     Tensor
         (n_structures, n_pairs) in Å; differentiable once, also where points coincide.
     """
-    if positions.device.type != "cpu":
-        return pair_distances_reference(positions, pairs)
-    found: Tensor = _PairDistances.apply(positions, pairs)
-    return found
-
-
-def pair_distances_reference(positions: Tensor, pairs: Tensor) -> Tensor:
-    """`pair_distances` in torch."""
     offset = positions[..., pairs[:, 0], :] - positions[..., pairs[:, 1], :]
     return torch.sqrt((offset**2).sum(-1) + TINY)
 
 
+@operation(differentiable=(0,), triton="kinesphere.kernels.distances_triton")
 def strain_energy(
     positions: Float[Tensor, "k p 3"],
     pairs: Int[Tensor, "e 2"],
@@ -77,25 +71,7 @@ def strain_energy(
     Tensor
         (n_structures,) in Å²; differentiable once.
     """
-    if positions.device.type != "cpu":
-        on_gpu = gpu_kernels(_ON_GPU, positions)
-        return (on_gpu.strain_energy if on_gpu else strain_energy_reference)(
-            positions, pairs, kept, nearest
-        )
-    energy: Tensor = _StrainEnergy.apply(
-        positions, pairs, kept, torch.zeros_like(kept) if nearest is None else nearest
-    )
-    return energy
-
-
-_ON_GPU = "kinesphere.kernels.distances_triton"  # the same in Triton
-
-
-def strain_energy_reference(
-    positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor | None = None
-) -> Float[Tensor, " k"]:
-    """`strain_energy` in torch."""
-    length = pair_distances_reference(positions, pairs)
+    length = pair_distances.reference(positions, pairs)
     energy = _huber((length - kept).abs())
     if nearest is not None:
         energy = energy + _huber((nearest - length).clamp_min(0.0))
@@ -105,6 +81,38 @@ def strain_energy_reference(
 def _huber(change: Tensor) -> Tensor:
     core = change.clamp_max(HUBER_ANGSTROM)
     return core * (2.0 * change - core)
+
+
+@pair_distances.on_cpu
+def _pair_distances_compiled(positions: Tensor, pairs: Tensor) -> Tensor:
+    length: Tensor = _PairDistances.apply(positions, pairs)
+    return length
+
+
+@strain_energy.on_cpu
+def _strain_energy_compiled(
+    positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor | None = None
+) -> Tensor:
+    least = torch.zeros_like(kept) if nearest is None else nearest
+    energy: Tensor = _StrainEnergy.apply(positions, pairs, kept, least)
+    return energy
+
+
+def _example_structures(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    points = 3.0 * torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return points, torch.triu_indices(20, 20, 1).T[::3].contiguous()
+
+
+@pair_distances.example
+def _pair_distances_example(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _example_structures(dtype)
+
+
+@strain_energy.example
+def _strain_energy_example(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    points, pairs = _example_structures(dtype)
+    noise = torch.randn(len(pairs), generator=torch.Generator().manual_seed(1)).to(dtype)
+    return points, pairs, 4.0 + noise, 3.5 + noise
 
 
 class _StrainEnergy(torch.autograd.Function):
@@ -119,9 +127,9 @@ class _StrainEnergy(torch.autograd.Function):
         side_by_side = positions.detach().permute(1, 2, 0).contiguous()
         energy, gradient = torch.zeros_like(positions[:, 0, 0]), torch.zeros_like(side_by_side)
         arrays = [array_of(values) for values in (pairs, kept.to(positions), nearest.to(positions))]
-        points, out, by_point = side_by_side.numpy(), energy.numpy(), gradient.numpy()
+        points, out, grad_points = side_by_side.numpy(), energy.numpy(), gradient.numpy()
         over_rows(
-            lambda part: _strain(points, *arrays, part.start, part.stop, out, by_point),
+            lambda part: _strain(points, *arrays, part.start, part.stop, out, grad_points),
             len(positions),
             len(pairs),
         )
@@ -155,10 +163,10 @@ class _PairDistances(torch.autograd.Function):
             array_of(length),
             gradient.numpy(),
         )
-        by_length = array_of(gradients[0])
+        grad_length = array_of(gradients[0])
 
         def work(part: slice) -> None:
-            _distances_gradient(points[part], rows, lengths[part], by_length[part], out[part])
+            _distances_gradient(points[part], rows, lengths[part], grad_length[part], out[part])
 
         over_rows(work, len(points), len(rows))
         return gradient, None
@@ -167,6 +175,7 @@ class _PairDistances(torch.autograd.Function):
 @compiled
 @no_type_check
 def _distances(points, pairs, length):
+    """Set the distances (k, e)."""
     tiny = points.dtype.type(TINY)
     for k in range(points.shape[0]):
         for e in range(pairs.shape[0]):
@@ -179,11 +188,12 @@ def _distances(points, pairs, length):
 
 @compiled
 @no_type_check
-def _distances_gradient(points, pairs, length, by_length, gradient):
+def _distances_gradient(points, pairs, length, grad_length, gradient):
+    """Add the gradient with respect to points, from that with respect to the distances."""
     for k in range(points.shape[0]):
         for e in range(pairs.shape[0]):
             i, j = pairs[e, 0], pairs[e, 1]
-            factor = by_length[k, e] / length[k, e]
+            factor = grad_length[k, e] / length[k, e]
             for axis in range(3):
                 pull = factor * (points[k, i, axis] - points[k, j, axis])
                 gradient[k, i, axis] += pull
@@ -203,8 +213,9 @@ def _strain(points, pairs, kept, nearest, first, last, energy, gradient):
     )
     for e in range(pairs.shape[0]):
         a, b = points[pairs[e, 0]], points[pairs[e, 1]]
-        by_a, by_b = gradient[pairs[e, 0]], gradient[pairs[e, 1]]
+        grad_a, grad_b = gradient[pairs[e, 0]], gradient[pairs[e, 1]]
         wanted, least = kept[e], nearest[e]
+        # structures lie side by side, so that this loop is vector instructions
         for k in range(first, last):
             x, y, z = a[0, k] - b[0, k], a[1, k] - b[1, k], a[2, k] - b[2, k]
             length = np.sqrt(x * x + y * y + z * z + tiny)
@@ -212,11 +223,12 @@ def _strain(points, pairs, kept, nearest, first, last, energy, gradient):
             size, missing = abs(change), max(missing, zero)
             inner, inner_missing = min(size, core), min(missing, core)
             energy[k] += inner * (2 * size - inner) + inner_missing * (2 * missing - inner_missing)
+            # h'(c) = 2 · c, at most 2 · 0.3 either way
             pull = 2 * (min(max(change, -core), core) - inner_missing) / length
             x, y, z = pull * x, pull * y, pull * z
-            by_a[0, k] += x
-            by_a[1, k] += y
-            by_a[2, k] += z
-            by_b[0, k] -= x
-            by_b[1, k] -= y
-            by_b[2, k] -= z
+            grad_a[0, k] += x
+            grad_a[1, k] += y
+            grad_a[2, k] += z
+            grad_b[0, k] -= x
+            grad_b[1, k] -= y
+            grad_b[2, k] -= z

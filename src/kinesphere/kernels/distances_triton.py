@@ -1,11 +1,11 @@
-"""The energy of changed distances on a GPU: `pairs.strain_energy` and its gradient from one Triton
-kernel.
+"""The energy of changed distances on a GPU: `distances.strain_energy` and its gradient from one
+Triton kernel.
 
 Pairs are listed twice, once for either end, in the order of that end. One program takes a block of
 points of one structure, goes through the pairs of each, and keeps gradients and the points' halves
 of the energy in registers: no array of the size of structures × pairs is written, and nothing is
 added to memory that others add to. In torch the gradient of picking the ends of pairs is a scatter
-with as many collisions as a point has neighbours. `pairs.strain_energy_reference` is the reference.
+with as many collisions as a point has neighbours.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinesphere.kernels.distances import HUBER_ANGSTROM, TINY, strain_energy_reference
+from kinesphere.kernels import distances
+from kinesphere.kernels.distances import HUBER_ANGSTROM, TINY
 
 _BLOCK = 128
-_CHECKED_TO = 1e-4
 
 
 def strain_energy(
@@ -30,39 +30,12 @@ def strain_energy(
     kept: Float[Tensor, " e"],
     nearest: Float[Tensor, " e"] | None = None,
 ) -> Float[Tensor, " k"]:
-    """Charge changes in distance: see `pairs.strain_energy`; in single precision, differentiable
-    once.
-    """
+    """Charge changes in distance: see `distances.strain_energy`."""
     if positions.numel() == 0 or len(pairs) == 0:
-        return strain_energy_reference(positions, pairs, kept, nearest)
+        return distances.strain_energy.reference(positions, pairs, kept, nearest)
     least = torch.zeros_like(kept) if nearest is None else nearest
     energy: Tensor = _StrainEnergy.apply(positions, pairs, kept.to(positions), least.to(positions))
     return energy
-
-
-def check(device: torch.device) -> None:
-    """Compare with the reference on a few points.
-
-    Raises
-    ------
-    ArithmeticError
-        Where the results differ by more than rounding.
-    """
-    generator = torch.Generator().manual_seed(0)
-    points = 3.0 * torch.randn(2, 20, 3, generator=generator)
-    pairs = torch.triu_indices(20, 20, 1).T[::3].contiguous()
-    kept = 4.0 + torch.randn(len(pairs), generator=generator)
-    found, expected = points.to(device).requires_grad_(), points.clone().requires_grad_()
-    with torch.enable_grad():
-        energy = strain_energy(found, pairs.to(device), kept.to(device), kept.to(device) - 0.5)
-        wanted = strain_energy_reference(expected, pairs, kept, kept - 0.5)
-        (by_point,) = torch.autograd.grad(energy.sum(), found)
-        (wanted_by_point,) = torch.autograd.grad(wanted.sum(), expected)
-    for one, other in ((energy, wanted), (by_point, wanted_by_point)):
-        if not torch.allclose(one.cpu(), other, rtol=_CHECKED_TO, atol=_CHECKED_TO):
-            raise ArithmeticError(
-                "the energy of changed distances by Triton differs from its reference"
-            )
 
 
 class _StrainEnergy(torch.autograd.Function):
@@ -146,7 +119,12 @@ def _strain(
         tl.load(start + point, mask=inside, other=0),
         tl.load(start + point + 1, mask=inside, other=0),
     )
-    total, by_x, by_y, by_z = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
+    total, grad_x, grad_y, grad_z = (
+        tl.zeros_like(x),
+        tl.zeros_like(x),
+        tl.zeros_like(x),
+        tl.zeros_like(x),
+    )
     for step in range(tl.max(stop - first)):
         at = first + step
         held = at < stop
@@ -161,13 +139,13 @@ def _strain(
         pull = 2.0 * (tl.where(change < 0.0, -inner, inner) - inner_missing) / length
         pull = tl.where(held, pull, 0.0)
         total += tl.where(held, 0.5 * charged, 0.0)  # the other half is the other end's
-        by_x += pull * along_x
-        by_y += pull * along_y
-        by_z += pull * along_z
+        grad_x += pull * along_x
+        grad_y += pull * along_y
+        grad_z += pull * along_z
     to = gradient + structure.to(tl.int64) * n_points * 3 + 3 * point
-    tl.store(to, by_x, mask=inside)
-    tl.store(to + 1, by_y, mask=inside)
-    tl.store(to + 2, by_z, mask=inside)
+    tl.store(to, grad_x, mask=inside)
+    tl.store(to + 1, grad_y, mask=inside)
+    tl.store(to + 2, grad_z, mask=inside)
     tl.store(energy + program, tl.sum(total))
 
 

@@ -12,8 +12,9 @@ from typing import no_type_check
 
 import numpy as np
 
+from kinesphere.kernels.bspline import N_TAPS
 from kinesphere.kernels.compiled import compiled
-from kinesphere.kernels.spreading import CHUNK, KERNEL_WIDTH, fold, locate, unfold
+from kinesphere.kernels.spreading import CHUNK, fold, locate, unfold
 from kinesphere.kernels.taps import add_taps, read_taps
 
 
@@ -44,7 +45,7 @@ def _locate(structure, frame, first, shape, x, y, at):
         locate(x, y, at, n_rows, size + 3)
         return
     _project(structure, frame, first, (size // 2 - 1) * one, (n_rows // 2 - 1) * one, x, y)
-    last_x, last_y = one * (size - KERNEL_WIDTH), one * (n_rows - KERNEL_WIDTH)
+    last_x, last_y = one * (size - N_TAPS), one * (n_rows - N_TAPS)
     for j in range(x.shape[0]):
         fx, fy = np.floor(x[j]), np.floor(y[j])
         # what is no number compares as false
@@ -85,7 +86,7 @@ def spread_pairs(states, frame, image, state, amplitude, grid):
 
 @compiled
 @no_type_check
-def gather_pairs(states, frame, image, state, amplitude, gradient, found):
+def gather_pairs(states, frame, image, state, amplitude, gradient, grad_points):
     """Give the gradient (q, 3, p) in x, y and amplitude of each point from that in the grids (q,
     rows, size).
     """
@@ -104,25 +105,25 @@ def gather_pairs(states, frame, image, state, amplitude, gradient, found):
             _locate(states[state[q]], frame[image[q]], first, gradient.shape[1:], x[:n], y[:n], at)
             for j in range(n):
                 value, along_x, along_y = read_taps(page, at[j], width, x[j], y[j])
-                found[q, 0, first + j] = along_x * amplitude[first + j]
-                found[q, 1, first + j] = along_y * amplitude[first + j]
-                found[q, 2, first + j] = value
+                grad_points[q, 0, first + j] = along_x * amplitude[first + j]
+                grad_points[q, 1, first + j] = along_y * amplitude[first + j]
+                grad_points[q, 2, first + j] = value
 
 
 @compiled
 @no_type_check
-def lift_gradient(found, frame, image, state, first, last, by_state, by_amplitude):
+def lift_gradient(grad_points, frame, image, state, first, last, grad_states, grad_amplitude):
     """Add what `gather_pairs` found for points first … last − 1 to the gradients of structures and
     amplitudes.
     """
-    for q in range(found.shape[0]):
-        f, total = frame[image[q]], by_state[state[q]]
+    for q in range(grad_points.shape[0]):
+        f, total = frame[image[q]], grad_states[state[q]]
         for axis in range(3):
             along_x, along_y = f[axis, 0], f[axis, 1]
             for j in range(first, last):
-                total[axis, j] += along_x * found[q, 0, j] + along_y * found[q, 1, j]
+                total[axis, j] += along_x * grad_points[q, 0, j] + along_y * grad_points[q, 1, j]
         for j in range(first, last):
-            by_amplitude[j] += found[q, 2, j]
+            grad_amplitude[j] += grad_points[q, 2, j]
 
 
 @compiled
@@ -183,7 +184,8 @@ def compare_runs(transform, runs, image, template, squared_gain, cross, power):
     imaginary parts.
 
     A transform is given as real numbers, two a coefficient; so are template and squared gain (b,
-    m), of the coefficients in the stretches only.
+    m), of the coefficients in the stretches only. Nothing is looked up, so that the loop is vector
+    instructions.
     """
     for q in range(transform.shape[0]):
         values, wanted, weight = transform[q], template[image[q]], squared_gain[image[q]]
@@ -223,14 +225,16 @@ def compare_chosen(transform, index, factor, image, gain, data, rendered, cross,
 
 @compiled
 @no_type_check
-def gradient_of_chosen(rendered, index, factor, image, gain, data, by_cross, by_power, transform):
+def gradient_of_chosen(
+    rendered, index, factor, image, gain, data, grad_cross, grad_power, transform
+):
     """Give the gradient with respect to transforms (q, n) from those with respect to the sums of
     `compare_chosen`.
     """
     for q in range(transform.shape[0]):
         i = image[q]
         transform[q, :] = 0
-        of_cross, of_power = by_cross[q], 2 * by_power[q]
+        of_cross, of_power = grad_cross[q], 2 * grad_power[q]
         for m in range(index.shape[0]):
             g = gain[i, m]
             first, second = factor[m] * g * of_cross, factor[m] * g * g * of_power

@@ -1,8 +1,7 @@
 """Soft memberships of residues in segments (eq. 6 of the cryoSPHERE paper), and the two that count
 of each.
 
-Twice: in torch, on any device, as the reference; and compiled for the CPU, where a segment too far
-from a residue to have any share in it costs nothing.
+Compiled, a segment too far from a residue to hold any of it costs nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kinesphere.kernels.compiled import array_of, compiled
+from kinesphere.kernels.dispatch import operation
 
-_NOTHING = -40.0  # exp of it is lost next to 1 in double precision
+_SMALLEST_LOGIT = -40.0  # exp of it is lost next to 1 in double precision
 
 
 def soft_memberships(
@@ -28,7 +28,7 @@ def soft_memberships(
     allowed: Bool[Tensor, "p m"],
     temperature: float,
 ) -> Float[Tensor, "p m"]:
-    """Share of each segment in each residue, rows adding up to 1.
+    """Membership of each residue in each segment, rows adding up to 1.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ def soft_memberships(
     return torch.softmax((temperature * logits).masked_fill(~allowed, -torch.inf), dim=1)
 
 
+@operation(differentiable=(0, 1, 2))
 def two_largest_memberships(
     centre: Float[Tensor, " m"],
     width: Float[Tensor, " m"],
@@ -54,17 +55,16 @@ def two_largest_memberships(
     allowed: Bool[Tensor, "p m"],
     temperature: float,
 ) -> tuple[Float[Tensor, "p two"], Int[Tensor, "p two"]]:
-    """Give share and number of the two segments that hold most of each residue, in chain order;
-    parameters as above.
+    """Give membership in, and number of, the two segments that hold most of each residue, in chain
+    order; parameters as for `soft_memberships`.
     """
-    arguments = (centre, width, log_weight, index, allowed, temperature)
-    if len(centre) < 2 or any(t.device.type != "cpu" for t in (centre, index, allowed)):
-        return two_largest_reference(*arguments)
-    share, segment = _TwoLargest.apply(*arguments)
-    return share, segment
+    membership = soft_memberships(centre, width, log_weight, index, allowed, temperature)
+    largest = membership.topk(min(2, membership.shape[1]), dim=1).indices.sort(dim=1).values
+    return membership.gather(1, largest), largest
 
 
-def two_largest_reference(
+@two_largest_memberships.on_cpu
+def _two_largest_compiled(
     centre: Tensor,
     width: Tensor,
     log_weight: Tensor,
@@ -72,10 +72,23 @@ def two_largest_reference(
     allowed: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """`two_largest_memberships` in torch."""
-    membership = soft_memberships(centre, width, log_weight, index, allowed, temperature)
-    largest = membership.topk(min(2, membership.shape[1]), dim=1).indices.sort(dim=1).values
-    return membership.gather(1, largest), largest
+    arguments = (centre, width, log_weight, index, allowed, temperature)
+    largest, segment = _TwoLargest.apply(*arguments)
+    return largest, segment
+
+
+@two_largest_memberships.takes
+def _has_two_segments(centre: Tensor, *_: Any) -> bool:
+    return len(centre) >= 2
+
+
+@two_largest_memberships.example
+def _two_largest_example(dtype: torch.dtype) -> tuple[Any, ...]:
+    centre = torch.tensor([3.0, 8.5, 17.0, 26.0], dtype=dtype)
+    log_weight = torch.log_softmax(torch.tensor([0.0, 0.3, -0.2, 0.5], dtype=dtype), 0)
+    allowed = torch.ones(30, 4, dtype=torch.bool)
+    allowed[:15, 3] = False
+    return centre, 4.0 + 0.1 * centre, log_weight, torch.arange(30, dtype=dtype), allowed, 1.0
 
 
 class _TwoLargest(torch.autograd.Function):
@@ -92,35 +105,36 @@ class _TwoLargest(torch.autograd.Function):
         temperature: float,
     ) -> tuple[Tensor, Tensor]:
         constant = log_weight - width.log()
-        share, membership = (
-            centre.new_empty(len(index), 2),
-            centre.new_empty(len(index), len(centre)),
-        )
+        membership = centre.new_empty(len(index), len(centre))
+        largest = centre.new_empty(len(index), 2)
         segment = torch.empty(len(index), 2, dtype=torch.int64)
         arrays = [array_of(t) for t in (centre, width, constant, index.to(centre), allowed)]
-        _two_largest(*arrays, temperature, membership.numpy(), share.numpy(), segment.numpy())
+        _two_largest(*arrays, temperature, membership.numpy(), largest.numpy(), segment.numpy())
         ctx.save_for_backward(centre, width, index, membership, segment)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(segment)
-        return share, segment
+        return largest, segment
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         centre, width, index, membership, segment = ctx.saved_tensors
-        found = centre.new_zeros(3, len(centre))
+        grad_mixture = centre.new_zeros(3, len(centre))
         arrays = [
             array_of(t)
             for t in (centre, width, index.to(centre), membership, segment, gradients[0])
         ]
-        _two_largest_gradient(*arrays, ctx.temperature, found.numpy())
-        return found[0], found[1], found[2], None, None, None
+        _two_largest_gradient(*arrays, ctx.temperature, grad_mixture.numpy())
+        return *grad_mixture.unbind(0), None, None, None
 
 
 @compiled
 @no_type_check
-def _two_largest(centre, width, constant, index, allowed, temperature, membership, share, segment):
+def _two_largest(
+    centre, width, constant, index, allowed, temperature, membership, largest_two, segment
+):
+    """Set the memberships (p, m), a softmax a residue, and the two largest of each (p, 2)."""
     kind = centre.dtype
-    tau, nothing, half = kind.type(temperature), kind.type(_NOTHING), kind.type(0.5)
+    tau, nothing, half = kind.type(temperature), kind.type(_SMALLEST_LOGIT), kind.type(0.5)
     for p in range(index.shape[0]):
         row = membership[p]
         largest = kind.type(-math.inf)
@@ -146,29 +160,31 @@ def _two_largest(centre, width, constant, index, allowed, temperature, membershi
         for m in range(centre.shape[0]):
             row[m] /= total
         segment[p, 0], segment[p, 1] = min(first, second), max(first, second)
-        share[p, 0], share[p, 1] = row[segment[p, 0]], row[segment[p, 1]]
+        largest_two[p, 0], largest_two[p, 1] = row[segment[p, 0]], row[segment[p, 1]]
 
 
 @compiled
 @no_type_check
-def _two_largest_gradient(centre, width, index, membership, segment, by_share, temperature, found):
-    """Through the softmax: ∂share_r / ∂logit_m = share_r (δ_rm − share_m); logits as in
-    `soft_memberships`.
+def _two_largest_gradient(
+    centre, width, index, membership, segment, grad_largest, temperature, grad_mixture
+):
+    """Through the softmax: ∂G_r / ∂logit_m = G_r (δ_rm − G_m), G being the memberships; logits as
+    in `soft_memberships`.
     """
     tau = centre.dtype.type(temperature)
     for p in range(index.shape[0]):
         a, b = segment[p, 0], segment[p, 1]
-        of_a, of_b = by_share[p, 0] * membership[p, a], by_share[p, 1] * membership[p, b]
+        of_a, of_b = grad_largest[p, 0] * membership[p, a], grad_largest[p, 1] * membership[p, b]
         for m in range(centre.shape[0]):
-            if membership[p, m] == 0:
+            if membership[p, m] == 0:  # most segments are far
                 continue
-            by_logit = -membership[p, m] * (of_a + of_b)
+            grad_logit = -membership[p, m] * (of_a + of_b)
             if m == a:
-                by_logit += of_a
+                grad_logit += of_a
             elif m == b:
-                by_logit += of_b
-            by_logit *= tau
+                grad_logit += of_b
+            grad_logit *= tau
             distance = (index[p] - centre[m]) / width[m]
-            found[0, m] += by_logit * distance / width[m]
-            found[1, m] += by_logit * (distance * distance - 1) / width[m]
-            found[2, m] += by_logit
+            grad_mixture[0, m] += grad_logit * distance / width[m]
+            grad_mixture[1, m] += grad_logit * (distance * distance - 1) / width[m]
+            grad_mixture[2, m] += grad_logit

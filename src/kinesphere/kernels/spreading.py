@@ -1,32 +1,32 @@
 """Spreading points onto grids with a cubic B-spline, and the gradient of that: the renderer's inner
 loops.
 
-Each exists twice: in torch, on any device, as the reference; and compiled for the CPU. There,
-points are worked through in chunks: where they are on the grid comes from loops that the compiler
-turns into vector instructions, and only adding them to the grid goes point by point (`taps`). The
-grid has a margin as wide as the kernel, which is folded back at the end, so that no point has to
-ask whether it is near an edge.
+Compiled, points are worked through in chunks: where they are on the grid comes from loops that the
+compiler turns into vector instructions, and only adding them to the grid goes point by point
+(`taps`). The grid has a margin as wide as the spline, which is folded back at the end, so that no
+point has to ask whether it is near an edge.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
-from scipy.interpolate import BSpline, PPoly
 from torch import Tensor
 
-from kinesphere.kernels.compiled import compiled, gpu_kernels, over_rows
+from kinesphere.kernels import bspline
+from kinesphere.kernels.bspline import N_TAPS
+from kinesphere.kernels.compiled import array_of, compiled, over_rows
+from kinesphere.kernels.dispatch import operation
 from kinesphere.kernels.taps import add_taps, read_taps
 
-KERNEL_WIDTH = 4
 CHUNK = 64
+_TRITON = "kinesphere.kernels.spreading_triton"
 
 
+@operation(triton=_TRITON, tolerance=1e-5)
 def spread(
     points_px: Float[Tensor, "b p 2"], amplitude: Float[Tensor, " p"], size: int
 ) -> Float[Tensor, "b size size"]:
@@ -46,15 +46,14 @@ def spread(
     Tensor
         (n_images, size, size), indexed [y, x].
     """
-    if points_px.device.type != "cpu":
-        on_gpu = gpu_kernels(_ON_GPU, points_px)
-        return (on_gpu.spread if on_gpu else spread_reference)(points_px, amplitude, size)
-    grid = points_px.new_empty(len(points_px), size, size)
-    points, values, found = _contiguous(points_px), _contiguous(amplitude), grid.numpy()
-    over_rows(lambda rows: _spread(points[rows], values, found[rows]), *points.shape[:2])
-    return grid
+    index, t = _footprint(points_px, size)
+    weight_y, weight_x = bspline.weights(t[..., 1]), bspline.weights(t[..., 0])
+    values = (amplitude[:, None] * weight_y)[..., :, None] * weight_x[..., None, :]
+    flat = points_px.new_zeros(points_px.shape[0] * size * size)
+    return flat.scatter_add_(0, index.reshape(-1), values.reshape(-1)).reshape(-1, size, size)
 
 
+@operation(triton=_TRITON, tolerance=1e-5)
 def gather_gradient(
     points_px: Float[Tensor, "b p 2"],
     amplitude: Float[Tensor, " p"],
@@ -70,99 +69,80 @@ def gather_gradient(
     grid_gradient
         (n_images, size, size) gradient with respect to the grids.
     """
-    if points_px.device.type != "cpu":
-        on_gpu = gpu_kernels(_ON_GPU, points_px)
-        return (on_gpu.gather_gradient if on_gpu else gather_gradient_reference)(
-            points_px, amplitude, grid_gradient
-        )
-    by_position, by_amplitude = torch.empty_like(points_px), torch.empty_like(points_px[..., 0])
-    points, values, gradient = (
-        _contiguous(points_px),
-        _contiguous(amplitude),
-        _contiguous(grid_gradient),
-    )
-    position, amount = by_position.numpy(), by_amplitude.numpy()
-    over_rows(
-        lambda rows: _gather(points[rows], values, gradient[rows], position[rows], amount[rows]),
-        *points.shape[:2],
-    )
-    return by_position, by_amplitude
-
-
-def kernel_transform(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Continuous Fourier transform of the spreading kernel at frequencies in cycles per grid pixel.
-
-    The kernel is the cardinal B-spline, of transform sinc^width. Molecules have most of their power
-    at low frequency. There a B-spline's aliasing error vanishes as (k / k_grid)^width, and with it
-    the error of the gradient, where a Kaiser–Bessel kernel of the same width keeps a floor:
-    measured on 214 points, width 4, twofold oversampling, the gradient is off by 7e-4 with the
-    B-spline and 1.4e-2 with Kaiser–Bessel.
-    """
-    values: NDArray[np.float64] = np.sinc(frequency) ** KERNEL_WIDTH
-    return values
-
-
-_ON_GPU = "kinesphere.kernels.spreading_triton"  # the same in Triton, with the same names
-
-
-def spread_reference(points_px: Tensor, amplitude: Tensor, size: int) -> Tensor:
-    """`spread` in torch: every weight of every point at once."""
-    index, (weight_y, weight_x), _ = _footprint(points_px, size)
-    values = (amplitude[:, None] * weight_y)[..., :, None] * weight_x[..., None, :]
-    flat = points_px.new_zeros(points_px.shape[0] * size * size)
-    return flat.scatter_add_(0, index.reshape(-1), values.reshape(-1)).reshape(-1, size, size)
-
-
-def gather_gradient_reference(
-    points_px: Tensor, amplitude: Tensor, grid_gradient: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`gather_gradient` in torch."""
-    index, (weight_y, weight_x), (slope_y, slope_x) = _footprint(points_px, grid_gradient.shape[-1])
+    index, t = _footprint(points_px, grid_gradient.shape[-1])
     patch = (
         grid_gradient.reshape(-1).index_select(0, index.reshape(-1)).reshape(index.shape)
-    )  # (b, p, wy, wx)
+    )  # (b, p, 4 along y, 4 along x)
+    weight_y, weight_x = bspline.weights(t[..., 1]), bspline.weights(t[..., 0])
     along_x = (patch * weight_y[..., :, None]).sum(-2)
     along_y = (patch * weight_x[..., None, :]).sum(-1)
-    by_position = torch.stack([(along_x * slope_x).sum(-1), (along_y * slope_y).sum(-1)], -1)
-    return by_position * amplitude[:, None], (along_x * weight_x).sum(-1)
+    grad_x = (along_x * bspline.slopes(t[..., 0])).sum(-1)
+    grad_y = (along_y * bspline.slopes(t[..., 1])).sum(-1)
+    grad_points = torch.stack([grad_x, grad_y], -1) * amplitude[:, None]
+    return grad_points, (along_x * weight_x).sum(-1)
 
 
 def _footprint(
-    points_px: Tensor, size: int
-) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Grid indices (b, p, w, w) each point touches, its weights and their slopes (b, p, w), each
-    along y and x.
+    points_px: Float[Tensor, "b p 2"], size: int
+) -> tuple[Tensor, Float[Tensor, "b p 2"]]:
+    """Flat grid indices (b, p, 4, 4) that each point touches, and how far it is past its second
+    taps.
     """
     first = torch.floor(points_px) - 1.0
-    fraction = points_px - first - 1.0
-    table = _spline_table(points_px.device, points_px.dtype)
-    degrees = torch.arange(KERNEL_WIDTH, device=points_px.device)
-    powers = fraction[..., None] ** degrees
-    weights = powers @ table
-    slopes = powers[..., :-1] @ (degrees[1:, None] * table[1:])
-    cell = torch.remainder(first.to(torch.int64)[..., None] + degrees, size)
+    t = points_px - first - 1.0
+    taps = torch.arange(N_TAPS, device=points_px.device)
+    cell = torch.remainder(first.to(torch.int64)[..., None] + taps, size)  # (b, p, xy, 4)
     image = torch.arange(points_px.shape[0], device=points_px.device)[:, None, None] * (size * size)
     index = (cell[..., 1, :] * size + image)[..., :, None] + cell[..., 0, None, :]
-    return index, (weights[..., 1, :], weights[..., 0, :]), (slopes[..., 1, :], slopes[..., 0, :])
+    return index, t
 
 
-@functools.lru_cache(maxsize=8)
-def _spline_table(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(power, tap): the kernel at each tap as a polynomial of how far the point is past its second
-    tap.
-    """
-    spline = PPoly.from_spline(
-        BSpline.basis_element(np.arange(KERNEL_WIDTH + 1.0), extrapolate=False)
-    )
-    pieces = spline.c[::-1, KERNEL_WIDTH - 1 : -(KERNEL_WIDTH - 1)]
-    # the farther a point is to the right, the farther into the kernel the taps on its left are:
-    # last piece first
-    return torch.as_tensor(np.ascontiguousarray(pieces[:, ::-1]), device=device, dtype=dtype)
+@spread.on_cpu
+def _spread_compiled(points_px: Tensor, amplitude: Tensor, size: int) -> Tensor:
+    grid = points_px.new_empty(len(points_px), size, size)
+    points = array_of(points_px)
+    values = array_of(amplitude)
+    pages = grid.numpy()
+    over_rows(lambda rows: _spread(points[rows], values, pages[rows]), *points.shape[:2])
+    return grid
 
 
-def _contiguous(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().contiguous().numpy()
-    return array
+@gather_gradient.on_cpu
+def _gather_gradient_compiled(
+    points_px: Tensor, amplitude: Tensor, grid_gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    grad_points = torch.empty_like(points_px)
+    grad_amplitude = torch.empty_like(points_px[..., 0])
+    points, values, pages = (array_of(t) for t in (points_px, amplitude, grid_gradient))
+    of_points = grad_points.numpy()
+    of_amplitude = grad_amplitude.numpy()
+
+    def gather(rows: slice) -> None:
+        _gather(points[rows], values, pages[rows], of_points[rows], of_amplitude[rows])
+
+    over_rows(gather, *points.shape[:2])
+    return grad_points, grad_amplitude
+
+
+_EXAMPLE_SIZE = 33  # tiles of a Triton kernel of several sizes, and edges that points wrap around
+
+
+def _example_points(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    points = 12.0 * torch.randn(2, 50, 2, generator=generator).to(dtype)
+    return points, torch.linspace(0.5, 2.0, 50, dtype=dtype)
+
+
+@spread.example
+def _spread_example(dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    return *_example_points(dtype), _EXAMPLE_SIZE
+
+
+@gather_gradient.example
+def _gather_gradient_example(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (2, _EXAMPLE_SIZE, _EXAMPLE_SIZE)
+    pages = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return *_example_points(dtype), pages
 
 
 @compiled
@@ -177,9 +157,11 @@ def locate(x, y, at, n_rows, width):
     one = x.dtype.type(1)
     zero = 0 * one
     long, high = one * (width - 3), one * n_rows
+    # a product takes a fraction of the time of a quotient
     per_long, per_high = one / long, one / high
     last_x, last_y = long - one, high - one
     for j in range(x.shape[0]):
+        # into the period
         px = x[j] - long * np.floor(x[j] * per_long)
         py = y[j] - high * np.floor(y[j] * per_high)
         fx, fy = np.floor(px), np.floor(py)
@@ -200,6 +182,7 @@ def fold(margin, page):
     """Copy a flat grid with a margin to one without, the margin being added at the other side."""
     n_rows, size = page.shape
     width = size + 3
+    # the rows of the grid itself, with what their margins hold
     for row in range(n_rows):
         start = (row + 1) * width
         for x in range(size):
@@ -207,6 +190,7 @@ def fold(margin, page):
         page[row, size - 1] += margin[start]
         page[row, 0] += margin[start + size + 1]
         page[row, 1] += margin[start + size + 2]
+    # the row before the first, and the two behind the last
     for outside in range(3):
         start = (0 if outside == 0 else n_rows + outside) * width
         row = n_rows - 1 if outside == 0 else outside - 1
@@ -238,6 +222,7 @@ def unfold(page, margin):
 @compiled
 @no_type_check
 def _spread(points, amplitude, grid):
+    """Spread points (b, p, 2) onto grids (b, rows, size)."""
     kind = points.dtype
     n_points, n_rows, width = points.shape[1], grid.shape[1], grid.shape[2] + 3
     margin = np.empty((n_rows + 3) * width, kind)
@@ -246,8 +231,9 @@ def _spread(points, amplitude, grid):
         margin[:] = 0
         for first in range(0, n_points, CHUNK):
             n = min(CHUNK, n_points - first)
-            for j in range(n):
-                x[j], y[j] = points[b, first + j, 0], points[b, first + j, 1]
+            for j in range(n):  # x and y apart, as vector instructions need them
+                x[j] = points[b, first + j, 0]
+                y[j] = points[b, first + j, 1]
             locate(x[:n], y[:n], at, n_rows, width)
             for j in range(n):
                 add_taps(margin, at[j], width, x[j], y[j], amplitude[first + j])
@@ -256,7 +242,8 @@ def _spread(points, amplitude, grid):
 
 @compiled
 @no_type_check
-def _gather(points, amplitude, gradient, by_position, by_amplitude):
+def _gather(points, amplitude, gradient, grad_points, grad_amplitude):
+    """Read the gradient in grids (b, rows, size) at the taps of each point."""
     kind = points.dtype
     n_points, n_rows, width = points.shape[1], gradient.shape[1], gradient.shape[2] + 3
     margin = np.empty((n_rows + 3) * width, kind)
@@ -265,11 +252,12 @@ def _gather(points, amplitude, gradient, by_position, by_amplitude):
         unfold(gradient[b], margin)
         for first in range(0, n_points, CHUNK):
             n = min(CHUNK, n_points - first)
-            for j in range(n):
-                x[j], y[j] = points[b, first + j, 0], points[b, first + j, 1]
+            for j in range(n):  # x and y apart, as vector instructions need them
+                x[j] = points[b, first + j, 0]
+                y[j] = points[b, first + j, 1]
             locate(x[:n], y[:n], at, n_rows, width)
             for j in range(n):
                 value, along_x, along_y = read_taps(margin, at[j], width, x[j], y[j])
-                by_position[b, first + j, 0] = along_x * amplitude[first + j]
-                by_position[b, first + j, 1] = along_y * amplitude[first + j]
-                by_amplitude[b, first + j] = value
+                grad_points[b, first + j, 0] = along_x * amplitude[first + j]
+                grad_points[b, first + j, 1] = along_y * amplitude[first + j]
+                grad_amplitude[b, first + j] = value

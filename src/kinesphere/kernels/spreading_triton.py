@@ -9,9 +9,8 @@ sums up one tile as a product of two matrices, the weights along y (rows × poin
 gradient is read off at each point's taps. Nothing waits for the device: all sizes follow from the
 shapes.
 
-`spreading.spread_reference` and `spreading.gather_gradient_reference` are the references. The
-kernels also run on the CPU under Triton's interpreter (`TRITON_INTERPRET=1`), which is how they are
-tested where there is no GPU.
+The kernels also run on the CPU under Triton's interpreter (`TRITON_INTERPRET=1`), which is how they
+are tested where there is no GPU.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kinesphere.kernels.spreading import KERNEL_WIDTH, gather_gradient_reference, spread_reference
+from kinesphere.kernels import spreading
+from kinesphere.kernels.bspline import N_TAPS
+from kinesphere.kernels.bspline_triton import slope, weight
 
 TILE = 16
 _CHUNK = 32
 _BLOCK = 128
 _CROSSINGS = 4  # of a tile's edges by a point's taps: none, x, both, y
-FUSED = {
-    "enable_fp_fusion": True
-}  # multiply and add in one: Triton warns where its default is not named
+# Multiply and add in one: Triton warns where its default is not named.
+FUSED = {"enable_fp_fusion": True}
 _MOST_POINTS = (1 << 31) - (1 << 10)
-_CHECKED_TO = 1e-5
 
 
 def spread(
@@ -53,7 +52,7 @@ def spread(
         How Triton multiplies matrices: `ieee`, or `tf32x3` on tensor cores.
     """
     if not _fits(points_px, size):
-        return spread_reference(points_px, amplitude, size)
+        return spreading.spread.reference(points_px, amplitude, size)
     points, values, tiles = points_px.contiguous(), amplitude.contiguous(), -(-size // TILE)
     grid = points.new_empty(len(points), size, size)
     order, edges = _sort_into_tiles(points, size, tiles)
@@ -79,52 +78,26 @@ def gather_gradient(
     """
     size = grid_gradient.shape[-1]
     if not _fits(points_px, size):
-        return gather_gradient_reference(points_px, amplitude, grid_gradient)
+        return spreading.gather_gradient.reference(points_px, amplitude, grid_gradient)
     points, values, gradient = (
         points_px.contiguous(),
         amplitude.contiguous(),
         grid_gradient.contiguous(),
     )
-    by_position, by_amplitude = torch.empty_like(points), torch.empty_like(points[..., 0])
-    n_all = by_amplitude.numel()
+    grad_points, grad_amplitude = torch.empty_like(points), torch.empty_like(points[..., 0])
+    n_all = grad_amplitude.numel()
     with torch.cuda.device_of(points):
         _gather[(triton.cdiv(n_all, _BLOCK),)](
-            *(points, values, gradient, by_position, by_amplitude, n_all, points.shape[1], size),
+            *(points, values, gradient, grad_points, grad_amplitude, n_all, points.shape[1], size),
             BLOCK=_BLOCK,
             **FUSED,
         )
-    return by_position, by_amplitude
-
-
-def check(device: torch.device) -> None:
-    """Compare with the references on a few points.
-
-    Raises
-    ------
-    ArithmeticError
-        Where the results differ by more than rounding.
-    """
-    generator = torch.Generator().manual_seed(0)
-    points, size = 12.0 * torch.randn(2, 50, 2, generator=generator), 2 * TILE + 1
-    amplitude, gradient = (
-        torch.linspace(0.5, 2.0, 50),
-        torch.randn(2, size, size, generator=generator),
-    )
-    where, values, wanted = points.to(device), amplitude.to(device), gradient.to(device)
-    found = (spread(where, values, size), *gather_gradient(where, values, wanted))
-    # on the processor, where no setting of the user's lets the reference multiply with fewer digits
-    expected = (
-        spread_reference(points, amplitude, size),
-        *gather_gradient_reference(points, amplitude, gradient),
-    )
-    for one, other in zip(found, expected, strict=True):
-        if not torch.allclose(one.cpu(), other, rtol=_CHECKED_TO, atol=_CHECKED_TO):
-            raise ArithmeticError("spreading by Triton differs from its reference")
+    return grad_points, grad_amplitude
 
 
 def _fits(points: Float[Tensor, "b p 2"], size: int) -> bool:
     """Tell whether there is anything to do, taps differ, and numbers of points fit 32 bits."""
-    return size >= KERNEL_WIDTH and 0 < points.numel() // 2 <= _MOST_POINTS
+    return size >= N_TAPS and 0 < points.numel() // 2 <= _MOST_POINTS
 
 
 def _sort_into_tiles(
@@ -160,47 +133,27 @@ def _locate(x, size):
 
 @triton.jit
 @no_type_check
-def _spline(offset):
-    """Cubic B-spline; NaN stays NaN."""
-    distance = tl.abs(offset)
-    rest = 2.0 - distance
-    near = 2.0 / 3.0 - distance * distance * (1.0 - 0.5 * distance)
-    return tl.where(distance >= 2.0, 0.0, tl.where(distance < 1.0, near, rest * rest * rest / 6.0))
-
-
-@triton.jit
-@no_type_check
-def _spline_slope(offset):
-    """Differentiate the weight of a tap with respect to the point, which lies `offset` below it."""
-    distance = tl.abs(offset)
-    rest = 2.0 - distance
-    fall = tl.where(distance < 1.0, distance * (2.0 - 1.5 * distance), 0.5 * rest * rest)
-    return tl.where(distance >= 2.0, 0.0, tl.where(offset < 0.0, -fall, fall))
-
-
-@triton.jit
-@no_type_check
 def read(page, x, y, size, inside):
     """Sum of a periodic grid's values under the splines of some places, and its derivatives along x
     and y.
     """
     first_x, past_x = _locate(x, size)
     first_y, past_y = _locate(y, size)
-    value, by_x, by_y = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
+    value, grad_x, grad_y = tl.zeros_like(x), tl.zeros_like(x), tl.zeros_like(x)
     for tap_y in tl.static_range(4):
         row = first_y + tap_y
         row = tl.where(row >= size, row - size, row)
-        along, slope = tl.zeros_like(x), tl.zeros_like(x)
+        along, rise = tl.zeros_like(x), tl.zeros_like(x)  # value and x slope of the row
         for tap_x in tl.static_range(4):
             column = first_x + tap_x
             column = tl.where(column >= size, column - size, column)
             at = tl.load(page + row * size + column, mask=inside, other=0.0)
-            along += _spline(tap_x - 1.0 - past_x) * at
-            slope += _spline_slope(tap_x - 1.0 - past_x) * at
-        value += _spline(tap_y - 1.0 - past_y) * along
-        by_x += _spline(tap_y - 1.0 - past_y) * slope
-        by_y += _spline_slope(tap_y - 1.0 - past_y) * along
-    return value, by_x, by_y
+            along += weight(tap_x - 1.0 - past_x) * at
+            rise += slope(tap_x - 1.0 - past_x) * at
+        value += weight(tap_y - 1.0 - past_y) * along
+        grad_x += weight(tap_y - 1.0 - past_y) * rise
+        grad_y += slope(tap_y - 1.0 - past_y) * along
+    return value, grad_x, grad_y
 
 
 @triton.jit
@@ -243,7 +196,7 @@ def _weights(place, tap, size):
     """Weights of points at consecutive taps of a tile."""
     first, past = _locate(place, size)
     ahead = tap - first
-    return _spline(tl.where(ahead < 0, ahead + size, ahead) - 1.0 - past)
+    return weight(tl.where(ahead < 0, ahead + size, ahead) - 1.0 - past)
 
 
 @triton.jit
@@ -301,8 +254,8 @@ def _gather(
     points,
     amplitude,
     gradient,
-    by_position,
-    by_amplitude,
+    grad_points,
+    grad_amplitude,
     n_all,
     n_points,
     size,
@@ -313,9 +266,9 @@ def _gather(
     inside = number < n_all
     x, y = _load_point(points, number, inside)
     image = number // n_points
-    value, by_x, by_y = read(gradient + image.to(tl.int64) * size * size, x, y, size, inside)
-    weight = tl.load(amplitude + (number - image * n_points), mask=inside, other=0.0)
-    at = by_position + 2 * number.to(tl.int64)
-    tl.store(at, by_x * weight, mask=inside)
-    tl.store(at + 1, by_y * weight, mask=inside)
-    tl.store(by_amplitude + number, value, mask=inside)
+    value, grad_x, grad_y = read(gradient + image.to(tl.int64) * size * size, x, y, size, inside)
+    strength = tl.load(amplitude + (number - image * n_points), mask=inside, other=0.0)
+    at = grad_points + 2 * number.to(tl.int64)
+    tl.store(at, grad_x * strength, mask=inside)
+    tl.store(at + 1, grad_y * strength, mask=inside)
+    tl.store(grad_amplitude + number, value, mask=inside)

@@ -3,8 +3,7 @@ every point.
 
 The four taps of a row lie side by side, so that a row is one vector instruction; compilers do not
 find that themselves. Written once as LLVM instructions for compiled loops of either precision. The
-weights are those of the cubic B-spline at t past the second tap; tests compare with
-`spreading.spread_reference`.
+weights are those of `bspline` at t past the second tap.
 """
 
 from __future__ import annotations
@@ -15,17 +14,8 @@ from typing import Any, no_type_check
 from numba import types
 from numba.extending import intrinsic
 
+from kinesphere.kernels.bspline import N_TAPS, SLOPES, WEIGHTS
 from kinesphere.kernels.simd import Lanes
-
-_TAPS = 4
-# Polynomials in t, constant term first, of the weights of the four taps, and of their derivatives.
-CUBIC_WEIGHTS = (
-    (1 / 6, 2 / 3, 1 / 6, 0.0),
-    (-0.5, 0.0, 0.5, 0.0),
-    (0.5, -1.0, 0.5, 0.0),
-    (-1 / 6, 0.5, -0.5, 1 / 6),
-)
-_SLOPES = tuple(tuple(power * tap for tap in row) for power, row in enumerate(CUBIC_WEIGHTS))[1:]
 
 
 @intrinsic
@@ -39,11 +29,9 @@ def add_taps(context, grid, at, width, tx, ty, amount):  # noqa: ARG001
 
     def generate(context, builder, signature, arguments):
         grid, at, width, tx, ty, amount = arguments
-        lanes = Lanes(context, builder, signature.args[0], _TAPS)
-        along_x = lanes.multiply(
-            lanes.polynomial(CUBIC_WEIGHTS, lanes.spread(tx)), lanes.spread(amount)
-        )
-        along_y = lanes.polynomial(CUBIC_WEIGHTS, lanes.spread(ty))
+        lanes = Lanes(context, builder, signature.args[0], N_TAPS)
+        along_x = lanes.multiply(lanes.polynomial(WEIGHTS, lanes.spread(tx)), lanes.spread(amount))
+        along_y = lanes.polynomial(WEIGHTS, lanes.spread(ty))
         for row, place in enumerate(_rows(lanes, builder, grid, at, width)):
             lanes.store(
                 lanes.multiply_add(along_x, lanes.lane(along_y, row), lanes.load(place)), place
@@ -64,26 +52,29 @@ def read_taps(context, grid, at, width, tx, ty):  # noqa: ARG001
 
     def generate(context, builder, signature, arguments):
         grid, at, width, tx, ty = arguments
-        lanes = Lanes(context, builder, signature.args[0], _TAPS)
+        lanes = Lanes(context, builder, signature.args[0], N_TAPS)
         weight_y, slope_y = (
-            lanes.polynomial(table, lanes.spread(ty)) for table in (CUBIC_WEIGHTS, _SLOPES)
+            lanes.polynomial(table, lanes.spread(ty)) for table in (WEIGHTS, SLOPES)
         )
         weight_x, slope_x = (
-            lanes.polynomial(table, lanes.spread(tx)) for table in (CUBIC_WEIGHTS, _SLOPES)
+            lanes.polynomial(table, lanes.spread(tx)) for table in (WEIGHTS, SLOPES)
         )
-        column, tilt = lanes.zero, lanes.zero
+        # down the rows first, all columns at once; only the two sums that are left go across lanes
+        column = lanes.zero
+        tilt = lanes.zero
         for row, place in enumerate(_rows(lanes, builder, grid, at, width)):
             values = lanes.load(place)
             column = lanes.multiply_add(values, lanes.lane(weight_y, row), column)
             tilt = lanes.multiply_add(values, lanes.lane(slope_y, row), tilt)
-        found = (lanes.dot(column, weight_x), lanes.dot(column, slope_x), lanes.dot(tilt, weight_x))
-        return context.make_tuple(builder, signature.return_type, found)
+        value = lanes.dot(column, weight_x)
+        slopes = (lanes.dot(column, slope_x), lanes.dot(tilt, weight_x))
+        return context.make_tuple(builder, signature.return_type, (value, *slopes))
 
     return signature, generate
 
 
 def _rows(lanes: Lanes, builder: Any, grid: Any, at: Any, width: Any) -> Iterator[Any]:
     """Point at the taps of each row."""
-    for row in range(_TAPS):
+    for row in range(N_TAPS):
         at = at if row == 0 else builder.add(at, width)
         yield lanes.place(grid, at)

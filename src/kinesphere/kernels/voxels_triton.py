@@ -3,128 +3,53 @@ Triton kernels.
 
 `pull` is one program a block of voxels, which goes through the images and keeps its sums in
 registers. `push` finds the places of all voxels in all images and leaves the rest to
-`spreading_triton`, whose spline is the same: no atomics. Where a voxel is in an image is worked out
-by both from the nodes of the lattice; nothing of the size of voxels × nodes is kept. The references
-are `operator.pull_reference` and `operator.push_reference`.
+`spreading_triton`: no atomics. Where a voxel is in an image is worked out
+by both from the nodes of the lattice; nothing of the size of voxels × nodes is kept.
 """
 
 from __future__ import annotations
 
 from typing import no_type_check
 
-import numpy as np
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from kinesphere.kernels import spreading_triton
 from kinesphere.kernels.spreading_triton import FUSED, read
-from kinesphere.reconstruction.operator import (
-    Views,
-    pull_reference,
-    push_reference,
-    trilinear_corners,
-)
-from kinesphere.reconstruction.support import Support
+from kinesphere.kernels.voxels import Views, VoxelLattice
 
 _BLOCK = 128
-_CHECKED_TO = 1e-4  # places in pixels of a grid have five digits behind the point
 
 
 def pull(
-    grids: Float[Tensor, "b N N"],
-    views: Views,
-    voxels: Int[Tensor, "voxels 3"],
-    cells: Int[Tensor, "lz ly lx"],
-    spacing: int,
+    grids: Float[Tensor, "b N N"], views: Views, lattice: VoxelLattice
 ) -> Float[Tensor, " voxels"]:
-    """Sample each image at the moved, projected voxels and add up, in double precision over images.
-
-    Parameters
-    ----------
-    grids
-        (b, N, N) oversampled images.
-    views
-        How they look at the support.
-    voxels, cells, spacing
-        Of the `Support`: x, y, z of voxels, number of the node at each lattice position, voxels
-        between nodes.
-    """
-    total = torch.empty(len(voxels), dtype=torch.float64, device=grids.device)
-    _launch(total, grids.contiguous(), views, voxels, cells, spacing)
+    """Sample each image at the moved, projected voxels and add up: see `voxels.pull`."""
+    total = torch.empty(lattice.n_voxels, dtype=torch.float64, device=grids.device)
+    _launch(total, grids.contiguous(), views, lattice)
     return total
 
 
 def push(
-    values: Float[Tensor, " voxels"],
-    views: Views,
-    size: int,
-    voxels: Int[Tensor, "voxels 3"],
-    cells: Int[Tensor, "lz ly lx"],
-    spacing: int,
+    values: Float[Tensor, " voxels"], views: Views, size: int, lattice: VoxelLattice
 ) -> Float[Tensor, "b N N"]:
-    """Spread the voxels onto each image: the transpose of `pull`, which tells what the other
-    arguments are.
-
-    Parameters
-    ----------
-    values
-        (n_voxels,) density.
-    size
-        N, the size of the oversampled images.
-    """
-    return spreading_triton.spread(places(views, voxels, cells, spacing), values.float(), size)
+    """Spread the voxels onto each image: see `voxels.push`."""
+    return spreading_triton.spread(places(views, lattice), values, size)
 
 
-def places(
-    views: Views, voxels: Int[Tensor, "voxels 3"], cells: Int[Tensor, "lz ly lx"], spacing: int
-) -> Float[Tensor, "b voxels 2"]:
+def places(views: Views, lattice: VoxelLattice) -> Float[Tensor, "b voxels 2"]:
     """Where each image shows each voxel, xy in pixels of the oversampled image."""
-    found = torch.empty(len(views), len(voxels), 2, device=voxels.device)
-    _launch(found, None, views, voxels, cells, spacing)
-    return found
+    result = torch.empty(len(views), lattice.n_voxels, 2, device=lattice.device)
+    _launch(result, None, views, lattice)
+    return result
 
 
-def check(device: torch.device) -> None:
-    """Compare with the references on a few voxels.
-
-    Raises
-    ------
-    ArithmeticError
-        Where the results differ by more than rounding.
-    """
-    generator = torch.Generator().manual_seed(0)
-    inside = np.zeros((8, 8, 8), dtype=bool)
-    inside[2:6, 1:5, 3:7] = True
-    support, size = Support.of_voxels(inside, 1.0, spacing_px=2), 20
-    shapes = ((2, 2), (2, 3, 2), (2, support.n_nodes, 2), (2, size, size), (support.n_voxels,))
-    arrays = [2.0 * torch.randn(shape, generator=generator) for shape in shapes]
-    geometry = [torch.from_numpy(array.copy()) for array in (support.voxels_px, support.cells)]
-    base, axes, node_xy, grids, values, voxels, cells = (
-        array.to(device) for array in (*arrays, *geometry)
-    )
-    views, spacing = Views(base, axes, node_xy), support.spacing_px
-    found = (
-        pull(grids, views, voxels, cells, spacing),
-        push(values, views, size, voxels, cells, spacing),
-    )
-    # on the processor, where no setting of the user's lets the reference multiply with fewer digits
-    views, fixed = Views(*arrays[:3]), (geometry[0], trilinear_corners(support))
-    expected = (
-        pull_reference(arrays[3], views, *fixed),
-        push_reference(arrays[4], views, size, *fixed),
-    )
-    for one, other in zip(found, expected, strict=True):
-        if not torch.allclose(one.cpu(), other, rtol=_CHECKED_TO, atol=_CHECKED_TO):
-            raise ArithmeticError("projection by Triton differs from its reference")
-
-
-def _launch(
-    found: Tensor, grids: Tensor | None, views: Views, voxels: Tensor, cells: Tensor, spacing: int
-) -> None:
+def _launch(result: Tensor, grids: Tensor | None, views: Views, lattice: VoxelLattice) -> None:
     """Fill in places, or where there are images, the sums of what is at those."""
+    voxels, cells = lattice.voxels, lattice.node_numbers
     if len(voxels) == 0:
         return
     arrays = (
@@ -136,12 +61,12 @@ def _launch(
         views.node_xy.shape[1],
         cells.shape[1],
         cells.shape[2],
-        spacing,
+        lattice.spacing,
     )
     size = 0 if grids is None else grids.shape[-1]
-    with torch.cuda.device_of(found):
+    with torch.cuda.device_of(result):
         _visit_images[(triton.cdiv(len(voxels), _BLOCK),)](
-            *(found, found if grids is None else grids, *arrays, *sizes, size),
+            *(result, result if grids is None else grids, *arrays, *sizes, size),
             SAMPLES=grids is not None,
             BLOCK=_BLOCK,
             **FUSED,
@@ -151,7 +76,7 @@ def _launch(
 @triton.jit
 @no_type_check
 def _visit_images(
-    found,
+    result,
     grids,
     base,
     axes,
@@ -210,11 +135,11 @@ def _visit_images(
             value, _, _ = read(grids + tl.cast(image, tl.int64) * size * size, px, py, size, inside)
             total += value.to(tl.float64)
         else:
-            at = found + 2 * (tl.cast(image, tl.int64) * n_voxels + voxel)
+            at = result + 2 * (tl.cast(image, tl.int64) * n_voxels + voxel)
             tl.store(at, px, mask=inside)
             tl.store(at + 1, py, mask=inside)
     if SAMPLES:
-        tl.store(found + voxel, total, mask=inside)
+        tl.store(result + voxel, total, mask=inside)
 
 
 @triton.jit

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from kinesphere.errors import InputError
 from kinesphere.imaging.band import FourierBand
-from kinesphere.imaging.gaussians import RenderGrid, RenderPlan, render_coefficients
+from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.kernels.rendering import render_coefficients
 from kinesphere.runtime import atomic_write
 
 _VOXELS_PER_RESOLUTION = 3.0
@@ -345,9 +346,7 @@ class _Fit:
         self.band = FourierBand.of_grid(
             grid, max(int(box * solid.step_angstrom / resolution_angstrom), 2)
         )
-        self.plan = RenderPlan.of_frequencies(
-            self.band.smallest_grid(), self.band.row, self.band.column
-        )
+        self.plan = self.band.smallest_grid().plan(self.band.row, self.band.column)
         sx, sy = self.band.frequencies()
         self.squared = sx**2 + sy**2
         matrices = Rotation.random(_VIEWS, random_state=seed).as_matrix()

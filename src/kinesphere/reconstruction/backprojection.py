@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from kinesphere.kernels.voxels import Views
 from kinesphere.ranks import ALONE, Ranks
 from kinesphere.reconstruction.displacement import DisplacementField
 from kinesphere.reconstruction.fourier_volume import (
@@ -24,7 +25,7 @@ from kinesphere.reconstruction.fourier_volume import (
 )
 from kinesphere.reconstruction.images import WeightedImages
 from kinesphere.reconstruction.masks import sphere_mask
-from kinesphere.reconstruction.operator import DeformedProjector, Views
+from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.support import Support
 
 _OVERSAMPLED_PIXELS_AT_ONCE = 1 << 20

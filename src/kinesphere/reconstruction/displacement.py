@@ -18,10 +18,10 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kinesphere.imaging.pose import project_points
-from kinesphere.kernels import carriers as carrier_kernels
+from kinesphere.kernels import carriers
 from kinesphere.runs.halves import images_of_model
 
-_NEIGHBOURS = carrier_kernels.TERMS
+_NEIGHBOURS = carriers.TERMS
 _IMAGES_IN_MEAN = 1000
 _IMAGES_AT_ONCE = 100
 _LAST_WEIGHT = 1e-6
@@ -126,7 +126,7 @@ class Carrier:
         self, displacement: Float[np.ndarray, "b anchors c"]
     ) -> Float[np.ndarray, "b points c"]:
         """Displacements of the points, or components of them, from those of the anchors."""
-        return carrier_kernels.carry(*self._terms, displacement)
+        return carriers.carry(*self._terms, displacement)
 
     @cached_property
     def _terms(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -138,15 +138,6 @@ class Carrier:
         weight = self.matrix.data.reshape(n_points, -1)
         missing = ((0, 0), (0, _NEIGHBOURS - index.shape[1]))
         return np.pad(index.astype(np.int32), missing), np.pad(weight.astype(np.float32), missing)
-
-
-def carry_reference(
-    matrix: scipy.sparse.csr_matrix, displacement: Float[np.ndarray, "b anchors c"]
-) -> Float[np.ndarray, "b points c"]:
-    """Multiply the displacements of each image by the matrix of a carrier: the reference of
-    `Carrier.carry`.
-    """
-    return np.stack([matrix @ of_image for of_image in displacement])
 
 
 def typical_spacing(points: Float[np.ndarray, "p 3"]) -> float:

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinesphere.fourier import fourier_grid, half_plane_weights
-from kinesphere.kernels import slices as slice_kernels
-from kinesphere.reconstruction.operator import below_nyquist, cubic_weights
+from kinesphere.kernels import bspline, slices
+from kinesphere.reconstruction.operator import below_nyquist
 
 PADDING = 2
-_TAPS = 4
 _DATA_PARTS = 3
 
 
@@ -94,13 +93,13 @@ class FourierVolume:
             R with x_image = Rᵀ · x_volume.
         """
         plan = self._plan
-        index = torch.from_numpy(self._plan.index)
-        flat = [
-            values.cpu().flatten(1).index_select(1, index).numpy() for values in (data, precision)
-        ]
+        index = torch.from_numpy(plan.index)
+        values, known = (
+            array.cpu().flatten(1).index_select(1, index).numpy() for array in (data, precision)
+        )
         turn = rotation.cpu().float().contiguous().numpy()
-        slice_kernels.insert_slices(
-            self.sums, *flat, turn, plan.kx, plan.ky, plan.weight, np.float32(PADDING)
+        slices.insert_slices(
+            self.sums, values, known, turn, plan.kx, plan.ky, plan.weight, np.float32(PADDING)
         )
 
     def backprojection(self) -> Float[np.ndarray, "size size size"]:
@@ -125,48 +124,7 @@ def apodisation(size: int) -> NDArray[np.float32]:
     A map times this in x, y and z has a Fourier transform smoothed by the spline, as the sums of
     `FourierVolume` have.
     """
-    return (np.sinc(scipy.fft.fftfreq(size)) ** _TAPS).astype(np.float32)
-
-
-def insert_reference(
-    box: int,
-    data: Complex[Tensor, "b n half"],
-    precision: Float[Tensor, "b n half"],
-    rotation: Float[Tensor, "b 3 3"],
-) -> tuple[Complex[Tensor, "size size size"], Float[Tensor, "size size size"]]:
-    """Insert slices of the full plane into a full volume: slow, readable; what `insert_slices` is
-    compared with.
-
-    Returns
-    -------
-    tuple
-        Sums of data and of precision, (2 box, 2 box, 2 box) each, `[kz, ky, kx]`, DC at [0, 0, 0].
-    """
-    size = PADDING * box
-    plan = SlicePlan.of_box(box)
-    sums = torch.zeros(size**3, dtype=torch.complex128), torch.zeros(size**3, dtype=torch.float64)
-    k = torch.from_numpy(np.stack([plan.kx, plan.ky], 1)).double()
-    mate_weight = torch.from_numpy(plan.weight)
-    for image in range(len(data)):
-        for sign in (1.0, -1.0):
-            place = sign * PADDING * k @ rotation[image, :, :2].double().T  # (m, 3) xyz
-            low = torch.floor(place)
-            weight = cubic_weights(place - low)
-            tap = torch.remainder(low.long()[..., None] + torch.arange(-1, _TAPS - 1), size)
-            index = (tap[:, 2, :, None, None] * size + tap[:, 1, None, :, None]) * size + tap[
-                :, 0, None, None, :
-            ]
-            spline = (
-                weight[:, 2, :, None, None]
-                * weight[:, 1, None, :, None]
-                * weight[:, 0, None, None, :]
-            )
-            values = data[image].flatten()[plan.index] * mate_weight
-            values = values if sign > 0 else values.conj()
-            known = precision[image].flatten()[plan.index] * mate_weight
-            sums[0].index_add_(0, index.flatten(), (values[:, None, None, None] * spline).flatten())
-            sums[1].index_add_(0, index.flatten(), (known[:, None, None, None] * spline).flatten())
-    return sums[0].reshape(size, size, size), sums[1].reshape(size, size, size)
+    return bspline.transform(scipy.fft.fftfreq(size)).astype(np.float32)
 
 
 def symmetrise_plane(half: NDArray[np.inexact]) -> NDArray[np.inexact]:

@@ -1,11 +1,9 @@
-"""Comparing images with projections of structures on the CPU: project, spread, transform and
-compare in one go.
+"""Comparing images with projections of structures: project, spread, transform, compare in one go.
 
 A likelihood needs two numbers of a pair of an image x and a structure's model m, Re⟨x, m⟩ and ⟨m,
-m⟩. Between a structure and these lie a grid and its transform, which are needed nowhere else: pairs
-are worked through in blocks whose grids stay in the cache, by the compiled loops of `pair_kernels`,
-and the gradient goes the same way back. The references are `gaussians.render_coefficients` and
-automatic differentiation, which is also what a GPU uses.
+m⟩. Between a structure and these lie a grid and its transform, which are needed nowhere else:
+compiled, pairs are worked through in blocks whose grids stay in the cache, by the loops of
+`image_pairs`, and the gradient goes the same way back.
 """
 
 from __future__ import annotations
@@ -20,24 +18,24 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kinesphere.imaging.gaussians import RenderPlan
-from kinesphere.kernels import image_pairs as kernels
+from kinesphere.kernels import image_pairs
+from kinesphere.kernels.bspline import N_TAPS
 from kinesphere.kernels.compiled import array_of, over_rows
-from kinesphere.kernels.spreading import KERNEL_WIDTH
+from kinesphere.kernels.dispatch import operation
+from kinesphere.kernels.rendering import RenderPlan, structure_factor
 
-_GRID_VALUES_AT_ONCE = (
-    1 << 17
-)  # half a megabyte, and as much for transforms: stays in the cache of a core
+# Half a megabyte, and as much for transforms: stays in the cache of a core.
+_GRID_VALUES_AT_ONCE = 1 << 17
 _IMAGES_AT_ONCE = 256
 _VALUES_A_POINT = 8  # that take about as long to copy or compare as a point to spread
 
 
-@torch.no_grad()
+@operation()
 def inner_products(
     states: Float[Tensor, "k p 3"],
     rotation: Float[Tensor, "b 3 3"],
-    amplitude: Float[Tensor, " p"],
-    plan: RenderPlan,
+    amplitude: Float[Tensor, "*classes p"],
+    plans: tuple[RenderPlan, ...],
     gain: Float[Tensor, "b m"],
     data: Complex[Tensor, "b m"],
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
@@ -50,9 +48,9 @@ def inner_products(
     rotation
         (n_images, 3, 3) R of each image.
     amplitude
-        (n_points,) integrated intensity of each point.
-    plan
-        The coefficients.
+        (n_points,) integrated intensity of each point; or (n_classes, n_points), one a plan.
+    plans
+        The coefficients, of one grid: one plan for each class of points.
     gain
         (n_images, m) factor on each coefficient of a rendering, which makes it the model of an
         image.
@@ -64,13 +62,125 @@ def inner_products(
     tuple
         Re⟨data, model⟩ and ⟨model, model⟩, each (n_images, n_states).
     """
-    structures = _Structures.of(states / plan.grid.spread_pixel_angstrom, amplitude)
+    with torch.no_grad():
+        # all structures of an image in one matrix product
+        flat = torch.matmul(states.reshape(1, -1, 3), rotation[..., :, :2])
+        points = flat.reshape(-1, states.shape[1], 2)  # (b · k, p, 2)
+        factor = structure_factor(points, amplitude, plans)
+        factor = factor.reshape(len(rotation), len(states), -1)
+        model, template = factor * gain[:, None], data[:, None]
+        cross = (template.real * model.real + template.imag * model.imag).sum(2)
+        return cross, (model.real**2 + model.imag**2).sum(2)
+
+
+@operation(differentiable=(0, 2))
+def compare_pairs(
+    states: Float[Tensor, "k p 3"],
+    rotation: Float[Tensor, "b 3 3"],
+    amplitude: Float[Tensor, "*classes p"],
+    plans: tuple[RenderPlan, ...],
+    gain: Float[Tensor, "b m"],
+    data: Complex[Tensor, "b m"],
+    image: Int[Tensor, " q"],
+    state: Int[Tensor, " q"],
+) -> tuple[Float[Tensor, " q"], Float[Tensor, " q"], Complex[Tensor, "q m"]]:
+    """Compare chosen pairs of an image and a structure, differentiable once in structures and
+    amplitudes.
+
+    Parameters
+    ----------
+    states, rotation, amplitude, plans, gain, data
+        As in `inner_products`.
+    image, state
+        (q,) rows of images and structures.
+
+    Returns
+    -------
+    tuple
+        Re⟨data, model⟩ and ⟨model, model⟩, each (q,); and the renderings (q, m) without gain, which
+        carry no gradient.
+    """
+    points = states.index_select(0, state) @ rotation[image][..., :, :2]
+    factor = structure_factor(points, amplitude, plans)
+    model, template = factor * gain.index_select(0, image), data.index_select(0, image)
+    cross = (template.real * model.real + template.imag * model.imag).sum(1)
+    return cross, (model.real**2 + model.imag**2).sum(1), factor.detach()
+
+
+@inner_products.takes
+@compare_pairs.takes
+def _has_one_class(
+    _states: Tensor,
+    _rotation: Tensor,
+    _amplitude: Tensor,
+    plans: tuple[RenderPlan, ...],
+    *_others: Tensor,
+) -> bool:
+    """Tell whether each point is spread once, as the compiled loops do."""
+    return len(plans) == 1
+
+
+@inner_products.on_cpu
+@torch.no_grad()
+def _inner_products_compiled(
+    states: Tensor,
+    rotation: Tensor,
+    amplitude: Tensor,
+    plans: tuple[RenderPlan, ...],
+    gain: Tensor,
+    data: Tensor,
+) -> tuple[Tensor, Tensor]:
+    (plan,) = plans
+    structures = _Structures.of(states / plan.pixel_angstrom, amplitude.flatten())
     parts = [
         _all_pairs(structures, rotation[rows], plan, gain[rows], data[rows])
         for rows in map(slice, *_edges(len(rotation), _IMAGES_AT_ONCE))
     ]
     cross, power = (torch.cat(part).reshape(-1, len(states)) for part in zip(*parts, strict=True))
     return cross, power
+
+
+@compare_pairs.on_cpu
+def _compare_pairs_compiled(
+    states: Tensor,
+    rotation: Tensor,
+    amplitude: Tensor,
+    plans: tuple[RenderPlan, ...],
+    gain: Tensor,
+    data: Tensor,
+    image: Tensor,
+    state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    (plan,) = plans
+    states_px = states / plan.pixel_angstrom
+    pairs = _Pairs.of(rotation, image, state, states.dtype)
+    cross, power, rendered = _ComparePairs.apply(
+        states_px, amplitude.flatten().to(states), pairs, plan, gain, data
+    )
+    return cross, power, rendered
+
+
+def _example_images(dtype: torch.dtype) -> tuple[Any, ...]:
+    """Three structures and four images of a few coefficients."""
+    generator = torch.Generator().manual_seed(0)
+    states = 5.0 * torch.randn(3, 12, 3, generator=generator).to(dtype)
+    rotation = torch.linalg.qr(torch.randn(4, 3, 3, generator=generator)).Q.to(dtype)
+    row, column = torch.meshgrid(torch.arange(-3, 4), torch.arange(4), indexing="ij")
+    plan = RenderPlan.of_frequencies(32, 1.5, row.flatten(), column.flatten())
+    gain = torch.linspace(0.5, 1.5, 4 * 28, dtype=dtype).reshape(4, 28)
+    data = torch.view_as_complex(torch.randn(4, 28, 2, generator=generator).to(dtype))
+    return states, rotation, torch.linspace(0.5, 1.5, 12, dtype=dtype), (plan,), gain, data
+
+
+@inner_products.example
+def _inner_products_example(dtype: torch.dtype) -> tuple[Any, ...]:
+    return _example_images(dtype)
+
+
+@compare_pairs.example
+def _compare_pairs_example(dtype: torch.dtype) -> tuple[Any, ...]:
+    image, state = torch.tensor([0, 1, 1, 3, 3]), torch.tensor([0, 0, 2, 2, 0])
+    return *_example_images(dtype), image, state
 
 
 def _all_pairs(
@@ -83,50 +193,16 @@ def _all_pairs(
     order, runs = plan.runs
     factor = plan.factor.to(structures.kind)
     template, squared = (structures.empty(n_images, 2 * len(order)).numpy() for _ in range(2))
-    kernels.make_templates(*map(array_of, (gain, data, factor, order)), template, squared)
+    image_pairs.make_templates(*map(array_of, (gain, data, factor, order)), template, squared)
     stretches, images = array_of(runs), array_of(pairs.image)
     cross, power = structures.empty(len(pairs)), structures.empty(len(pairs))
     products, squares = array_of(cross), array_of(power)
     for part, transform in _transforms(structures, pairs, plan):
         values = array_of(torch.view_as_real(transform).view(len(transform), -1))
-        kernels.compare_runs(
+        image_pairs.compare_runs(
             values, stretches, images[part], template, squared, products[part], squares[part]
         )
     return cross, power
-
-
-def compare_pairs(
-    states: Float[Tensor, "k p 3"],
-    rotation: Float[Tensor, "b 3 3"],
-    amplitude: Float[Tensor, " p"],
-    plan: RenderPlan,
-    gain: Float[Tensor, "b m"],
-    data: Complex[Tensor, "b m"],
-    image: Int[Tensor, " q"],
-    state: Int[Tensor, " q"],
-) -> tuple[Float[Tensor, " q"], Float[Tensor, " q"], Complex[Tensor, "q m"]]:
-    """Compare chosen pairs of an image and a structure, differentiable once in structures and
-    amplitudes.
-
-    Parameters
-    ----------
-    states, rotation, amplitude, plan, gain, data
-        As in `inner_products`.
-    image, state
-        (q,) rows of images and structures.
-
-    Returns
-    -------
-    tuple
-        Re⟨data, model⟩ and ⟨model, model⟩, each (q,); and the renderings (q, m) without gain, which
-        carry no gradient.
-    """
-    states_px = states / plan.grid.spread_pixel_angstrom
-    pairs = _Pairs.of(rotation, image, state, states.dtype)
-    cross, power, rendered = _ComparePairs.apply(
-        states_px, amplitude.to(states), pairs, plan, gain, data
-    )
-    return cross, power, rendered
 
 
 class _ComparePairs(torch.autograd.Function):
@@ -158,7 +234,7 @@ class _ComparePairs(torch.autograd.Function):
                 array_of(gain),
                 array_of(data),
             )
-            kernels.compare_chosen(
+            image_pairs.compare_chosen(
                 *chosen, array_of(rendered[part]), array_of(cross[part]), array_of(power[part])
             )
         ctx.save_for_backward(states_px, amplitude, gain, data, rendered)
@@ -172,41 +248,27 @@ class _ComparePairs(torch.autograd.Function):
         pairs: _Pairs = ctx.pairs
         plan: RenderPlan = ctx.plan
         structures = _Structures.of(states_px, amplitude)
-        by_cross, by_power = (gradient.contiguous() for gradient in gradients[:2])
-        # a coefficient with kx > 0 is twice in the inverse of a real transform, once in the sum
-        # over half the plane
-        factor = plan.factor.to(structures.kind) * torch.where(plan.repeated, 0.5, 1.0).to(
-            structures.kind
-        )
-        index, by_state, by_amplitude = (
-            array_of(plan.index),
-            torch.zeros_like(structures.states),
-            torch.zeros_like(amplitude),
-        )
+        grad_cross, grad_power = (gradient.contiguous() for gradient in gradients[:2])
+        index = array_of(plan.index)
+        factor = array_of(plan.adjoint_factor.to(structures.kind))
+        grad_states = torch.zeros_like(structures.states)
+        grad_amplitude = torch.zeros_like(amplitude)
         for part in _blocks(structures, pairs, plan):
-            columns = rendered.new_empty(
-                part.stop - part.start, plan.n_columns, plan.grid.spread_box
-            )
-            fixed = (
-                index,
-                array_of(factor),
-                array_of(pairs.image[part]),
-                array_of(gain),
-                array_of(data),
-            )
-            weights = (array_of(by_cross[part]), array_of(by_power[part]))
-            kernels.gradient_of_chosen(
+            columns = rendered.new_empty(part.stop - part.start, plan.n_columns, plan.size)
+            fixed = (index, factor, *map(array_of, (pairs.image[part], gain, data)))
+            weights = (array_of(grad_cross[part]), array_of(grad_power[part]))
+            image_pairs.gradient_of_chosen(
                 array_of(rendered[part]), *fixed, *weights, array_of(columns.flatten(1))
             )
             _gather(
                 structures,
                 pairs[part],
                 _adjoint_transform(columns, structures.rows(plan)),
-                by_state,
-                by_amplitude,
+                grad_states,
+                grad_amplitude,
             )
-        wanted = by_amplitude if ctx.needs_input_grad[1] else None
-        return by_state.transpose(1, 2), wanted, None, None, None, None
+        grad_amplitude_or_none = grad_amplitude if ctx.needs_input_grad[1] else None
+        return grad_states.transpose(1, 2), grad_amplitude_or_none, None, None, None, None
 
 
 @dataclass(frozen=True)
@@ -255,15 +317,15 @@ class _Structures:
         """Even number of rows of the grid that they reach, however they are turned; not more than
         there are.
         """
-        size = plan.grid.spread_box
+        size = plan.size
         if not math.isfinite(self.radius):
             return size
-        return min(2 * (math.ceil(self.radius) + KERNEL_WIDTH // 2 + 1), size)
+        return min(2 * (math.ceil(self.radius) + N_TAPS // 2 + 1), size)
 
 
 def _blocks(structures: _Structures, pairs: _Pairs, plan: RenderPlan) -> Iterator[slice]:
     """Divide pairs into blocks whose grids fit the cache of the cores."""
-    values = structures.rows(plan) * plan.grid.spread_box
+    values = structures.rows(plan) * plan.size
     return map(
         slice, *_edges(len(pairs), torch.get_num_threads() * max(1, _GRID_VALUES_AT_ONCE // values))
     )
@@ -280,7 +342,7 @@ def _transforms(
     """Give the transforms (q, n_columns, size) of blocks of pairs, [kx, ky], the spline's transform
     still on them.
     """
-    size, rows = plan.grid.spread_box, structures.rows(plan)
+    size, rows = plan.size, structures.rows(plan)
     states, amplitude, frame, image, state = (
         array_of(t)
         for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
@@ -296,13 +358,15 @@ def _transforms(
 
         def spread(some: slice, first: int = first, out: NDArray[Any] = out) -> None:
             chosen = slice(first + some.start, first + some.stop)
-            kernels.spread_pairs(states, frame, image[chosen], state[chosen], amplitude, out[some])
+            image_pairs.spread_pairs(
+                states, frame, image[chosen], state[chosen], amplitude, out[some]
+            )
 
         over_rows(spread, count, states.shape[2])
         half, turned = torch.fft.rfft(grid).numpy(), columns.numpy()
 
         def turn(some: slice, half: NDArray[Any] = half, turned: NDArray[Any] = turned) -> None:
-            kernels.rows_to_columns(half[some], turned[some])
+            image_pairs.rows_to_columns(half[some], turned[some])
 
         over_rows(turn, count, columns[0].numel() // _VALUES_A_POINT)
         yield part, torch.fft.fft(columns)
@@ -314,12 +378,16 @@ def _adjoint_transform(columns: Tensor, n_rows: int) -> Tensor:
     """
     size = columns.shape[2]
     rows = columns.new_empty(len(columns), n_rows, size // 2 + 1)
-    kernels.columns_to_rows(array_of(torch.fft.ifft(columns, norm="forward")), array_of(rows))
+    image_pairs.columns_to_rows(array_of(torch.fft.ifft(columns, norm="forward")), array_of(rows))
     return torch.fft.irfft(rows, n=size, norm="forward")
 
 
 def _gather(
-    structures: _Structures, pairs: _Pairs, gradient: Tensor, by_state: Tensor, by_amplitude: Tensor
+    structures: _Structures,
+    pairs: _Pairs,
+    gradient: Tensor,
+    grad_states: Tensor,
+    grad_amplitude: Tensor,
 ) -> None:
     """Add the gradient of a block of pairs to those of structures (k, 3, p) and amplitudes (p,)."""
     n_points = structures.states.shape[2]
@@ -330,13 +398,15 @@ def _gather(
     )
 
     def gather(part: slice) -> None:
-        image, state, pages, found = (array[part] for array in arrays)
-        kernels.gather_pairs(*fixed, image, state, amplitude, pages, found)
+        image, state, pages, grad_points = (array[part] for array in arrays)
+        image_pairs.gather_pairs(*fixed, image, state, amplitude, pages, grad_points)
 
     def lift(part: slice) -> None:
-        image, state, _, found = arrays
-        totals = (array_of(by_state), array_of(by_amplitude))
-        kernels.lift_gradient(found, fixed[1], image, state, part.start, part.stop, *totals)
+        image, state, _, grad_points = arrays
+        totals = (array_of(grad_states), array_of(grad_amplitude))
+        image_pairs.lift_gradient(
+            grad_points, fixed[1], image, state, part.start, part.stop, *totals
+        )
 
     over_rows(gather, len(pairs), n_points)
     over_rows(lift, n_points, len(pairs))  # over points: pairs may share a structure

@@ -4,6 +4,7 @@ differences."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.forward import ForwardModel
 from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.kernels import comparison
+from kinesphere.kernels.comparison import compare_pairs, inner_products
 
 BAND = FourierBand.of_grid(RenderGrid(32, 2.0), 9)
 N_IMAGES, N_STATES = 5, 3
@@ -51,6 +54,12 @@ def make_forward(dtype: torch.dtype, n_points: int = 70) -> ForwardModel:
     return ForwardModel(BAND, torch.rand(n_points, dtype=dtype) + 0.5, 2.5)
 
 
+def arguments(case: Case, forward: ForwardModel) -> tuple[Any, ...]:
+    """As the operation takes them."""
+    states, rotation, *others = case.all
+    return states, rotation, forward.amplitude, forward._plans, *others
+
+
 # inside the box, where some rows of the grid stay empty; and beyond its edges
 RADII = (12.0, 45.0)
 
@@ -63,10 +72,10 @@ def test_pairs_and_their_gradients_equal_the_reference(
     case, forward = make_case(dtype, radius_angstrom), make_forward(dtype)
     weight = torch.randn(2, len(case.image), dtype=dtype)
     found = []
-    for compare in (forward.compare, forward.compare_reference):
+    for compare in (compare_pairs, compare_pairs.reference):
         case.states = case.states.detach().requires_grad_()
         forward.amplitude = forward.amplitude.detach().requires_grad_()
-        cross, power, factor = compare(*case.all)
+        cross, power, factor = compare(*arguments(case, forward))
         (weight[0] * cross + 0.01 * weight[1] * power).sum().backward()
         found.append(
             (cross, power, torch.view_as_real(factor), case.states.grad, forward.amplitude.grad)
@@ -98,8 +107,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
 @pytest.mark.parametrize("radius_angstrom", RADII)
 def test_every_image_is_compared_with_every_structure(radius_angstrom: float) -> None:
     case, forward = make_case(torch.float64, radius_angstrom), make_forward(torch.float64)
-    found = forward.inner_products(case.states, case.rotation, case.gain, case.data)
-    expected = forward.inner_products_at_once(case.states, case.rotation, case.gain, case.data)
+    given = arguments(case, forward)[:6]
+    found, expected = inner_products(*given), inner_products.reference(*given)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.shape == (N_IMAGES, N_STATES)
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -129,8 +138,8 @@ def test_threads_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         together = results()
     finally:
         torch.set_num_threads(1)
-    monkeypatch.setattr("kinesphere.imaging.comparison._GRID_VALUES_AT_ONCE", 1)
-    monkeypatch.setattr("kinesphere.imaging.comparison._IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr(comparison, "_GRID_VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(comparison, "_IMAGES_AT_ONCE", 2)
     one_by_one = results()
     for first, second, third in zip(alone, together, one_by_one, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-6 * float(first.abs().max()))
@@ -143,3 +152,17 @@ def test_a_position_that_is_no_number_spoils_its_own_pairs_only() -> None:
     cross, power, _ = forward.compare(*case.all)
     assert torch.equal(cross.isnan(), case.state == 1)
     assert torch.equal(power.isnan(), case.state == 1)
+
+
+def test_points_of_several_widths_are_compared_too() -> None:
+    """Which the compiled loops do not do: each pair by hand."""
+    case = make_case(torch.float64, 12.0)
+    amplitude = torch.rand(2, 70, dtype=torch.float64)
+    forward = ForwardModel(BAND, amplitude, (2.5, 5.0))
+    cross, power, factor = forward.compare(*case.all)
+    for q, (i, k) in enumerate(zip(case.image, case.state, strict=True)):
+        alone = forward.structure_factor((case.states[k] @ case.rotation[i])[None, :, :2])[0]
+        model = case.gain[i] * alone
+        torch.testing.assert_close(factor[q], alone)
+        torch.testing.assert_close(cross[q], (case.data[i].conj() * model).real.sum())
+        torch.testing.assert_close(power[q], model.abs().square().sum())
