@@ -15,7 +15,8 @@ import numpy as np
 import tyro
 
 import kinesphere
-from kinesphere.evaluation.scores import ScoreSettings, score
+from kinesphere.evaluation.options import ScoreSettings
+from kinesphere.evaluation.scores import score
 from kinesphere.evaluation.truth import read_truth
 from kinesphere.methods.segments import (
     Segments,

@@ -39,7 +39,8 @@ from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.job import reconstruct
 from kinesphere.reconstruction.masks import edge_px, near_points, soft_edge
 from kinesphere.reconstruction.operator import DeformedProjector
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.runs.run import Run
 from kinesphere.simulate.scattering import potential_map
 

@@ -26,7 +26,7 @@ from kinesphere.analysis.latent import latent_components
 from kinesphere.io.mrc import read_map
 from kinesphere.reconstruction.fsc import fourier_shell_correlation, mean_fsc
 from kinesphere.volumes.job import make_volumes
-from kinesphere.volumes.targets import VolumeSettings
+from kinesphere.volumes.options import VolumeSettings
 from reconstruction import Case, Judge
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py

@@ -21,7 +21,8 @@ import kinesphere
 from kinesphere.reconstruction.backprojection import HalfSums, Sweep, accumulate
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.operator import DeformedProjector
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 
 
 @dataclass(frozen=True)

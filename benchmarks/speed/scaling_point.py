@@ -36,7 +36,8 @@ from kinesphere.particles import ParticleSet
 from kinesphere.reconstruction.backprojection import HalfSums, Sweep, accumulate
 from kinesphere.reconstruction.images import WeightedImages, noise_power
 from kinesphere.reconstruction.operator import DeformedProjector
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Trainer
 

@@ -18,7 +18,7 @@ from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.runs.halves import HALVES, has_one_model
 from kinesphere.runs.run import Run
 from kinesphere.volumes.maker import VolumeMaker
-from kinesphere.volumes.options import Method, VolumeSettings
+from kinesphere.volumes.options import VolumeMethod, VolumeSettings
 from kinesphere.volumes.targets import in_second_space
 
 
@@ -26,7 +26,10 @@ class LoadedRun(Run):
     """A finished run and its images."""
 
     def volume(
-        self, z: ArrayLike, method: Method = "kernel", fraction: float = VolumeSettings.fraction
+        self,
+        z: ArrayLike,
+        method: VolumeMethod = "kernel",
+        fraction: float = VolumeSettings.fraction,
     ) -> DensityMap:
         """Reconstruct the volume at a place of the latent space from the images, without the
         structures.

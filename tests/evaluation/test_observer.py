@@ -11,8 +11,9 @@ from scipy import stats
 
 from kinesphere.evaluation.metrics import MainMotion
 from kinesphere.evaluation.observer import IdealObserver, add_limits
+from kinesphere.evaluation.options import ScoreSettings
 from kinesphere.evaluation.predictions import predict
-from kinesphere.evaluation.scores import ScoreSettings, score
+from kinesphere.evaluation.scores import score
 from kinesphere.evaluation.truth import Truth
 from kinesphere.simulate.ensembles import Ensemble
 

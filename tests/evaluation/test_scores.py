@@ -12,8 +12,9 @@ import pytest
 
 from kinesphere.errors import InputError
 from kinesphere.evaluation.metrics import MainMotion
+from kinesphere.evaluation.options import ScoreSettings
 from kinesphere.evaluation.predictions import predict
-from kinesphere.evaluation.scores import ScoreSettings, score
+from kinesphere.evaluation.scores import score
 from kinesphere.evaluation.truth import Truth
 from kinesphere.simulate.ensembles import Ensemble
 

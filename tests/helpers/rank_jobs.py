@@ -28,7 +28,7 @@ from kinesphere.methods.segments import (
 )
 from kinesphere.ranks import Ranks, joined
 from kinesphere.reconstruction.job import reconstruct
-from kinesphere.reconstruction.problem import ReconstructionSettings
+from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.runs.job import run_job
 from kinesphere.runtime import InterruptedRunError
 from kinesphere.training.trainer import Trainer

@@ -22,7 +22,8 @@ from kinesphere.reconstruction import problem as problem_module
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.job import combine, reconstruct
 from kinesphere.reconstruction.masks import near_points, soft_edge, sphere_mask
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.runtime import InterruptedRunError, Interrupts
 
 BOX, PIXEL_ANGSTROM = helper.BOX, helper.PIXEL_ANGSTROM

@@ -12,7 +12,8 @@ import torch
 
 from helpers import moving_run as helper
 from kinesphere.reconstruction.images import WeightedImages, noise_power
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.scattering import potential_map
 from kinesphere.volumes.decoder import (

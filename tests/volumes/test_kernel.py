@@ -13,7 +13,8 @@ from kinesphere.reconstruction.backprojection import HalfSums, homogeneous_map
 from kinesphere.reconstruction.fourier_volume import FourierVolume
 from kinesphere.reconstruction.fsc import fourier_shell_correlation
 from kinesphere.reconstruction.images import WeightedImages, noise_power
-from kinesphere.reconstruction.problem import ReconstructionSettings, pose_problem
+from kinesphere.reconstruction.options import ReconstructionSettings
+from kinesphere.reconstruction.problem import pose_problem
 from kinesphere.simulate.ensembles import adenylate_kinase
 from kinesphere.simulate.scattering import potential_map
 from kinesphere.volumes.kernel import (

@@ -16,7 +16,7 @@ from kinesphere.io.structure import AtomicModel
 CLASH_DISTANCE_ANGSTROM = 4.0
 CHUNK_BYTES = 64 * 1024**2
 
-Decoder = Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, "m points 3"]]
+Decode = Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, "m points 3"]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def chunks(rows: Int[np.ndarray, " m"], n_points: int) -> Iterator[Int[np.ndarra
 
 
 def decode_in_chunks(
-    decode: Decoder,
+    decode: Decode,
     latents: Float[np.ndarray, "m d"],
     n_points: int,
     keep: Int[np.ndarray, " p"] | None = None,

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from kinesphere.analysis.ensemble import sample_images
 from kinesphere.errors import InputError
+from kinesphere.evaluation.distances import Distance, distance_scores, measure_all
 from kinesphere.evaluation.embedding import (
     IMAGES_FOR_NEIGHBOURS,
     information_imbalance,
     neighbourhood_similarity,
 )
-from kinesphere.evaluation.groups import Distance, distance_scores, measure_all
 from kinesphere.evaluation.ideal import (
     BoxedImages,
     BoxedModel,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kinesphere.analysis.ensemble import chunks, errors_along
-from kinesphere.evaluation.groups import Distance, measure_all
+from kinesphere.evaluation.distances import Distance, measure_all
 from kinesphere.evaluation.metrics import MainMotion, nearest_state, rmsd, superposed_rmsd
 from kinesphere.evaluation.truth import Truth
 from kinesphere.runs.halves import images_by_model

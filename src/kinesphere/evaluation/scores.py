@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from kinesphere.analysis.ensemble import count_clashes, sample_images
 from kinesphere.evaluation.calibration import calibration_scores, mode_scores
+from kinesphere.evaluation.distances import Distance, distance_scores, measure_all, parse_distance
 from kinesphere.evaluation.embedding import (
     IMAGES_FOR_NEIGHBOURS,
     along_best_direction,
@@ -22,7 +23,6 @@ from kinesphere.evaluation.embedding import (
     neighbourhood_similarity,
 )
 from kinesphere.evaluation.geometry import boundary_distances, geometry_scores
-from kinesphere.evaluation.groups import Distance, distance_scores, measure_all, parse_distance
 from kinesphere.evaluation.metrics import MainMotion, amplitude, pearson, rmsd, spearman
 from kinesphere.evaluation.observer import add_limits, observe_ideally
 from kinesphere.evaluation.options import ScoreSettings

@@ -1,3 +1,9 @@
 """From particles whose motion is known to maps: deformed backprojection, least squares, and how far
 to trust them.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

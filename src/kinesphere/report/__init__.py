@@ -1,1 +1,8 @@
-"""One self-contained HTML page that shows what a finished run found."""
+"""One self-contained HTML page that shows what a finished run found.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from kinesphere.analysis.ensemble import Decoder, decode_in_chunks, sample_images
+from kinesphere.analysis.ensemble import Decode, decode_in_chunks, sample_images
 from kinesphere.analysis.summary import Analysis
 from kinesphere.io.structure import AtomicModel
 from kinesphere.runs.finished_run import FinishedRun
@@ -50,7 +50,7 @@ class DisplayAtoms:
     a ribbon, through one residue of every `stride`.
     """
 
-    decode: Decoder
+    decode: Decode
     n_decoded: int
     points: Int[np.ndarray, " p"]
     residue: Int[np.ndarray, " p"]

@@ -1,3 +1,9 @@
-"""How far a run can be trusted: scores against a known truth, and what the best possible observer
-would reach.
+"""How far a run can be trusted without a known truth: what its motion predicts in images that it
+has not seen, and controls in which nothing can be found.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

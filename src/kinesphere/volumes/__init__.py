@@ -1,3 +1,9 @@
 """Maps at places of the latent space, made without the structures, and whether they change as the
 structures do.
+
+The public names are listed in `__init__.pyi`; each is imported from its module on first use.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,7 +24,7 @@ from kinesphere.runs.finished_run import RunWithImages
 from kinesphere.runs.halves import HALVES
 from kinesphere.runtime import atomic_write, claimed, console, interrupts
 from kinesphere.volumes.maker import Volume, VolumeMaker
-from kinesphere.volumes.options import Method, VolumeSettings
+from kinesphere.volumes.options import VolumeMethod, VolumeSettings
 from kinesphere.volumes.structure_volumes import ResidueAgreement, summarise, write_residues
 from kinesphere.volumes.targets import choose_targets
 
@@ -133,7 +133,7 @@ def _make(
     maker: VolumeMaker,
     targets: Mapping[int, Float[np.ndarray, "m d"]],
     settings: VolumeSettings,
-    method: Method,
+    method: VolumeMethod,
     folder: Path,
 ) -> _Made:
     """Make and write the volumes of one method at all places."""

@@ -30,7 +30,7 @@ from kinesphere.volumes.kernel import (
     toward_consensus,
     wiener_weight,
 )
-from kinesphere.volumes.options import Method
+from kinesphere.volumes.options import VolumeMethod
 from kinesphere.volumes.structure_volumes import (
     ResidueAgreement,
     agreement,
@@ -130,7 +130,7 @@ class VolumeMaker:
         self._decoders: dict[int, VolumeDecoder] = {}
         self._still: tuple[Float[np.ndarray, "n n n"], Float[np.ndarray, "r 3"]] | None = None
 
-    def at(self, places: Places, method: Method, fraction: float) -> Volume:
+    def at(self, places: Places, method: VolumeMethod, fraction: float) -> Volume:
         """Make the volume at a place of each half set's latent space.
 
         Parameters

@@ -7,7 +7,7 @@ from typing import Literal
 
 from kinesphere.errors import InputError
 
-Method = Literal["kernel", "decoder"]
+VolumeMethod = Literal["kernel", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class VolumeSettings:
     """Seed of clusters, of the decoder, and of half sets where particles have none."""
 
     @property
-    def methods(self) -> tuple[Method, ...]:
+    def methods(self) -> tuple[VolumeMethod, ...]:
         """The ways volumes are made."""
         return ("kernel", "decoder") if self.method == "both" else (self.method,)
 

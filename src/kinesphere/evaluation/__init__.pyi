@@ -1,0 +1,9 @@
+from .metrics import MainMotion as MainMotion
+from .metrics import pearson as pearson
+from .metrics import rmsd as rmsd
+from .observer import IdealObserver as IdealObserver
+from .observer import observe_ideally as observe_ideally
+from .options import ScoreSettings as ScoreSettings
+from .scores import score as score
+from .truth import Truth as Truth
+from .truth import read_truth as read_truth

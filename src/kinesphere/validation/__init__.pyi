@@ -1,0 +1,10 @@
+from .controls import run_controls as run_controls
+from .held_out import HeldOutGain as HeldOutGain
+from .held_out import held_out_gain as held_out_gain
+from .options import CONTROLS as CONTROLS
+from .options import NullSettings as NullSettings
+from .options import WrongModelSettings as WrongModelSettings
+from .record import ControlResult as ControlResult
+from .record import ValidationRecord as ValidationRecord
+from .verdict import decide as decide
+from .wrong_model import wrong_model_control as wrong_model_control
