@@ -1,18 +1,13 @@
 """What `analyze` writes says what the run is known to do."""
 
 import csv
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from kinesphere.analysis.statement import short_ranges, state
 from kinesphere.analysis.summary import Analysis, AnalysisSettings, analyse
 from kinesphere.analysis.tables import write_analysis
-from kinesphere.errors import InputError
 from kinesphere.io.structure import read_model, read_models
 
 
@@ -35,36 +30,6 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_no_temporary_file_is_left(folder: Path) -> None:
     assert not list(folder.glob(".*"))
-
-
-def test_the_statement_names_the_swinging_residues(analysis: Analysis) -> None:
-    statement = state(analysis)
-    assert statement.headline.startswith("Residues A:73-108 turn by 41° and travel")
-    assert "can be told apart" in statement.certainty
-    assert json.dumps(statement.details).count("A:73-108") == 1
-
-
-def test_a_still_molecule_is_called_still(run: Any) -> None:
-    still = replace(run, hinges=())
-    statement = state(analyse(still, AnalysisSettings(frames=3)))
-    assert statement.headline.startswith("Nothing moves noticeably")
-
-
-def test_large_errors_are_admitted(run: Any) -> None:
-    unsure = replace(run, latents=replace(run.latents, covariance=400.0 * run.latents.covariance))
-    assert "hardly be told apart" in state(analyse(unsure, AnalysisSettings(frames=3))).certainty
-
-
-def test_long_lists_of_ranges_are_cut() -> None:
-    assert short_ranges("A:1-5,7-9 B:3", 3) == "A:1-5,7-9 B:3"
-    assert short_ranges("A:1-5,7-9 B:3,5-6,9", 3) == "A:1-5,7-9 B:3 and 2 more"
-
-
-def test_the_component_with_the_largest_motion_comes_first(run: Any) -> None:
-    swapped = replace(run.hinges[0], latent=1), replace(run.hinges[1], latent=0)
-    components = analyse(replace(run, hinges=swapped), AnalysisSettings(frames=3)).components
-    assert components.motion_angstrom[0] > components.motion_angstrom[1]
-    assert components.latent.variance_fraction[0] < components.latent.variance_fraction[1]
 
 
 def test_tables(run: Any, folder: Path, analysis: Analysis) -> None:
@@ -103,14 +68,3 @@ def test_the_chimerax_script_opens_files_that_exist(folder: Path) -> None:
     assert opened == ["motion_coloured.cif", "pc1_trajectory.pdb", "pc2_trajectory.pdb"]
     assert all((folder / name).is_file() for name in opened)
     assert "coordset #2 1,7 loop" in script
-
-
-def test_bad_settings_and_latents_are_refused(run: Any) -> None:
-    with pytest.raises(InputError, match="--frames"):
-        analyse(run, AnalysisSettings(frames=1))
-    broken = replace(
-        run.latents,
-        mean=np.where(np.arange(len(run.latents.mean))[:, None] == 3, np.nan, run.latents.mean),
-    )
-    with pytest.raises(InputError, match="not finite"):
-        analyse(replace(run, latents=broken), AnalysisSettings())

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from helpers import moving_run as helper
 from kinesphere.errors import InputError
@@ -24,28 +23,8 @@ from kinesphere.reconstruction.job import combine, reconstruct
 from kinesphere.reconstruction.masks import near_points, soft_edge, sphere_mask
 from kinesphere.reconstruction.options import ReconstructionSettings
 from kinesphere.reconstruction.problem import pose_problem
-from kinesphere.runtime import InterruptedRunError, Interrupts
 
 BOX, PIXEL_ANGSTROM = helper.BOX, helper.PIXEL_ANGSTROM
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Six hundred images of a molecule that opens by up to 7 Å RMSD."""
-    return helper.simulate(tmp_path_factory.mktemp("data"), 600, 0.5)
-
-
-@pytest.fixture(scope="module")
-def done(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reconstructions of it: with motion, without, and by least squares."""
-    folder = tmp_path_factory.mktemp("run")
-    for name, settings in (
-        ("moved", ReconstructionSettings()),
-        ("still", ReconstructionSettings(homogeneous=True)),
-        ("solved", ReconstructionSettings(iterations=4)),
-    ):
-        reconstruct(helper.KnownRun(data, folder), settings, folder / name)
-    return folder
 
 
 def moving_part(data: Any) -> np.ndarray:
@@ -74,20 +53,6 @@ def test_the_motion_brings_back_what_moves(done: Path, data: Any) -> None:
     solved = fsc_to_truth(done / "solved" / "map.mrc", data)[until].mean()
     assert moved > still + 0.15
     assert solved > moved + 0.005
-
-
-def test_a_few_views_give_what_they_give_without_motion(data: Any, tmp_path: Path) -> None:
-    """Most of Fourier space is not sampled then: what the support's edge puts there must not be
-    made large."""
-    run = helper.KnownRun(data, tmp_path)
-    half = np.where(np.arange(len(run.particles)) < 12, 1, 2)
-    run.latents = replace(run.latents, half=half)
-    problem = pose_problem(run, ReconstructionSettings(homogeneous=True))
-    checkpoints = half_module.HalfCheckpoints(tmp_path / "checkpoints", problem.fingerprint)
-    maps = half_module.reconstruct_half(problem, 1, checkpoints, Interrupts(), lambda *_: None)
-    inside = problem.support.inside
-    assert np.corrcoef(maps.moved[inside], maps.homogeneous[inside])[0, 1] > 0.95
-    assert maps.moved[inside].std() < 1.1 * maps.homogeneous[inside].std()
 
 
 def test_half_map_fsc_claims_no_more_than_the_truth_gives(done: Path, data: Any) -> None:
@@ -139,58 +104,6 @@ def test_halves_do_not_see_each_other(done: Path, data: Any, tmp_path: Path) -> 
     assert np.abs(other).max() > 0
 
 
-def test_one_model_for_both_halves_is_said(data: Any, tmp_path: Path) -> None:
-    shared = pose_problem(helper.KnownRun(data, tmp_path, halves=False), ReconstructionSettings())
-    apart = pose_problem(helper.KnownRun(data, tmp_path), ReconstructionSettings())
-    assert shared.motion_is_shared
-    assert not apart.motion_is_shared
-    assert np.array_equal(shared.half, apart.half)  # rlnRandomSubset is honoured either way
-
-
-class StopAfter(Interrupts):
-    """Raises the flag at the so-manyth look at it."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self._left = looks
-
-    @property
-    def requested(self) -> bool:
-        self._left -= 1
-        if self._left <= 0:
-            self.signal_number = 15
-        return self._left <= 0
-
-    def raise_if_requested(self) -> None:
-        if self.requested:
-            super().raise_if_requested()
-
-
-@pytest.mark.parametrize("looks", [1, 3, 8, 20])
-def test_stopped_and_continued_equals_uninterrupted(
-    done: Path, data: Any, tmp_path: Path, looks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kinesphere.reconstruction.backprojection._NODES_A_MOTION_CALL", 100_000)
-    problem = pose_problem(helper.KnownRun(data, tmp_path), ReconstructionSettings(iterations=4))
-    checkpoints = half_module.HalfCheckpoints(tmp_path, problem.fingerprint)
-
-    def silent(step: str, done: int, total: int) -> None:
-        assert done <= total
-
-    stops = 0
-    while True:
-        try:
-            maps = half_module.reconstruct_half(
-                problem, 1, checkpoints, StopAfter(looks + stops), silent
-            )
-            break
-        except InterruptedRunError:
-            stops += 1
-    assert stops > 0
-    expected = read_map(done / "solved" / "half1.mrc").data
-    assert np.abs(maps.moved - expected).max() < 1e-4 * np.abs(expected).max()
-
-
 def test_a_finished_reconstruction_is_not_repeated(
     done: Path, data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,18 +130,6 @@ def test_results_overlay_the_consensus(data: Any, tmp_path: Path) -> None:
         assert written.start_px == frame.start_px
         assert written.origin_angstrom == pytest.approx(frame.origin_angstrom)
         assert written.pixel_size_angstrom == pytest.approx(PIXEL_ANGSTROM)
-
-
-def test_support_hangs_together_where_voxels_are_large_or_points_are_few(
-    data: Any, tmp_path: Path
-) -> None:
-    run = helper.KnownRun(data, tmp_path)
-    usual = pose_problem(run, ReconstructionSettings(support_angstrom=1.0)).support
-    assert ndimage.label(usual.inside)[1] == 1
-    run.motions[1].reference = run.motions[1].reference[::20]  # both halves have the same one here
-    sparse = pose_problem(run, ReconstructionSettings(support_angstrom=1.0)).support
-    assert ndimage.label(sparse.inside)[1] == 1
-    assert sparse.n_voxels > 0.7 * usual.n_voxels
 
 
 def test_noise_gets_no_mask_of_a_few_voxels(data: Any, tmp_path: Path) -> None:
