@@ -47,7 +47,7 @@ def help_of(command: str) -> str:
 
     page = io.StringIO()
     with contextlib.redirect_stdout(page):
-        assert cli.main([command, "--help"]) == 0
+        assert cli.main([command, "--help-all"]) == 0
     return page.getvalue()
 
 

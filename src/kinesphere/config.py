@@ -9,7 +9,17 @@ import difflib
 import numbers
 import types
 from pathlib import Path
-from typing import Any, Literal, SupportsFloat, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    SupportsFloat,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import yaml
 
@@ -20,6 +30,11 @@ CONFIG_KEY = "config"
 _LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 ConfigT = TypeVar("ConfigT")
+
+ADVANCED = "advanced"
+Advanced = Annotated[ConfigT, ADVANCED]
+"""Marks a field, or a group of fields, that few users set: `tolerance: Advanced[float] = 0.02`.
+`--help` leaves it out, `--help-all` lists it."""
 
 
 class _MismatchError(ValueError):

@@ -12,11 +12,6 @@ from kinesphere.methods.base import MethodOptions
 from kinesphere.methods.registry import method_class
 
 
-def summary_of(name: str) -> str:
-    """Return the line that the help shows of a method."""
-    return method_class(name).summary
-
-
 def options_class(name: str) -> type[Any]:
     """Return the options of a method's command: those of its runs, and the run folder.
 

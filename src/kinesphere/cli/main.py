@@ -4,28 +4,30 @@ that fits.
 
 from __future__ import annotations
 
-import ast
 import difflib
-import importlib
-import importlib.util
 import io
 import os
-import pkgutil
 import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import kinesphere.cli
 from kinesphere._version import __version__
+from kinesphere.cli._commands import (
+    Command,
+    command_names,
+    command_summary,
+    load_command,
+    method_commands,
+)
+from kinesphere.cli._options import common_only, in_groups, options_of
 from kinesphere.errors import KinesphereError
 from kinesphere.launch_environment import find_place
-from kinesphere.methods.registry import METHOD_NAMES
 from kinesphere.runtime import console
 
 PROGRAM = "kinesphere"
@@ -34,52 +36,18 @@ INTERNAL_EXIT_CODE = 1
 KEYBOARD_INTERRUPT_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
 
-# The order of a user's day; a command not named here is listed after these.
-COMMAND_ORDER = (
-    "demo",
-    "inspect",
-    "simulate",
-    "preprocess",
-    *METHOD_NAMES,
-    "invert",
-    "reconstruct",
-    "volumes",
-    "analyze",
-    "structures",
-    "evaluate",
-    "validate",
-    "select",
-    "report",
-)
+NEED_KERNELS = frozenset({"demo", "reconstruct", "volumes"})
+"""Commands that use the compiled loops, besides the methods'."""
 
-PARALLEL_COMMANDS = frozenset({*METHOD_NAMES, "reconstruct"})
-"""Commands that several processes of torchrun or Slurm share; any other is run by the first
-alone."""
+RESULT_ON_STDOUT = frozenset({"inspect", "evaluate", "completion"})
+"""Commands whose result is what they print; the others say at once what they begin."""
 
 
-def command_names() -> list[str]:
-    """List the commands whose module is in `kinesphere.cli`, without importing any."""
-    present = {module.name for module in pkgutil.iter_modules(kinesphere.cli.__path__)}
-    commands = {name for name in present if name != "main" and not name.startswith("_")}
-    commands |= set(METHOD_NAMES)
-    return [name for name in COMMAND_ORDER if name in commands] + sorted(
-        commands - set(COMMAND_ORDER)
-    )
-
-
-def command_summary(name: str) -> str:
-    """Read the first sentence of a command module's docstring from its source, without importing
-    it; it may wrap.
+def is_parallel(name: str) -> bool:
+    """Tell whether several processes of torchrun or Slurm share a command; any other is run by the
+    first alone.
     """
-    if name in METHOD_NAMES:
-        from kinesphere.cli._method import summary_of
-
-        return summary_of(name)
-    spec = importlib.util.find_spec(f"{kinesphere.cli.__name__}.{name}")
-    if spec is None or spec.origin is None:
-        return ""
-    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    return " ".join(docstring.split("\n\n")[0].split()) if docstring else ""
+    return name == "reconstruct" or name in method_commands()
 
 
 def help_page() -> str:
@@ -97,48 +65,58 @@ def help_page() -> str:
             *rows,
             "",
             (
-                f"{PROGRAM} COMMAND --help lists the options of one command; {PROGRAM} --version "
-                "prints the version."
+                f"{PROGRAM} COMMAND --help lists the common options of a command, --help-all every "
+                f"one. {PROGRAM} --version prints the version."
             ),
         ]
     )
 
 
-def parse_options(name: str, arguments: Sequence[str]) -> tuple[Callable[[Any], None], Any]:
-    """Import one command and read its options.
+def parse_options(name: str, command: Command, arguments: Sequence[str]) -> Any:
+    """Read a command's options; `--help` shows the common ones, `--help-all` all of them.
 
     Parameters
     ----------
     name
-        A command that `command_names` lists.
+        Its name.
+    command
+        What it is made of.
     arguments
         What follows it on the command line.
 
     Returns
     -------
-    tuple
-        What runs the command, and its filled-in options.
+    Any
+        Its filled-in options.
     """
+    with _usage_error_on_one_line(name):
+        if "--help-all" in arguments:
+            return _parse(name, command, in_groups(command.options_class), ["--help"])
+        if "--help" in arguments or "-h" in arguments:
+            return _show_common_options(name, command)
+        return _parse(name, command, command.options_class, arguments)
+
+
+def _show_common_options(name: str, command: Command) -> Any:
+    """Print the help page, say how many options it leaves out, and end the program as tyro does."""
+    options = options_of(command.options_class)
+    n_more = sum(option.is_advanced for option in options)
+    try:
+        return _parse(name, command, common_only(options), ["--help"])
+    finally:
+        if n_more:
+            sys.stdout.write(f"{PROGRAM} {name} --help-all lists {n_more} more options.\n")
+
+
+def _parse(name: str, command: Command, options_class: type, arguments: Sequence[str]) -> Any:
     import tyro
 
-    run, options_class, description = _command(name)
-    with _usage_error_on_one_line(name):
-        options = tyro.cli(
-            options_class, args=list(arguments), prog=f"{PROGRAM} {name}", description=description
-        )
-    return run, options
-
-
-def _command(name: str) -> tuple[Callable[[Any], None], type[Any], str]:
-    """Return what runs a command, its options, and what its help begins with."""
-    if name in METHOD_NAMES:
-        from kinesphere.cli import _method
-
-        run = partial(_method.run_command, name)
-        return run, _method.options_class(name), _method.summary_of(name)
-    module = importlib.import_module(f"{kinesphere.cli.__name__}.{name}")
-    options_class = getattr(module, f"{name.title().replace('_', '')}Options")
-    return module.run, options_class, module.__doc__ or ""
+    return tyro.cli(
+        options_class,
+        args=list(arguments),
+        prog=f"{PROGRAM} {name}",
+        description=command.description,
+    )
 
 
 @contextmanager
@@ -167,6 +145,34 @@ def _unframe(text: str) -> str:
     problem, *others = filter(None, sections)
     kept = [problem, *(section for section in others if section.startswith("Perhaps"))]
     return ". ".join(section.rstrip(".") for section in kept)
+
+
+def _announce(name: str, options: Any) -> None:
+    """Say on a screen what begins, since what the work needs may take seconds to import.
+
+    A log gets no such line: there, what a command refuses stays a single line.
+    """
+    if not console.is_terminal:
+        return
+    given = [
+        value
+        for option in options_of(type(options))
+        if option.is_positional and isinstance(value := getattr(options, option.name), Path)
+    ]
+    out = getattr(options, "out", None)
+    result = () if out is None else ("→", out)
+    words = map(str, (PROGRAM, __version__, name, *given, *result))
+    console.print(*words, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _compile_kernels(name: str) -> None:
+    """Compile the inner loops before the first work that needs them, and say so on a screen."""
+    if name not in method_commands() and name not in NEED_KERNELS:
+        return
+    from kinesphere import kernels
+
+    if kernels.needs_compiling():
+        kernels.warm_up(partial(console.print, style="dim") if console.is_terminal else None)
 
 
 def _fail(message: str) -> None:
@@ -238,8 +244,12 @@ def dispatch(arguments: Sequence[str]) -> int:
         remedy = f"Did you mean {near[0]}?" if near else f"See {PROGRAM} --help."
         _fail(f"{command!r} is not a command. {remedy}")
         return USAGE_EXIT_CODE
-    run, options = parse_options(command, rest)
-    run(options)
+    chosen = load_command(command)
+    options = parse_options(command, chosen, rest)
+    if command not in RESULT_ON_STDOUT:
+        _announce(command, options)
+        _compile_kernels(command)
+    chosen.run(options)
     return 0
 
 
@@ -267,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if find_place().rank > 0:
-            if not given or given[0] not in PARALLEL_COMMANDS:
+            if not given or not is_parallel(given[0]):
                 return 0
             console.quiet = True
             _silence_stdout()

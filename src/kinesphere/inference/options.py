@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from kinesphere.config import Advanced
+
 ObjectiveName = Literal["gaussian", "profiled", "correlation"]
 
 
@@ -17,16 +19,16 @@ class LatentsConfig:
     amortised encoder."""
     latent_dim: int = 2
     """Number of latent dimensions."""
-    n_nodes: int | None = None
+    n_nodes: Advanced[int | None] = None
     """Nodes of the latent space (`marginal`); none: 16, 32, 96 or 192 for 1, 2, 3 or more
     dimensions."""
-    n_draws: int = 4
+    n_draws: Advanced[int] = 4
     """Nodes drawn from each image's posterior for a gradient step (`marginal`)."""
-    look_every: int = 4
+    look_every: Advanced[int] = 4
     """Passes between two comparisons of an image with all nodes (`marginal`), once a model has
     taken shape; in the passes between, nodes are drawn from what was found then, and weighed by
     what they explain now."""
-    encoder_shells: int = 15
+    encoder_shells: Advanced[int] = 15
     """Resolution shells the encoder sees (`vae`)."""
 
     def resolved(self) -> LatentsConfig:

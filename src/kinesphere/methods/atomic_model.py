@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kinesphere.config import require_not_negative, require_positive
+from kinesphere.config import Advanced, require_not_negative, require_positive
 from kinesphere.methods.base import Method, MethodOptions
 from kinesphere.motion.beads import BeadPlacement
 from kinesphere.training.options import TrainingConfig
@@ -37,7 +37,7 @@ class RestraintsConfig:
 class AtomicModelTrainingConfig(TrainingConfig):
     """How a motion of an atomic model is fitted."""
 
-    restraints: RestraintsConfig = field(default_factory=RestraintsConfig)
+    restraints: Advanced[RestraintsConfig] = field(default_factory=RestraintsConfig)
     halves: bool = False
     """Train two models on two half sets that share nothing but the nominal model."""
 
@@ -59,9 +59,9 @@ class AtomicModelOptions(MethodOptions):
     map: Path | None = None
     """Consensus map; sets the frame of the model. None: the map RELION would make, its corner at
     zero."""
-    beads: BeadPlacement = "centroid"
+    beads: Advanced[BeadPlacement] = "centroid"
     """Gaussians: one a residue at its centroid or its central atom (`centre`), or one an atom."""
-    bead_width_angstrom: float = 2.0
+    bead_width_angstrom: Advanced[float] = 2.0
     """Standard deviation of the Gaussians (the paper's σ)."""
     ranges: tuple[str, ...] = ()
     """Residue ranges that no segment may cross, as A:1-120; the rest of each chain is a range of

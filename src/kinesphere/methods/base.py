@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from kinesphere.config import load_yaml
+from kinesphere.config import Advanced, load_yaml
 from kinesphere.errors import InputError
 from kinesphere.training.options import TrainingConfig
 
@@ -47,9 +47,9 @@ class MethodOptions:
 
     particles: Path
     """RELION STAR or cryoSPARC .cs file of particles with poses and CTF."""
-    passthrough: Path | None = None
+    passthrough: Advanced[Path | None] = None
     """cryoSPARC passthrough file."""
-    ignore_misfit: bool = False
+    ignore_misfit: Advanced[bool] = False
     """Go on although map or images show the molecule elsewhere, as they may where the model is a
     small part of it."""
     training: TrainingConfig = field(default_factory=TrainingConfig)

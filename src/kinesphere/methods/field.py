@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from kinesphere.config import require_not_negative, require_positive
+from kinesphere.config import Advanced, require_not_negative, require_positive
 from kinesphere.errors import InputError
 from kinesphere.methods.base import Method, MethodOptions
 from kinesphere.training.options import ScheduleConfig, TrainingConfig
@@ -74,22 +74,22 @@ class FieldScheduleConfig(ScheduleConfig):
     reference therefore is.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: Advanced[float] = 3e-3
     """Largest learning rate of the networks (Adam). A field starts from no motion at all."""
-    reference_learning_rate: float = 0.06
+    reference_learning_rate: Advanced[float] = 0.06
     """Largest step of a pseudo-atom's reference position, in Å (Adam)."""
-    reference_epochs: int = 1
+    reference_epochs: Advanced[int] = 1
     """First passes in which only the pseudo-atoms learn."""
-    fix_networks_every: int = 30
+    fix_networks_every: Advanced[int] = 30
     """After every so many passes the networks are fixed for a few."""
-    fix_networks_for: int = 5
+    fix_networks_for: Advanced[int] = 5
     """Passes for which they then are fixed."""
-    replace_reference_every: int = 10
+    replace_reference_every: Advanced[int] = 10
     """Before every so many passes, the predicted state nearest to the consensus replaces the
     reference positions; once in a run of fewer passes. It brings the references of both half sets
     to one state without showing either to the other, as the paper's mask about one half's Gaussians
     does."""
-    largest_falls: int = 40
+    largest_falls: Advanced[int] = 40
     """Stop when the log-likelihood has fallen this many times (k of the paper)."""
 
     @property
@@ -126,8 +126,10 @@ class FieldTrainingConfig(TrainingConfig):
     """How a field is fitted: always two models, on two half sets."""
 
     schedule: FieldScheduleConfig = dataclass_field(default_factory=FieldScheduleConfig)
-    restraints: FieldRestraintsConfig = dataclass_field(default_factory=FieldRestraintsConfig)
-    validation_fraction: float = 0.1
+    restraints: Advanced[FieldRestraintsConfig] = dataclass_field(
+        default_factory=FieldRestraintsConfig
+    )
+    validation_fraction: Advanced[float] = 0.1
     """Part of each half set that trains no motion: on it the errors of the two models are
     measured."""
 
@@ -147,21 +149,21 @@ class FieldOptions(MethodOptions):
     model: Path | None = None
     """Atomic model, fitted into the map, to make the pseudo-atoms from by coarse-graining; none:
     from the map."""
-    regularise_with_model: bool = False
+    regularise_with_model: Advanced[bool] = False
     """Keep distances along the bonds of --model instead of between neighbours. Biases the result
     towards the model."""
     n_gaussians: int | None = None
     """Number of pseudo-atoms; none: one for every 110 Å³ of density, fewer where the images resolve
     less."""
-    n_classes: int = 1
+    n_classes: Advanced[int] = 1
     """Number of widths of the pseudo-atoms (N_c of eq. 8): more where local resolution varies
     much."""
     threshold: float | None = None
     """Density above which the map is molecule, after filtering; none: from the noise outside the
     molecule."""
-    map_resolution_angstrom: float = 10.0
+    map_resolution_angstrom: Advanced[float] = 10.0
     """Resolution the map is filtered to first: nothing finer is shared by the half sets."""
-    field: FieldConfig = dataclass_field(default_factory=FieldConfig)
+    field: Advanced[FieldConfig] = dataclass_field(default_factory=FieldConfig)
     training: FieldTrainingConfig = dataclass_field(default_factory=FieldTrainingConfig)
 
     def require_sensible(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from kinesphere.config import require_positive
+from kinesphere.config import Advanced, require_positive
 from kinesphere.methods.atomic_model import (
     AtomicModelMethod,
     AtomicModelOptions,
@@ -24,12 +24,12 @@ class SegmentsConfig:
 
     n_segments: int | None = None
     """Largest number of segments; none: one for every 16 residues, at least 4 and at most 32."""
-    temperature: float = 20.0
+    temperature: Advanced[float] = 20.0
     """τ of eq. 6: the larger, the sharper the boundaries between segments."""
-    pivot: Literal["centroid", "origin"] = "centroid"
+    pivot: Advanced[Literal["centroid", "origin"]] = "centroid"
     """What segments rotate about: their own centroid (better conditioned) or the centre of the box
     (the paper)."""
-    decoder_width: int = 128
+    decoder_width: Advanced[int] = 128
     """Width of the two hidden layers of the decoder network."""
 
 
@@ -37,7 +37,7 @@ class SegmentsConfig:
 class SegmentsScheduleConfig(ScheduleConfig):
     """When a segments run does what."""
 
-    segmentation_learning_rate: float = 1e-2
+    segmentation_learning_rate: Advanced[float] = 1e-2
     """Largest learning rate of the segments' boundaries."""
 
     @property

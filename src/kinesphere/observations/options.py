@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kinesphere.config import Advanced
+
 Place = Literal["auto", "exact", "memory", "disk", "gpu"]
 
 
@@ -16,18 +18,18 @@ class ImagesConfig:
     resolution_angstrom: float = 5.0
     """Finest resolution used, in Å; one Gaussian a residue explains nothing finer. Coarser where
     the pixels are."""
-    normalise: bool = True
+    normalise: Advanced[bool] = True
     """Give the background of each image zero mean and unit standard deviation first."""
     invert_contrast: bool = False
     """Change the sign of the images: for stacks in which the molecule is dark."""
-    ignore_aberrations: bool = False
+    ignore_aberrations: Advanced[bool] = False
     """Go on although beam tilt, anisotropic magnification or other aberrations are recorded; they
     are left out."""
-    coefficients: Place = "auto"
+    coefficients: Advanced[Place] = "auto"
     """Where the prepared images are kept: `exact` (float32 in memory), as float16 in `memory`, on
     `disk` or on the `gpu`. `auto`: exact, else float16 in memory, else on disk, as
     --memory-gigabytes allows; and on a GPU that has room."""
-    memory_gigabytes: float = 4.0
+    memory_gigabytes: Advanced[float] = 4.0
     """Memory for prepared images where --coefficients is left to the program."""
     cache: Path | None = None
     """File of images that `preprocess --cache` has prepared, or its folder; none: they are prepared

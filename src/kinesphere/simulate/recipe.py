@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kinesphere.config import Advanced
 from kinesphere.errors import InputError
 
 
@@ -26,36 +27,36 @@ class Recipe:
     the noise."""
     noise: Literal["white", "coloured"] = "white"
     """Noise spectrum: flat, or with power proportional to 1 / (1 + (f / f0)^p)."""
-    noise_frequency: float = 0.05
+    noise_frequency: Advanced[float] = 0.05
     """f0 of coloured noise in 1/Å."""
-    noise_exponent: float = 2.0
+    noise_exponent: Advanced[float] = 2.0
     """p of coloured noise."""
-    b_factor: float = 60.0
+    b_factor: Advanced[float] = 60.0
     """Temperature factor of all atoms in Å²."""
-    shift_px: float = 2.0
+    shift_px: Advanced[float] = 2.0
     """Largest shift of the molecule from the image centre along each axis, in pixels (uniform)."""
-    pose_error_degrees: float = 0.0
+    pose_error_degrees: Advanced[float] = 0.0
     """Root mean square error of the orientations in the star file, in degrees."""
-    shift_error_px: float = 0.0
+    shift_error_px: Advanced[float] = 0.0
     """Root mean square error of the origins in the star file along each axis, in pixels."""
-    defocus_um: tuple[float, float] = (0.8, 2.5)
+    defocus_um: Advanced[tuple[float, float]] = (0.8, 2.5)
     """Range of the defocus in µm, underfocus positive (uniform)."""
-    astigmatism_angstrom: float = 400.0
+    astigmatism_angstrom: Advanced[float] = 400.0
     """Largest difference between the two defoci in Å (uniform, random angle)."""
-    phase_shift_degrees: float = 0.0
+    phase_shift_degrees: Advanced[float] = 0.0
     """Phase shift of a phase plate in degrees."""
-    voltage_kv: float = 300.0
+    voltage_kv: Advanced[float] = 300.0
     """Accelerating voltage in kV."""
-    spherical_aberration_mm: float = 2.7
+    spherical_aberration_mm: Advanced[float] = 2.7
     """Spherical aberration in mm."""
-    amplitude_contrast: float = 0.1
+    amplitude_contrast: Advanced[float] = 0.1
     """Amplitude contrast."""
-    optics_groups: int = 1
+    optics_groups: Advanced[int] = 1
     """Optics groups; particles alternate between them. Each next group has 100 kV less (300, 200,
     100, 300, …)."""
-    contrast: Literal["positive", "negative"] = "positive"
+    contrast: Advanced[Literal["positive", "negative"]] = "positive"
     """Protein white on dark (positive, as RELION wants it) or dark on white."""
-    padding: int = 2
+    padding: Advanced[int] = 2
     """The CTF acts in a box so many times larger, so that signal it spreads beyond the image is
     lost, not wrapped."""
     seed: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from kinesphere.config import require_not_negative, require_positive
+from kinesphere.config import Advanced, require_not_negative, require_positive
 from kinesphere.inference.options import LatentsConfig, ObjectiveName
 from kinesphere.observations.options import ImagesConfig
 
@@ -22,22 +22,22 @@ class ScheduleConfig:
     epochs: int | None = None
     """Passes over the images; none: enough for 32,000 images, at least 5 and at most 24 passes;
     with an encoder, which learns slower, four times as many."""
-    coarse_epochs: int = 2
+    coarse_epochs: Advanced[int] = 2
     """First passes at low resolution: cheap, and without the local minima of high resolution."""
-    coarse_fraction: float = 0.4
+    coarse_fraction: Advanced[float] = 0.4
     """Part of the resolution shells used during those."""
-    learning_rate: float = 1e-3
+    learning_rate: Advanced[float] = 1e-3
     """Largest learning rate of the networks (Adam) with 64 images a step or fewer; as all rates, it
     grows with the square root of more."""
-    final_learning_rate_fraction: float = 0.05
+    final_learning_rate_fraction: Advanced[float] = 0.05
     """Where the cosine decay of the learning rates ends, as a fraction."""
-    warm_up_steps: int = 20
+    warm_up_steps: Advanced[int] = 20
     """Steps over which learning rates rise linearly at the start."""
-    divergence_warm_up_epochs: int = 0
+    divergence_warm_up_epochs: Advanced[int] = 0
     """Epochs over which the KL term of the latents rises from 0 to 1 (VAE)."""
-    patience: int = 4
+    patience: Advanced[int] = 4
     """Stop early when the log-likelihood has not risen for this many passes at full resolution."""
-    tolerance: float = 0.02
+    tolerance: Advanced[float] = 0.02
     """Smallest rise in log-likelihood an image, in nats, that counts."""
 
     @property
@@ -65,10 +65,10 @@ class TrainingConfig:
     latents: LatentsConfig = field(default_factory=LatentsConfig)
     images: ImagesConfig = field(default_factory=ImagesConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    objective: ObjectiveName = "gaussian"
+    objective: Advanced[ObjectiveName] = "gaussian"
     """Data term: `gaussian` (noise and scale per resolution shell), `profiled` (amplitude of each
     image free) or `correlation` (the cryoSPHERE paper's eq. 7)."""
-    batch_size: int | None = None
+    batch_size: Advanced[int | None] = None
     """Images a step; none: 64, or 128, 256 or 512 where a pass over the images still takes 250
     steps."""
     seed: int = 0
