@@ -11,7 +11,6 @@ from kinesphere.imaging.pose import project_points
 from kinesphere.reconstruction.displacement import (
     Anchors,
     Carrier,
-    KnownTrajectories,
     NoMotion,
     RunMotion,
     common_reference,
@@ -101,17 +100,6 @@ def test_few_anchors_are_enough(n_anchors: int) -> None:
 def test_coinciding_anchors_do_no_harm() -> None:
     anchors = np.repeat(chain()[:3], 10, axis=0)
     assert np.isfinite(Carrier.between(anchors, chain()).matrix.toarray()).all()
-
-
-def test_known_trajectories_look_up_the_state_of_each_image() -> None:
-    reference = chain()
-    states = np.stack([reference, reference + rigid(reference), reference + 2.0])
-    nodes = reference[::3] + 1.0
-    field = KnownTrajectories(nodes, states, reference, np.array([2, 0, 1, 1]))
-    moved = field.at(np.array([1, 0, 3]))
-    assert torch.allclose(moved[0], torch.zeros(len(nodes), 3), atol=1e-5)
-    assert torch.allclose(moved[1], torch.full((len(nodes), 3), 2.0), atol=1e-4)
-    assert np.median(np.linalg.norm(moved[2].numpy() - rigid(nodes), axis=1)) < 0.5
 
 
 class TwoModels:

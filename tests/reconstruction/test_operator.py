@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from kinesphere.fourier import centred_rfft2, radial_shell_index
+from kinesphere.fourier import centred_rfft2, half_plane_weights, radial_shell_index
 from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.reconstruction.masks import near_points
-from kinesphere.reconstruction.operator import DeformedProjector, image_product
+from kinesphere.reconstruction.operator import DeformedProjector
 from kinesphere.reconstruction.support import Support
 
 BOX, PIXEL_ANGSTROM = 24, 2.0
@@ -27,6 +27,12 @@ def blob(box: int) -> Support:
 
 def displacement(support: Support, n_images: int) -> torch.Tensor:
     return 3.0 * torch.randn(n_images, support.n_nodes, 3)
+
+
+def image_product(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Inner product of half-plane images over the full plane."""
+    weight = half_plane_weights(left.shape[-2], dtype=torch.float64)
+    return float(((left.conj() * right).real.double() * weight).sum())
 
 
 def interpolated(support: Support, nodes: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ Three things make a displacement uncertain, and add up as variances:
 
 1. the noise of the image, which leaves a posterior over the latents: exact, and carried through the
 decoder; 2. the images that happened to train the decoder: what two half-set models disagree about
-(`inference.half_errors`); 3. the model: a molecule does not follow rigid segments, or a smooth
+(`runs.half_errors`); 3. the model: a molecule does not follow rigid segments, or a smooth
 field, to the letter. No run can see this from
    within, so each motion model states a fraction of the motion itself (`motion.base.Unmodelled`,
    docs/errors.md).

@@ -1,6 +1,4 @@
-"""How the nodes of the lattice move in each image: no motion, a finished run, or known
-trajectories.
-"""
+"""How the nodes of the lattice move in each image: not at all, or as a finished run found."""
 
 from __future__ import annotations
 
@@ -156,37 +154,6 @@ def _spacing(tree: cKDTree) -> float:
 def _shorten(vectors: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors * np.minimum(1.0, longest / np.maximum(length, 1e-12))
-
-
-class KnownTrajectories(DisplacementField):
-    """Each image shows one of a few known states.
-
-    Parameters
-    ----------
-    nodes_angstrom
-        (n_nodes, 3) of the support, the box centre at zero.
-    states_angstrom
-        (n_states, n_anchors, 3) positions of the same anchors in each state, in the same frame.
-    reference_angstrom
-        (n_anchors, 3) their positions in the state that is reconstructed.
-    state
-        (n_images,) which state each image shows.
-    """
-
-    def __init__(
-        self,
-        nodes_angstrom: Float[np.ndarray, "nodes 3"],
-        states_angstrom: Float[np.ndarray, "states anchors 3"],
-        reference_angstrom: Float[np.ndarray, "anchors 3"],
-        state: Int[np.ndarray, " n"],
-    ) -> None:
-        carrier = Carrier.between(reference_angstrom, nodes_angstrom)
-        self._of_state = torch.from_numpy(carrier.carry(states_angstrom - reference_angstrom))
-        self._state = torch.from_numpy(state)
-
-    def at(self, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b nodes 3"]:
-        """Displacements in the states that these images show."""
-        return self._of_state[self._state[torch.from_numpy(rows)]]
 
 
 @dataclass(frozen=True, eq=False)

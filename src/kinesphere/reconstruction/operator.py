@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kinesphere.fourier import fourier_grid, half_plane_weights, radial_shell_index
+from kinesphere.fourier import fourier_grid, radial_shell_index
 from kinesphere.imaging.pose import project_points
 from kinesphere.kernels import bspline
 from kinesphere.kernels.voxels import Views, VoxelLattice, pull, push
@@ -108,12 +108,6 @@ class DeformedProjector:
 def below_nyquist(box: int, device: torch.device | str = "cpu") -> Float[Tensor, "n half"]:
     """One for coefficients of shells 0 … n/2 − 1, zero for the others."""
     return (radial_shell_index(box, device) < box // 2).float()
-
-
-def image_product(left: Complex[Tensor, "b n half"], right: Complex[Tensor, "b n half"]) -> float:
-    """Inner product of half-plane images over the full plane."""
-    weight = half_plane_weights(left.shape[-2], dtype=torch.float64)
-    return float(((left.conj() * right).real.double() * weight).sum())
 
 
 def _deconvolution(box: int, size: int, device: torch.device) -> Tensor:

@@ -277,7 +277,6 @@ def _group(group: GroupMotion) -> Document:
         "axis": list(group.relative_rotation.axis),
         "travel": group.relative_shift.range_angstrom,
         "amplitude": group.relative_amplitude_angstrom,
-        "own_turn": group.rotation.range_degrees,
         "previous_turn": None
         if group.previous_rotation is None
         else group.previous_rotation.range_degrees,

@@ -110,7 +110,7 @@ class Run:
 
         A run whose reference is an atomic model takes it to be in that model's state. Pseudo-atoms
         stand for a map: there the state that the model shows is found by density, and the model
-        pulled back from it (`passenger.states`).
+        pulled back from it (`carried_model.states`).
 
         Parameters
         ----------
