@@ -36,7 +36,9 @@ class ForwardModel:
         amplitude: Float[Tensor, "*classes p"],
         width_angstrom: float | tuple[float, ...],
     ) -> None:
-        self.band, self.amplitude, self.width_angstrom = band, amplitude, width_angstrom
+        self.band = band
+        self.amplitude = amplitude
+        self.width_angstrom = width_angstrom
         self.grid = band.smallest_grid()
         widths = width_angstrom if isinstance(width_angstrom, tuple) else (width_angstrom,)
         self._plans = tuple(map(self._make_plan, widths))

@@ -46,7 +46,7 @@ class ShellStatistics:
 
     def add_data(self, group: Int[Tensor, " b"], data: Complex[Tensor, "b m"]) -> None:
         """Add the power of images, each counted once."""
-        once = self._shares(group, torch.ones_like(data[:, 0].real))
+        once = self._weights(group, torch.ones_like(data[:, 0].real))
         self._add(self.data, once, data.real**2 + data.imag**2)
         self._add(self.count, once.sum(1, keepdim=True), torch.ones_like(data[:1].real))
 
@@ -60,9 +60,9 @@ class ShellStatistics:
         """Add pairs of an image and a conformation's projection, weighted by the posterior of that
         conformation.
         """
-        shares = self._shares(group, weight)
-        self._add(self.cross, shares, data.real * model.real + data.imag * model.imag)
-        self._add(self.model, shares, model.real**2 + model.imag**2)
+        weights = self._weights(group, weight)
+        self._add(self.cross, weights, data.real * model.real + data.imag * model.imag)
+        self._add(self.model, weights, model.real**2 + model.imag**2)
 
     def add_batch(
         self,
@@ -90,13 +90,13 @@ class ShellStatistics:
         for total, by_coefficient in zip((self.data, self.cross, self.model), sums, strict=True):
             self._add_sums(total, by_coefficient)
 
-    def _shares(self, group: Tensor, weight: Tensor) -> Tensor:
-        """(n_groups, b) weight of each image in the column of its group."""
+    def _weights(self, group: Tensor, weight: Tensor) -> Tensor:
+        """(n_groups, b) weight of each image in the row of its group."""
         return weight.new_zeros(self.n_groups, len(group)).scatter_(0, group[None], weight[None])
 
-    def _add(self, total: Tensor, shares: Tensor, values: Tensor) -> None:
+    def _add(self, total: Tensor, weights: Tensor, values: Tensor) -> None:
         # images first: what is then summed over shells is one row a group
-        self._add_sums(total, shares @ values)
+        self._add_sums(total, weights @ values)
 
     def _add_sums(self, total: Tensor, by_coefficient: Tensor) -> None:
         band = self.band.coarser_to(by_coefficient.shape[-1])
@@ -146,10 +146,10 @@ class SignalAndNoise:
         """
         fresh = SignalAndNoise.estimate(statistics).to(self.scale.device)
         inside = torch.arange(self.scale.shape[1], device=self.scale.device) <= n_shells
-        known = inside & (statistics.count > 0).to(self.scale.device)
+        is_new = inside & (statistics.count > 0).to(self.scale.device)
         return SignalAndNoise(
-            torch.where(known, fresh.scale, self.scale),
-            torch.where(known, fresh.variance, self.variance),
+            torch.where(is_new, fresh.scale, self.scale),
+            torch.where(is_new, fresh.variance, self.variance),
         )
 
     def to(self, device: torch.device | str) -> SignalAndNoise:

@@ -79,12 +79,10 @@ class _BlendedBasis(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, centres: Tensor, sharpness: Tensor) -> Tensor:
         basis = points.new_empty(len(points), len(centres), 4)
-        places, middles, narrowness, out = (
-            array_of(points),
-            array_of(centres),
-            array_of(sharpness),
-            basis.numpy(),
-        )
+        places = array_of(points)
+        middles = array_of(centres)
+        narrowness = array_of(sharpness)
+        out = basis.numpy()
         over_rows(
             lambda some: _make_basis(places[some], middles, narrowness, out[some]), *basis.shape[:2]
         )

@@ -86,7 +86,8 @@ def _carry(carried, columns, starts, weight):
     """
     n_points, n_values = carried.shape[1], carried.shape[2]
     at_once = _LANES // n_values
-    flat_starts, flat_weight = starts.reshape(-1), weight.reshape(-1)
+    flat_starts = starts.reshape(-1)
+    flat_weight = weight.reshape(-1)
     total = np.empty(_LANES, np.float32)
     for block in range(columns.shape[0]):
         flat = columns[block].reshape(-1)

@@ -68,7 +68,8 @@ def inner_products(
         points = flat.reshape(-1, states.shape[1], 2)  # (b · k, p, 2)
         factor = structure_factor(points, amplitude, plans)
         factor = factor.reshape(len(rotation), len(states), -1)
-        model, template = factor * gain[:, None], data[:, None]
+        model = factor * gain[:, None]
+        template = data[:, None]
         cross = (template.real * model.real + template.imag * model.imag).sum(2)
         return cross, (model.real**2 + model.imag**2).sum(2)
 
@@ -102,7 +103,8 @@ def compare_pairs(
     """
     points = states.index_select(0, state) @ rotation[image][..., :, :2]
     factor = structure_factor(points, amplitude, plans)
-    model, template = factor * gain.index_select(0, image), data.index_select(0, image)
+    model = factor * gain.index_select(0, image)
+    template = data.index_select(0, image)
     cross = (template.real * model.real + template.imag * model.imag).sum(1)
     return cross, (model.real**2 + model.imag**2).sum(1), factor.detach()
 
@@ -179,7 +181,8 @@ def _inner_products_example(dtype: torch.dtype) -> tuple[Any, ...]:
 
 @compare_pairs.example
 def _compare_pairs_example(dtype: torch.dtype) -> tuple[Any, ...]:
-    image, state = torch.tensor([0, 1, 1, 3, 3]), torch.tensor([0, 0, 2, 2, 0])
+    image = torch.tensor([0, 1, 1, 3, 3])
+    state = torch.tensor([0, 0, 2, 2, 0])
     return *_example_images(dtype), image, state
 
 
@@ -194,7 +197,8 @@ def _all_pairs(
     factor = plan.factor.to(structures.kind)
     template, squared = (structures.empty(n_images, 2 * len(order)).numpy() for _ in range(2))
     image_pairs.make_templates(*map(array_of, (gain, data, factor, order)), template, squared)
-    stretches, images = array_of(runs), array_of(pairs.image)
+    stretches = array_of(runs)
+    images = array_of(pairs.image)
     cross, power = structures.empty(len(pairs)), structures.empty(len(pairs))
     products, squares = array_of(cross), array_of(power)
     for part, transform in _transforms(structures, pairs, plan):
@@ -221,10 +225,12 @@ class _ComparePairs(torch.autograd.Function):
         data: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         structures = _Structures.of(states_px, amplitude)
-        gain, data = gain.to(structures.kind).contiguous(), _as_complex(data, structures.kind)
+        gain = gain.to(structures.kind).contiguous()
+        data = _as_complex(data, structures.kind)
         cross, power = structures.empty(len(pairs)), structures.empty(len(pairs))
         rendered = data.new_empty(len(pairs), data.shape[1])
-        index, factor = array_of(plan.index), array_of(plan.factor.to(structures.kind))
+        index = array_of(plan.index)
+        factor = array_of(plan.factor.to(structures.kind))
         for part, transform in _transforms(structures, pairs, plan):
             chosen = (
                 array_of(transform.flatten(1)),
@@ -238,7 +244,8 @@ class _ComparePairs(torch.autograd.Function):
                 *chosen, array_of(rendered[part]), array_of(cross[part]), array_of(power[part])
             )
         ctx.save_for_backward(states_px, amplitude, gain, data, rendered)
-        ctx.pairs, ctx.plan = pairs, plan
+        ctx.pairs = pairs
+        ctx.plan = plan
         ctx.mark_non_differentiable(rendered)
         return cross, power, rendered
 
@@ -342,7 +349,8 @@ def _transforms(
     """Give the transforms (q, n_columns, size) of blocks of pairs, [kx, ky], the spline's transform
     still on them.
     """
-    size, rows = plan.size, structures.rows(plan)
+    size = plan.size
+    rows = structures.rows(plan)
     states, amplitude, frame, image, state = (
         array_of(t)
         for t in (structures.states, structures.amplitude, pairs.frame, pairs.image, pairs.state)
@@ -352,8 +360,10 @@ def _transforms(
     grids = structures.empty(most, rows, size)
     all_columns = torch.zeros(most, plan.n_columns, size, dtype=structures.kind.to_complex())
     for part in blocks:
-        count, first = part.stop - part.start, part.start
-        grid, columns = grids[:count], all_columns[:count]
+        count = part.stop - part.start
+        first = part.start
+        grid = grids[:count]
+        columns = all_columns[:count]
         out = grid.numpy()
 
         def spread(some: slice, first: int = first, out: NDArray[Any] = out) -> None:
@@ -363,7 +373,8 @@ def _transforms(
             )
 
         over_rows(spread, count, states.shape[2])
-        half, turned = torch.fft.rfft(grid).numpy(), columns.numpy()
+        half = torch.fft.rfft(grid).numpy()
+        turned = columns.numpy()
 
         def turn(some: slice, half: NDArray[Any] = half, turned: NDArray[Any] = turned) -> None:
             image_pairs.rows_to_columns(half[some], turned[some])

@@ -74,7 +74,8 @@ def compose_two(
     moved = points.expand(rotation.shape[0], -1, -1)
     shift = torch.zeros_like(moved)
     for rank in range(segment.shape[1]):
-        which, weight = segment[:, rank], membership[:, rank, None]
+        which = segment[:, rank]
+        weight = membership[:, rank, None]
         moved = pivots[which] + _rotate(weight * rotation[:, which], moved - pivots[which])
         shift = shift + weight * translation[:, which]
     return moved + shift
@@ -142,7 +143,9 @@ class _ComposeTwo(torch.autograd.Function):
         ctx.save_for_backward(points, membership, segment, rotation, translation, pivots)
         moved = rotation.new_empty(len(rotation), *points.shape)
         fixed = [array_of(t) for t in (points, membership, segment, pivots)]
-        turn, shift, out = array_of(rotation), array_of(translation), moved.numpy()
+        turn = array_of(rotation)
+        shift = array_of(translation)
+        out = moved.numpy()
         over_rows(
             lambda rows: _move(*fixed, turn[rows], shift[rows], out[rows]),
             len(rotation),
@@ -242,7 +245,8 @@ def _move_gradient(
         for q in range(points.shape[0]):
             v0, v1, v2 = points[q, 0], points[q, 1], points[q, 2]
             for rank in range(n_ranks):
-                m, w = segment[q, rank], membership[q, rank]
+                m = segment[q, rank]
+                w = membership[q, rank]
                 p0, p1, p2 = pivots[m, 0], pivots[m, 1], pivots[m, 2]
                 x[rank, 0], x[rank, 1], x[rank, 2] = v0 - p0, v1 - p1, v2 - p2
                 if w < _NEGLIGIBLE or rank == n_ranks - 1:
@@ -255,7 +259,8 @@ def _move_gradient(
             g0, g1, g2 = gradient[k, q, 0], gradient[k, q, 1], gradient[k, q, 2]
             h0, h1, h2 = g0, g1, g2  # gradient with respect to what the rank has rotated
             for rank in range(n_ranks - 1, -1, -1):
-                m, w = segment[q, rank], membership[q, rank]
+                m = segment[q, rank]
+                w = membership[q, rank]
                 if w < _NEGLIGIBLE:
                     continue
                 r0, r1, r2 = rotation[k, m, 0], rotation[k, m, 1], rotation[k, m, 2]

@@ -175,9 +175,9 @@ def check(kernels: ModuleType, device: torch.device) -> None:
             continue
         arguments = op.make_example(torch.float32)
         there = tuple(_moved(argument, device) for argument in arguments)
-        found = results(getattr(kernels, op.name), there, op.differentiable)
+        by_triton = results(getattr(kernels, op.name), there, op.differentiable)
         expected = results(op.reference, arguments, op.differentiable)
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(by_triton, expected, strict=True):
             largest = float(other.abs().max()) if other.numel() else 0.0
             limit = op.tolerance * max(largest, 1.0)
             if not torch.allclose(one.cpu(), other, rtol=op.tolerance, atol=limit):

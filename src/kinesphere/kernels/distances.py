@@ -125,9 +125,12 @@ class _StrainEnergy(torch.autograd.Function):
         ctx: Any, positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor
     ) -> Tensor:
         side_by_side = positions.detach().permute(1, 2, 0).contiguous()
-        energy, gradient = torch.zeros_like(positions[:, 0, 0]), torch.zeros_like(side_by_side)
+        energy = torch.zeros_like(positions[:, 0, 0])
+        gradient = torch.zeros_like(side_by_side)
         arrays = [array_of(values) for values in (pairs, kept.to(positions), nearest.to(positions))]
-        points, out, grad_points = side_by_side.numpy(), energy.numpy(), gradient.numpy()
+        points = side_by_side.numpy()
+        out = energy.numpy()
+        grad_points = gradient.numpy()
         over_rows(
             lambda part: _strain(points, *arrays, part.start, part.stop, out, grad_points),
             len(positions),
@@ -148,7 +151,9 @@ class _PairDistances(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: Tensor, pairs: Tensor) -> Tensor:
         length = positions.new_empty(len(positions), len(pairs))
-        points, rows, out = array_of(positions), array_of(pairs), length.numpy()
+        points = array_of(positions)
+        rows = array_of(pairs)
+        out = length.numpy()
         over_rows(lambda part: _distances(points[part], rows, out[part]), len(points), len(rows))
         ctx.save_for_backward(positions, pairs, length)
         return length
@@ -157,12 +162,10 @@ class _PairDistances(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         positions, pairs, length = ctx.saved_tensors
         gradient = torch.zeros_like(positions)
-        points, rows, lengths, out = (
-            array_of(positions),
-            array_of(pairs),
-            array_of(length),
-            gradient.numpy(),
-        )
+        points = array_of(positions)
+        rows = array_of(pairs)
+        lengths = array_of(length)
+        out = gradient.numpy()
         grad_length = array_of(gradients[0])
 
         def work(part: slice) -> None:
@@ -206,20 +209,19 @@ def _strain(points, pairs, kept, nearest, first, last, energy, gradient):
     """Add the energy of structures first … last − 1 and its gradient; points and gradient are (p,
     3, k).
     """
-    tiny, core, zero = (
-        points.dtype.type(TINY),
-        points.dtype.type(HUBER_ANGSTROM),
-        points.dtype.type(0),
-    )
+    tiny = points.dtype.type(TINY)
+    core = points.dtype.type(HUBER_ANGSTROM)
+    zero = points.dtype.type(0)
     for e in range(pairs.shape[0]):
         a, b = points[pairs[e, 0]], points[pairs[e, 1]]
         grad_a, grad_b = gradient[pairs[e, 0]], gradient[pairs[e, 1]]
-        wanted, least = kept[e], nearest[e]
+        target = kept[e]
+        least = nearest[e]
         # structures lie side by side, so that this loop is vector instructions
         for k in range(first, last):
             x, y, z = a[0, k] - b[0, k], a[1, k] - b[1, k], a[2, k] - b[2, k]
             length = np.sqrt(x * x + y * y + z * z + tiny)
-            change, missing = length - wanted, least - length
+            change, missing = length - target, least - length
             size, missing = abs(change), max(missing, zero)
             inner, inner_missing = min(size, core), min(missing, core)
             energy[k] += inner * (2 * size - inner) + inner_missing * (2 * missing - inner_missing)

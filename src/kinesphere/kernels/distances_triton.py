@@ -45,9 +45,11 @@ class _StrainEnergy(torch.autograd.Function):
     def forward(
         ctx: Any, positions: Tensor, pairs: Tensor, kept: Tensor, nearest: Tensor
     ) -> Tensor:
-        points, (n_structures, n_points, _) = positions.contiguous(), positions.shape
+        points = positions.contiguous()
+        (n_structures, n_points, _) = positions.shape
         start, pair, other = _by_end(pairs, n_points)
-        gradient, n_blocks = torch.empty_like(points), triton.cdiv(n_points, _BLOCK)
+        gradient = torch.empty_like(points)
+        n_blocks = triton.cdiv(n_points, _BLOCK)
         energy = points.new_empty(n_structures, n_blocks)
         with torch.cuda.device_of(points):
             _strain[(n_structures * n_blocks,)](
@@ -125,6 +127,7 @@ def _strain(
         tl.zeros_like(x),
         tl.zeros_like(x),
     )
+    # as many steps as the busiest point of the block has pairs; the others idle
     for step in range(tl.max(stop - first)):
         at = first + step
         held = at < stop

@@ -71,7 +71,9 @@ def spread_pairs(states, frame, image, state, amplitude, grid):
     square = n_rows == size
     width = size + 3 if square else size
     margin = np.empty((n_rows + 3) * width if square else 0, kind)
-    x, y, at = np.empty(CHUNK, kind), np.empty(CHUNK, kind), np.empty(CHUNK, np.int32)
+    x = np.empty(CHUNK, kind)
+    y = np.empty(CHUNK, kind)
+    at = np.empty(CHUNK, np.int32)
     for q in range(grid.shape[0]):
         page = margin if square else grid[q].reshape(n_rows * size)
         page[:] = 0
@@ -95,7 +97,9 @@ def gather_pairs(states, frame, image, state, amplitude, gradient, grad_points):
     square = n_rows == size
     width = size + 3 if square else size
     margin = np.empty((n_rows + 3) * width if square else 0, kind)
-    x, y, at = np.empty(CHUNK, kind), np.empty(CHUNK, kind), np.empty(CHUNK, np.int32)
+    x = np.empty(CHUNK, kind)
+    y = np.empty(CHUNK, kind)
+    at = np.empty(CHUNK, np.int32)
     for q in range(gradient.shape[0]):
         page = margin if square else gradient[q].reshape(n_rows * size)
         if square:
@@ -117,7 +121,8 @@ def lift_gradient(grad_points, frame, image, state, first, last, grad_states, gr
     amplitudes.
     """
     for q in range(grad_points.shape[0]):
-        f, total = frame[image[q]], grad_states[state[q]]
+        f = frame[image[q]]
+        total = grad_states[state[q]]
         for axis in range(3):
             along_x, along_y = f[axis, 0], f[axis, 1]
             for j in range(first, last):
@@ -134,7 +139,8 @@ def rows_to_columns(rows, columns):
     The rows between are left as they are. The image's centre is taken to x = 0: exp(2πi c / 2) =
     ±1.
     """
-    half, size = rows.shape[1] // 2, columns.shape[2]
+    half = rows.shape[1] // 2
+    size = columns.shape[2]
     for q in range(rows.shape[0]):
         for c in range(columns.shape[1]):
             if c % 2:
@@ -153,7 +159,9 @@ def rows_to_columns(rows, columns):
 @no_type_check
 def columns_to_rows(columns, rows):
     """Undo `rows_to_columns`; columns that were not kept are empty."""
-    half, size, n_columns = rows.shape[1] // 2, columns.shape[2], columns.shape[1]
+    half = rows.shape[1] // 2
+    size = columns.shape[2]
+    n_columns = columns.shape[1]
     for q in range(rows.shape[0]):
         for row in range(rows.shape[1]):
             y = row - half if row >= half else size - half + row
@@ -171,7 +179,8 @@ def make_templates(gain, data, factor, order, template, squared_gain):
     """
     for b in range(gain.shape[0]):
         for m in range(order.shape[0]):
-            total, value = factor[order[m]] * gain[b, order[m]], data[b, order[m]]
+            total = factor[order[m]] * gain[b, order[m]]
+            value = data[b, order[m]]
             template[b, 2 * m], template[b, 2 * m + 1] = total * value.real, total * value.imag
             squared_gain[b, 2 * m] = total * total
             squared_gain[b, 2 * m + 1] = total * total
@@ -188,16 +197,17 @@ def compare_runs(transform, runs, image, template, squared_gain, cross, power):
     instructions.
     """
     for q in range(transform.shape[0]):
-        values, wanted, weight = transform[q], template[image[q]], squared_gain[image[q]]
+        values = transform[q]
+        row = template[image[q]]
+        weight = squared_gain[image[q]]
         product, squares = transform.dtype.type(0), transform.dtype.type(0)
         done = 0
         for run in range(runs.shape[0]):
-            first, n = 2 * runs[run, 0], 2 * runs[run, 1]
-            stretch, t, g = (
-                values[first : first + n],
-                wanted[done : done + n],
-                weight[done : done + n],
-            )
+            first = 2 * runs[run, 0]
+            n = 2 * runs[run, 1]
+            stretch = values[first : first + n]
+            t = row[done : done + n]
+            g = weight[done : done + n]
             for i in range(n):
                 product += t[i] * stretch[i]
                 squares += g[i] * (stretch[i] * stretch[i])

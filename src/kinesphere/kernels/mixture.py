@@ -134,7 +134,9 @@ def _two_largest(
 ):
     """Set the memberships (p, m), a softmax a residue, and the two largest of each (p, 2)."""
     kind = centre.dtype
-    tau, nothing, half = kind.type(temperature), kind.type(_SMALLEST_LOGIT), kind.type(0.5)
+    tau = kind.type(temperature)
+    nothing = kind.type(_SMALLEST_LOGIT)
+    half = kind.type(0.5)
     for p in range(index.shape[0]):
         row = membership[p]
         largest = kind.type(-math.inf)

@@ -75,12 +75,10 @@ class _RigidMaps(torch.autograd.Function):
         ctx.save_for_backward(rotation, pivots)
         n_states, n_parts = rotation.shape[:2]
         maps = rotation.new_empty(n_states, 3, n_parts, 4)
-        turn, shift, fixed, out = (
-            array_of(rotation),
-            array_of(translation),
-            array_of(pivots),
-            maps.numpy(),
-        )
+        turn = array_of(rotation)
+        shift = array_of(translation)
+        fixed = array_of(pivots)
+        out = maps.numpy()
         over_rows(
             lambda rows: _make_maps(turn[rows], shift[rows], fixed, out[rows]), n_states, n_parts
         )
@@ -143,7 +141,8 @@ def _maps_gradient(rotation, pivots, grad_maps, grad_rotation):
             h0 = 2 * g00 * u0 + (g01 + g10) * u1 + (g02 + g20) * u2
             h1 = (g01 + g10) * u0 + 2 * g11 * u1 + (g12 + g21) * u2
             h2 = (g02 + g20) * u0 + (g12 + g21) * u1 + 2 * g22 * u2
-            trace, crossed = g00 + g11 + g22, u0 * c0 + u1 * c1 + u2 * c2
+            trace = g00 + g11 + g22
+            crossed = u0 * c0 + u1 * c1 + u2 * c2
             along = (u0 * h0 + u1 * h1 + u2 * h2) / 2
             radial = 2 * (slope_f * crossed + slope_g * (along - s * trace) - g * trace)
             grad_rotation[k, m, 0] = f * c0 + g * h0 + radial * u0

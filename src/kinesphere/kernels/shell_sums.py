@@ -84,7 +84,8 @@ def _sum_products_example(dtype: torch.dtype) -> tuple[Any, ...]:
         torch.view_as_complex(torch.randn(n, 10, 2, generator=generator).to(dtype)) for n in (4, 6)
     )
     transfer = torch.randn(4, 10, generator=generator).to(dtype)
-    group, image = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 0, 1, 3, 3, 3])
+    group = torch.tensor([0, 1, 1, 0])
+    image = torch.tensor([0, 0, 1, 3, 3, 3])
     return group, data, transfer, factor, image, torch.linspace(0.1, 0.9, 6, dtype=dtype), 2
 
 
@@ -97,7 +98,8 @@ def _sum_products(group, data, transfer, factor, image, weight, sums):
         for m in range(data.shape[1]):
             total[m] += data[b, m].real * data[b, m].real + data[b, m].imag * data[b, m].imag
     for q in range(image.shape[0]):
-        b, w = image[q], weight[q]
+        b = image[q]
+        w = weight[q]
         cross, power = sums[1, group[b]], sums[2, group[b]]
         for m in range(data.shape[1]):
             x, f, c = data[b, m], factor[q, m], transfer[b, m]

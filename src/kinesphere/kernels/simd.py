@@ -30,12 +30,10 @@ class Lanes:
     """
 
     def __init__(self, context: Any, builder: Any, array_type: Any, count: int) -> None:
-        self._context, self._builder, self._array_type, self._count = (
-            context,
-            builder,
-            array_type,
-            count,
-        )
+        self._context = context
+        self._builder = builder
+        self._array_type = array_type
+        self._count = count
         self._type = ir.VectorType(context.get_data_type(array_type.dtype), count)
         self._undefined = ir.Constant(self._type, ir.Undefined)
         self.zero = self.constant([0.0] * count)

@@ -212,7 +212,8 @@ def _add_along_x(flat, plane, line, first, along, values, factor):
     """Add three numbers at four grid points of a line of the volume; those at negative kx go to
     their mates.
     """
-    size, width = flat.shape[0], flat.shape[2] // 3
+    size = flat.shape[0]
+    width = flat.shape[2] // 3
     real, imaginary, weight = factor * values[0], factor * values[1], factor * values[2]
     mate_plane, mate_line = (size - plane) % size, (size - line) % size
     for tap in range(4):
@@ -267,8 +268,10 @@ def _taps(turn, kx, ky, scale):
 @no_type_check
 def _insert_slices(volume, data, precision, rotation, kx, ky, weight, scale):
     """See the operation."""
-    size, width = volume.shape[0], volume.shape[2]
-    lines, flat = volume.reshape(size, size, width * 3), volume.reshape(-1)
+    size = volume.shape[0]
+    width = volume.shape[2]
+    lines = volume.reshape(size, size, width * 3)
+    flat = volume.reshape(-1)
     for image in range(len(data)):
         for item in range(len(kx)):
             (plane_0, line_0, column_0), past, is_mate = _locate(
@@ -283,7 +286,8 @@ def _insert_slices(volume, data, precision, rotation, kx, ky, weight, scale):
             for tap_z in range(4):
                 plane = _wrapped(plane_0 + tap_z, size)
                 for tap_y in range(4):
-                    line, factor = _wrapped(line_0 + tap_y, size), along_z[tap_z] * along_y[tap_y]
+                    line = _wrapped(line_0 + tap_y, size)
+                    factor = along_z[tap_z] * along_y[tap_y]
                     if is_inside:
                         _add_inside(
                             flat,
@@ -334,9 +338,11 @@ def _add_inside(context, flat, at, past, values, factor):  # noqa: ARG001
 @no_type_check
 def _insert_components(volume, data, precision, factors, rotation, kx, ky, weight, scale):
     """See the operation."""
-    size, n_values = volume.shape[0], volume.shape[3]
+    size = volume.shape[0]
+    n_values = volume.shape[3]
     n_factors = factors.shape[1]
-    values, mirrored = np.empty(n_values, dtype=np.float32), np.empty(n_values, dtype=np.float32)
+    values = np.empty(n_values, dtype=np.float32)
+    mirrored = np.empty(n_values, dtype=np.float32)
     for image in range(len(data)):
         for item in range(len(kx)):
             plane_0, line_0, column_0, weights, is_mate = _taps(
@@ -357,7 +363,8 @@ def _insert_components(volume, data, precision, factors, rotation, kx, ky, weigh
             for tap_z in range(4):
                 plane = (plane_0 + tap_z) % size
                 for tap_y in range(4):
-                    line, across = (line_0 + tap_y) % size, weights[0][tap_z] * weights[1][tap_y]
+                    line = (line_0 + tap_y) % size
+                    across = weights[0][tap_z] * weights[1][tap_y]
                     for tap_x in range(4):
                         _add_at(
                             volume,
@@ -376,7 +383,8 @@ def _add_at(volume, plane, line, column, weight, values, mirrored):
     """Add values to one grid point, or to its mate at kx > 0 what they are there; none beyond the
     volume's Nyquist.
     """
-    size, width = volume.shape[0], volume.shape[2]
+    size = volume.shape[0]
+    width = volume.shape[2]
     if 0 <= column < width:
         target = volume[plane, line, column]
         for at in range(len(values)):
@@ -392,7 +400,8 @@ def _add_at(volume, plane, line, column, weight, values, mirrored):
 @no_type_check
 def _sample_slices(slices, volume, rotation, kx, ky, scale):
     """See the operation."""
-    size, n_values = volume.shape[0], volume.shape[3]
+    size = volume.shape[0]
+    n_values = volume.shape[3]
     for image in range(len(slices)):
         for item in range(len(kx)):
             plane_0, line_0, column_0, weights, is_mate = _taps(
@@ -403,7 +412,8 @@ def _sample_slices(slices, volume, rotation, kx, ky, scale):
             for tap_z in range(4):
                 plane = (plane_0 + tap_z) % size
                 for tap_y in range(4):
-                    line, across = (line_0 + tap_y) % size, weights[0][tap_z] * weights[1][tap_y]
+                    line = (line_0 + tap_y) % size
+                    across = weights[0][tap_z] * weights[1][tap_y]
                     for tap_x in range(4):
                         _read_at(
                             result,
@@ -424,7 +434,8 @@ def _read_at(result, volume, plane, line, column, weight):
     """Add what is at one grid point, or the conjugate of what is at its mate where kx < 0 or beyond
     Nyquist.
     """
-    size, width = volume.shape[0], volume.shape[2]
+    size = volume.shape[0]
+    width = volume.shape[2]
     if 0 <= column < width:
         source = volume[plane, line, column]
         for at in range(len(result)):

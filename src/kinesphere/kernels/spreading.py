@@ -226,7 +226,9 @@ def _spread(points, amplitude, grid):
     kind = points.dtype
     n_points, n_rows, width = points.shape[1], grid.shape[1], grid.shape[2] + 3
     margin = np.empty((n_rows + 3) * width, kind)
-    x, y, at = np.empty(CHUNK, kind), np.empty(CHUNK, kind), np.empty(CHUNK, np.int32)
+    x = np.empty(CHUNK, kind)
+    y = np.empty(CHUNK, kind)
+    at = np.empty(CHUNK, np.int32)
     for b in range(points.shape[0]):
         margin[:] = 0
         for first in range(0, n_points, CHUNK):
@@ -247,7 +249,9 @@ def _gather(points, amplitude, gradient, grad_points, grad_amplitude):
     kind = points.dtype
     n_points, n_rows, width = points.shape[1], gradient.shape[1], gradient.shape[2] + 3
     margin = np.empty((n_rows + 3) * width, kind)
-    x, y, at = np.empty(CHUNK, kind), np.empty(CHUNK, kind), np.empty(CHUNK, np.int32)
+    x = np.empty(CHUNK, kind)
+    y = np.empty(CHUNK, kind)
+    at = np.empty(CHUNK, np.int32)
     for b in range(points.shape[0]):
         unfold(gradient[b], margin)
         for first in range(0, n_points, CHUNK):

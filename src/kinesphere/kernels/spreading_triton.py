@@ -53,7 +53,9 @@ def spread(
     """
     if not _fits(points_px, size):
         return spreading.spread.reference(points_px, amplitude, size)
-    points, values, tiles = points_px.contiguous(), amplitude.contiguous(), -(-size // TILE)
+    points = points_px.contiguous()
+    values = amplitude.contiguous()
+    tiles = -(-size // TILE)
     grid = points.new_empty(len(points), size, size)
     order, edges = _sort_into_tiles(points, size, tiles)
     with torch.cuda.device_of(points):
@@ -224,22 +226,26 @@ def _fill_tiles(
         edges + 4 * (line_before * tiles + tile_x),
     )
     before_both = edges + 4 * (line_before * tiles + x_before)
-    own, from_x = tl.load(edges + 4 * tile), tl.load(before_x + 1)
+    # stretches of the sorted points: the tile's own, then those of three neighbours that cross over
+    first = tl.load(edges + 4 * tile)
+    from_x = tl.load(before_x + 1)
     from_y, from_both = tl.load(before_y + 2), tl.load(before_both + 2)
-    n_own = tl.load(edges + 4 * tile + 4) - own
-    n_x = n_own + tl.load(before_x + 3) - from_x
+    n_inside = tl.load(edges + 4 * tile + 4) - first
+    n_x = n_inside + tl.load(before_x + 3) - from_x
     n_y = n_x + tl.load(before_y + 4) - from_y
     n_all = n_y + tl.load(before_both + 3) - from_both
+    # all tiles are worked through as if they were the largest; what is beyond is not stored
     start_x, start_y = tile_x * size // tiles, tile_y * size // tiles
     column, row = start_x + tl.arange(0, TILE), start_y + tl.arange(0, TILE)
     total = tl.zeros((TILE, TILE), tl.float32)
     for done in range(0, n_all, CHUNK):
         i = done + tl.arange(0, CHUNK)
         place = tl.where(i < n_y, from_y + i - n_x, from_both + i - n_y)
-        place = tl.where(i < n_own, own + i, tl.where(i < n_x, from_x + i - n_own, place))
+        place = tl.where(i < n_inside, first + i, tl.where(i < n_x, from_x + i - n_inside, place))
         number = tl.load(order + place, mask=i < n_all, other=0).to(tl.int32)
         x, y = _load_point(points, number, i < n_all)
         value = tl.load(amplitude + (number - image * n_points), mask=i < n_all, other=0.0)
+        # the sum over points of weight along y times weight along x is a product of two matrices
         along_y = _weights(y[None, :], row[:, None], size) * value[None, :]
         along_x = _weights(x[:, None], column[None, :], size)
         total = tl.dot(along_y, along_x, total, input_precision=PRECISION)

@@ -107,7 +107,8 @@ class VoxelLattice:
         """Nodes at the corners of each voxel's cell, and their trilinear weights."""
         cell = torch.div(self.voxels, self.spacing, rounding_mode="floor")
         fraction = (self.voxels - cell * self.spacing) / self.spacing
-        numbers, weights = [], []
+        numbers = []
+        weights = []
         for corner in np.ndindex(2, 2, 2):  # x, y, z
             at = cell + torch.tensor(corner, device=self.device)
             numbers.append(self.node_numbers[at[:, 2], at[:, 1], at[:, 0]])
@@ -168,10 +169,10 @@ def _footprints(
     """Give flat indices of the grid points under each voxel's spline, and weights, image by
     image.
     """
-    number, share = lattice.corners
+    number, fraction = lattice.corners
     taps = torch.arange(N_TAPS, device=number.device) - 1
     for image in range(len(views)):
-        motion = (views.node_xy[image][number] * share[..., None]).sum(1)
+        motion = (views.node_xy[image][number] * fraction[..., None]).sum(1)
         place = views.base[image] + lattice.voxels.float() @ views.axes[image] + motion
         low = torch.floor(place)  # (n_voxels, 2) xy
         weight = bspline.weights(place - low)
@@ -261,7 +262,8 @@ def _pull(total, grids, base, axes, node_xy, runs, cells, spacing):
     x, y, at, lines = _room(size, cells, spacing)
     for image in range(grids.shape[0]):
         unfold(grids[image], margin)
-        run, laid = 0, -1
+        run = 0
+        laid = -1
         while run < runs.shape[0]:
             first = runs[run, 4]
             n, run, laid = _place(
@@ -294,7 +296,8 @@ def _push(grids, values, base, axes, node_xy, runs, cells, spacing):
     x, y, at, lines = _room(size, cells, spacing)
     for image in range(grids.shape[0]):
         margin[:] = 0
-        run, laid = 0, -1
+        run = 0
+        laid = -1
         while run < runs.shape[0]:
             first = runs[run, 4]
             n, run, laid = _place(
@@ -344,7 +347,8 @@ def _lay_lines(lines, layer, base, axes, node_xy, image, cells, spacing):
     """Interpolate places between the nodes of a layer along x: (2 layers, x and y, lattice lines,
     voxels), flat.
     """
-    n_lines, length = cells.shape[1], cells.shape[2] * spacing
+    n_lines = cells.shape[1]
+    length = cells.shape[2] * spacing
     along_x, along_y = axes[image, 0, 0], axes[image, 0, 1]
     per_voxel = np.float32(1.0) / np.float32(spacing)
     at_z = np.float32(layer * spacing)  # a product with an integer would be of double precision
@@ -376,7 +380,8 @@ def _mix_lines(x, y, n, lines, runs, run, cells, spacing):
     """
     one = np.float32(1.0)
     step = one / np.float32(spacing)
-    n_lines, length = cells.shape[1], cells.shape[2] * spacing
+    n_lines = cells.shape[1]
+    length = cells.shape[2] * spacing
     layer, line = runs[run, 0] // spacing, runs[run, 1] // spacing
     z = np.float32(runs[run, 0] - layer * spacing) * step
     y_ = np.float32(runs[run, 1] - line * spacing) * step

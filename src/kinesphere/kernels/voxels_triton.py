@@ -104,7 +104,8 @@ def _visit_images(
         _load(voxels + 3 * voxel + 2, inside),
     )
     low_y = cells + ((z // spacing) * lattice_y + y // spacing) * lattice_x + x // spacing
-    high_y, layer = low_y + lattice_x, lattice_y * lattice_x
+    high_y = low_y + lattice_x
+    layer = lattice_y * lattice_x
     n0, n1, n2, n3 = (
         _load(low_y, inside),
         _load(low_y + 1, inside),
@@ -118,19 +119,25 @@ def _visit_images(
         _load(high_y, inside),
         _load(high_y + 1, inside),
     )
-    share_x, share_y, share_z = (
+    fraction_x, fraction_y, fraction_z = (
         (x % spacing) / spacing,
         (y % spacing) / spacing,
         (z % spacing) / spacing,
     )
+    # nodes stay in registers for all images; only where these are shown changes
     total = tl.zeros((BLOCK,), tl.float64)
     for image in range(n_images):
         nodes = node_xy + tl.cast(image, tl.int64) * n_nodes * 2
-        start, axis = base + 2 * image, axes + 6 * image
+        start = base + 2 * image
+        axis = axes + 6 * image
         px = _straight(start, axis, x, y, z)
-        px += _moved(nodes, n0, n1, n2, n3, n4, n5, n6, n7, share_x, share_y, share_z, inside)
+        px += _moved(
+            nodes, n0, n1, n2, n3, n4, n5, n6, n7, fraction_x, fraction_y, fraction_z, inside
+        )
         py = _straight(start + 1, axis + 1, x, y, z)
-        py += _moved(nodes + 1, n0, n1, n2, n3, n4, n5, n6, n7, share_x, share_y, share_z, inside)
+        py += _moved(
+            nodes + 1, n0, n1, n2, n3, n4, n5, n6, n7, fraction_x, fraction_y, fraction_z, inside
+        )
         if SAMPLES:
             value, _, _ = read(grids + tl.cast(image, tl.int64) * size * size, px, py, size, inside)
             total += value.to(tl.float64)
@@ -158,21 +165,21 @@ def _straight(start, axis, x, y, z):
 
 @triton.jit
 @no_type_check
-def _moved(nodes, n0, n1, n2, n3, n4, n5, n6, n7, share_x, share_y, share_z, inside):
+def _moved(nodes, n0, n1, n2, n3, n4, n5, n6, n7, fraction_x, fraction_y, fraction_z, inside):
     """Interpolate one component of the displacements trilinearly; nodes are counted along x, then
     y, then z.
     """
-    near = _along(nodes, n0, n1, share_x, inside)
-    near += share_y * (_along(nodes, n2, n3, share_x, inside) - near)
-    far = _along(nodes, n4, n5, share_x, inside)
-    far += share_y * (_along(nodes, n6, n7, share_x, inside) - far)
-    return near + share_z * (far - near)
+    near = _along(nodes, n0, n1, fraction_x, inside)
+    near += fraction_y * (_along(nodes, n2, n3, fraction_x, inside) - near)
+    far = _along(nodes, n4, n5, fraction_x, inside)
+    far += fraction_y * (_along(nodes, n6, n7, fraction_x, inside) - far)
+    return near + fraction_z * (far - near)
 
 
 @triton.jit
 @no_type_check
-def _along(nodes, left, right, share, inside):
+def _along(nodes, left, right, fraction, inside):
     """Interpolate one component between two nodes."""
     start = tl.load(nodes + 2 * left, mask=inside, other=0.0)
     stop = tl.load(nodes + 2 * right, mask=inside, other=0.0)
-    return start + share * (stop - start)
+    return start + fraction * (stop - start)
