@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kinesphere.errors import InputError
-from kinesphere.launch_environment import Place, find_place, first_host
+from kinesphere.launch_environment import LaunchEnvironment, find_launch_environment, first_host
 
 SLURM = {
     "SLURM_PROCID": "5",
@@ -18,8 +18,8 @@ SLURM = {
 
 
 def test_a_process_by_itself_is_alone() -> None:
-    assert find_place({}) == Place(rank=0, size=1)
-    assert not find_place({}).label
+    assert find_launch_environment({}) == LaunchEnvironment(rank=0, size=1)
+    assert not find_launch_environment({}).label
 
 
 def test_torchrun() -> None:
@@ -30,32 +30,41 @@ def test_torchrun() -> None:
         "MASTER_ADDR": "10.0.0.7",
         "MASTER_PORT": "29501",
     }
-    assert find_place(variables) == Place(3, 4, 1, "10.0.0.7", 29501)
-    assert find_place({**SLURM, **variables}).size == 4  # torchrun under srun: the inner one counts
+    assert find_launch_environment(variables) == LaunchEnvironment(3, 4, 1, "10.0.0.7", 29501)
+    assert (
+        find_launch_environment({**SLURM, **variables}).size == 4
+    )  # torchrun under srun: the inner one counts
 
 
 def test_slurm_step_meets_on_its_first_host() -> None:
-    place = find_place(SLURM)
+    place = find_launch_environment(SLURM)
     assert (place.rank, place.size, place.local, place.address) == (5, 8, 1, "gpu003")
     assert 1024 < place.port < 32768
 
 
 def test_all_tasks_of_a_step_find_one_port_and_other_steps_another() -> None:
-    ports = {find_place({**SLURM, "SLURM_PROCID": str(rank)}).port for rank in range(8)}
+    ports = {
+        find_launch_environment({**SLURM, "SLURM_PROCID": str(rank)}).port for rank in range(8)
+    }
     assert len(ports) == 1
     others = {
-        find_place({**SLURM, "SLURM_JOB_ID": job, "SLURM_STEP_ID": step}).port
+        find_launch_environment({**SLURM, "SLURM_JOB_ID": job, "SLURM_STEP_ID": step}).port
         for job, step in ("70", "81", "90")
     }
     assert len(ports | others) == 4
 
 
 def test_a_batch_script_that_starts_the_program_without_srun_is_alone() -> None:
-    assert find_place({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"}).size == 1
+    assert (
+        find_launch_environment(
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"}
+        ).size
+        == 1
+    )
 
 
 def test_the_user_may_say_where_to_meet() -> None:
-    place = find_place({**SLURM, "MASTER_ADDR": "ib-3", "MASTER_PORT": "4000"})
+    place = find_launch_environment({**SLURM, "MASTER_ADDR": "ib-3", "MASTER_PORT": "4000"})
     assert (place.address, place.port) == ("ib-3", 4000)
 
 
@@ -78,5 +87,5 @@ def test_first_host_of_a_node_list(node_list: str, host: str) -> None:
 )
 def test_nonsense_is_an_input_error_in_one_line(variables: dict[str, str]) -> None:
     with pytest.raises(InputError, match="RANK") as raised:
-        find_place(variables)
+        find_launch_environment(variables)
     assert "\n" not in str(raised.value)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.still import undecoded
 from kinesphere.errors import InputError
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.latents import Proposal
@@ -57,7 +58,9 @@ def test_each_chosen_structure_counts_once_over_the_ranks(
         draws = Draws(torch.Generator(), n_images, ranks)
         z = everything if is_shared else draws.own(everything)
         none = torch.zeros(0, dtype=torch.int64)
-        proposal = Proposal(z, none, none, torch.zeros(0), torch.zeros(0), is_shared=is_shared)
+        proposal = Proposal(
+            undecoded(z), none, none, torch.zeros(0), torch.zeros(0), is_shared=is_shared
+        )
         assert proposal.n_states(draws) == n_states
         rows, weight = proposal.own(chosen, draws)
         total += weight * float(z[rows].sum())

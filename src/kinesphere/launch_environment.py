@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 from kinesphere.errors import InputError
 
-_PORTS = range(
-    15_000, 30_000
-)  # above those of services, below those that outgoing connections take
+# Above those of services, below those that outgoing connections take.
+_PORTS = range(15_000, 30_000)
 
 
 @dataclass(frozen=True)
-class Place:
+class LaunchEnvironment:
     """Which of how many processes this is, and where they meet.
 
     Parameters
@@ -43,7 +42,7 @@ class Place:
         )
 
 
-def find_place(environment: Mapping[str, str] | None = None) -> Place:
+def find_launch_environment(environment: Mapping[str, str] | None = None) -> LaunchEnvironment:
     """Read from the environment which process this is: of `torchrun`, of a Slurm job step (`srun`),
     or alone.
 
@@ -74,14 +73,14 @@ def find_place(environment: Mapping[str, str] | None = None) -> Place:
         job, step = (_number(variables, name, 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
         port = _PORTS[(31 * job + step) % len(_PORTS)]
     else:
-        return Place()
+        return LaunchEnvironment()
     rank, size = (_number(variables, name) for name in names)
     if not 0 <= rank < size:
         raise InputError(
             names[0], f"{rank} is none of {size} ranks", "Start the program with torchrun or srun"
         )
     address = variables.get("MASTER_ADDR", host)
-    return Place(
+    return LaunchEnvironment(
         rank, size, _number(variables, local, 0), address, _number(variables, "MASTER_PORT", port)
     )
 

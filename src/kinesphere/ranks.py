@@ -23,19 +23,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from kinesphere.errors import InputError, KinesphereError
-from kinesphere.launch_environment import Place, find_place
+from kinesphere.launch_environment import LaunchEnvironment, find_launch_environment
 from kinesphere.runtime import InterruptedRunError, choose_device, console
 
-if (
-    TYPE_CHECKING
-):  # torch takes a second to import, and the command line needs this module for its help page
+if TYPE_CHECKING:  # torch takes seconds to import, and the help page needs this module
     import torch
 
 T = TypeVar("T")
 _PATIENCE_TO_MEET = timedelta(minutes=10)
-_PATIENCE = timedelta(
-    days=2
-)  # the first rank may work alone for long; who fails says so, and nobody waits for it
+# The first rank may work alone for long; who fails says so, and nobody waits for it.
+_PATIENCE = timedelta(days=2)
 _VALUES_AT_ONCE = 1 << 24
 _SECONDS_BETWEEN_LOOKS = 0.5
 # after an interrupt others may have a checkpoint to write
@@ -279,25 +276,27 @@ def joined() -> Iterator[Ranks]:
     KinesphereError
         If they do not find one another.
     """
-    place = find_place()
-    if place.size == 1:
+    environment = find_launch_environment()
+    if environment.size == 1:
         yield ALONE
         return
     import torch
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
 
-    store = _meet(place)
+    store = _meet(environment)
     backend = (
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     )
     within = PrefixStore("ranks", store)
     dist.init_process_group(
-        backend, store=within, rank=place.rank, world_size=place.size, timeout=_PATIENCE
+        backend, store=within, rank=environment.rank, world_size=environment.size, timeout=_PATIENCE
     )
-    notices = _Notices(PrefixStore("notices", store), place)
-    console.quiet = place.rank > 0
-    ranks = Ranks(place.rank, place.size, place.local, tuple(range(place.size)))
+    notices = _Notices(PrefixStore("notices", store), environment)
+    console.quiet = environment.rank > 0
+    ranks = Ranks(
+        environment.rank, environment.size, environment.local, tuple(range(environment.size))
+    )
     try:
         notices.watch()
         yield ranks
@@ -313,26 +312,28 @@ def joined() -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
-def _meet(place: Place) -> Any:
+def _meet(environment: LaunchEnvironment) -> Any:
     """Connect to the store through which ranks find one another; torchrun provides it, else the
     first rank does.
     """
     from torch.distributed.rendezvous import rendezvous
 
-    os.environ.update(MASTER_ADDR=place.address, MASTER_PORT=str(place.port))
+    os.environ.update(MASTER_ADDR=environment.address, MASTER_PORT=str(environment.port))
     try:
         store, _, _ = next(
-            iter(rendezvous("env://", place.rank, place.size, timeout=_PATIENCE_TO_MEET))
+            iter(
+                rendezvous("env://", environment.rank, environment.size, timeout=_PATIENCE_TO_MEET)
+            )
         )
     except (RuntimeError, ValueError, OSError) as error:
-        where = f"{place.address}:{place.port}"
+        where = f"{environment.address}:{environment.port}"
         why = " ".join(str(error).split())
         remedy = (
             "Check that all were started, or set MASTER_ADDR and MASTER_PORT to a host "
             "and port all can reach"
         )
         raise InputError(
-            where, f"the {place.size} ranks did not meet here ({why})", remedy
+            where, f"the {environment.size} ranks did not meet here ({why})", remedy
         ) from error
     store.set_timeout(_PATIENCE)
     return store
@@ -354,13 +355,13 @@ class _Notices:
     ----------
     store
         Shared by all ranks, and gone with the first unless torchrun keeps it.
-    place
+    environment
         Which rank this is.
     """
 
-    def __init__(self, store: Any, place: Place) -> None:
+    def __init__(self, store: Any, environment: LaunchEnvironment) -> None:
         self._store = store
-        self._place = place
+        self._environment = environment
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -422,13 +423,13 @@ class _Notices:
             self._store.wait([name], timedelta(seconds=_SECONDS_FOR_GOODBYE[name]))
             code = int(self._store.get(name)) + (_SIGNAL_EXIT_CODE if name == "interrupt" else 0)
             self._store.add("seen", 1)
-            if self._place.rank == 0:  # the store may end with this process
+            if self._environment.rank == 0:  # the store may end with this process
                 self._await_all(_SECONDS_FOR_GOODBYE[name])
         return code
 
     def _await_all(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while self._store.add("seen", 0) < self._place.size - 1 and time.monotonic() < until:
+        while self._store.add("seen", 0) < self._environment.size - 1 and time.monotonic() < until:
             time.sleep(0.05)
 
 

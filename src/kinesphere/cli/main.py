@@ -27,7 +27,7 @@ from kinesphere.cli._commands import (
 )
 from kinesphere.cli._options import common_only, in_groups, options_of
 from kinesphere.errors import KinesphereError
-from kinesphere.launch_environment import find_place
+from kinesphere.launch_environment import find_launch_environment
 from kinesphere.runtime import console
 
 PROGRAM = "kinesphere"
@@ -178,7 +178,7 @@ def _compile_kernels(name: str) -> None:
 def _fail(message: str) -> None:
     """Tell the user, in one line on standard error, why the program ends."""
     console.print(
-        f"{PROGRAM}: error: {_place_label()}{message}",
+        f"{PROGRAM}: error: {_rank_label()}{message}",
         style="red",
         markup=False,
         highlight=False,
@@ -186,10 +186,10 @@ def _fail(message: str) -> None:
     )
 
 
-def _place_label() -> str:
+def _rank_label() -> str:
     """Say which process speaks, where there are several."""
     try:
-        return find_place().label
+        return find_launch_environment().label
     except KinesphereError:  # which then is the message
         return ""
 
@@ -271,12 +271,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 usage or input; 1 a fault of the program; 130 and 143 after an interrupt.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault(
-        "TORCH_CPP_LOG_LEVEL", "ERROR"
-    )  # lost connections are reported by what they break
+    # lost connections are reported by what they break
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        if find_place().rank > 0:
+        if find_launch_environment().rank > 0:
             if not given or not is_parallel(given[0]):
                 return 0
             console.quiet = True

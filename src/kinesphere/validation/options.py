@@ -10,12 +10,13 @@ from typing import Literal
 from kinesphere.errors import InputError
 
 ControlName = Literal["held-out", "phase-randomised", "shuffled-poses", "half-sets", "wrong-model"]
+# Those that take a minute.
 CONTROLS: tuple[ControlName, ...] = (
     "held-out",
     "phase-randomised",
     "shuffled-poses",
     "half-sets",
-)  # take a minute
+)
 FEWEST_IMAGES = 20
 
 
