@@ -8,7 +8,6 @@ import pytest
 
 from kinesphere.methods.field import FieldScheduleConfig
 from kinesphere.methods.segments import SegmentsScheduleConfig
-from kinesphere.training.options import default_batch_size
 from kinesphere.training.schedule import Schedule
 
 
@@ -53,14 +52,6 @@ def test_learning_rate_warms_up_then_decays_to_its_floor() -> None:
     assert factor[500] == pytest.approx(0.525, abs=1e-3)
     assert factor[1000] == pytest.approx(0.05)
     assert schedule.learning_rate_factor(5000) == pytest.approx(0.05)
-
-
-@pytest.mark.parametrize(
-    ("n_images", "size"),
-    [(10, 64), (31_999, 64), (32_000, 128), (64_000, 256), (128_000, 512), (2_000_000, 512)],
-)
-def test_large_sets_have_large_batches(n_images: int, size: int) -> None:
-    assert default_batch_size(n_images) == size
 
 
 def test_learning_rates_grow_with_the_square_root_of_the_batch() -> None:
