@@ -50,26 +50,6 @@ def data(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "set", tmp_path / "set"))
 
 
-@pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Run a command that must be refused, and return the line it is refused with."""
-
-    def run(*arguments: str | Path) -> str:
-        capsys.readouterr()
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        code = main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        assert code == 2, printed.err
-        assert printed.out == ""
-        lines = printed.err.splitlines()
-        assert len(lines) == 1, printed.err
-        assert lines[0].startswith("kinesphere: error: ")
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-        return lines[0]
-
-    return run
-
-
 def _inputs(data: Path) -> list[str]:
     return [
         str(data / "particles.star"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from helpers.field_run import BRIEF, N_IMAGES, SHORT, inputs
 from kinesphere import load
 from kinesphere.cli.main import main
 from kinesphere.errors import InputError
@@ -20,43 +21,6 @@ from kinesphere.io.mrc import read_map, write_map
 from kinesphere.io.structure import read_model
 
 Refused = Callable[..., str]
-# 65 a half: with 64 a batch, the last batch of a half without validation images is a single one.
-N_IMAGES = 130
-BRIEF = (
-    "--epochs",
-    "2",
-    "--latent-dim",
-    "1",
-    "--n-nodes",
-    "4",
-    "--n-gaussians",
-    "60",
-    "--threads",
-    "1",
-)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A particle set with its map, and a field run on it that has hardly begun to learn."""
-    folder = tmp_path_factory.mktemp("made")
-    options = [
-        "--n",
-        str(N_IMAGES),
-        "--box",
-        "32",
-        "--pixel-size",
-        "3",
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-        "--seed",
-        "4",
-    ]
-    assert main(["simulate", "--out", str(folder / "set"), *options]) == 0
-    assert main(["field", *_inputs(folder / "set"), "--out", str(folder / "run"), *BRIEF]) == 0
-    return folder
 
 
 @pytest.fixture
@@ -65,29 +29,15 @@ def data(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "set", tmp_path / "set"))
 
 
-@pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Run a command that must be refused, leave nothing behind, and return the line it is refused
-    with."""
-
-    def run(*arguments: str | Path) -> str:
-        capsys.readouterr()
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-        assert main([str(argument) for argument in arguments]) == 2
-        printed = capsys.readouterr()
-        assert len(printed.err.splitlines()) == 1, printed.err
-        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-        return printed.err
-
-    return run
-
-
-def _inputs(data: Path) -> list[str]:
-    return [str(data / "particles.star"), "--map", str(data / "consensus.mrc")]
-
-
 def _field(data: Path, *options: str) -> list[str]:
-    return ["field", *_inputs(data), "--out", str(data.parent / "run"), *BRIEF, *options]
+    return [
+        "field",
+        *inputs(data),
+        "--out",
+        str(data.parent / "run"),
+        *BRIEF,
+        *options,
+    ]
 
 
 def _change_map(
@@ -132,7 +82,7 @@ def test_the_same_command_says_that_it_is_done(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert main(["field", *_inputs(made / "set"), "--out", str(made / "run"), *BRIEF]) == 0
+    assert main(["field", *inputs(made / "set"), "--out", str(made / "run"), *BRIEF]) == 0
     assert "finished" in capsys.readouterr().err
 
 
@@ -230,23 +180,6 @@ def test_evaluate_scores_a_model_that_rides_along(
     assert 0.0 < scores["ca_rmsd_median"] < 2.0 * scores["still_rmsd_median"]
 
 
-def test_invert_comes_back_and_writes_the_state_of_an_image(made: Path) -> None:
-    run = made / "run"
-    assert main(["invert", str(run), "--n-images", "4", "--images", "5"]) == 0
-    found = json.loads((run / "inverse" / "round_trip.json").read_text())
-    assert found["median_angstrom"] < 0.1
-    assert found["percentile_99_angstrom"] < 0.5
-    consensus, state = (
-        read_map(made / "set" / "consensus.mrc"),
-        read_map(run / "inverse" / "state_of_image_5.mrc"),
-    )
-    assert np.array_equal(state.origin_angstrom, consensus.origin_angstrom)
-    inside = state.data != 0
-    assert (
-        np.corrcoef(state.data[inside], consensus.data[inside])[0, 1] > 0.8
-    )  # little has been learnt: little moves
-
-
 def test_reports_and_analysis_open_a_field_run(made: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(made / "run", tmp_path / "run"))
     assert main(["analyze", str(copy), "--clusters", "2"]) == 0
@@ -266,9 +199,18 @@ def test_bonds_of_a_model_are_used_with_a_warning(
         "1",
     ]
     capsys.readouterr()
-    brief = [word for word in BRIEF if word not in {"--n-gaussians", "60", "--epochs", "2"}]
+    brief = SHORT
     assert (
-        main(["field", *_inputs(made / "set"), "--out", str(tmp_path / "run"), *brief, *options])
+        main(
+            [
+                "field",
+                *inputs(made / "set"),
+                "--out",
+                str(tmp_path / "run"),
+                *brief,
+                *options,
+            ]
+        )
         == 0
     )
     assert "Model bias" in capsys.readouterr().err
@@ -351,25 +293,20 @@ def test_one_half_set_is_empty(data: Path, refused: Refused) -> None:
     assert "half set 2 has 0" in line
 
 
-def test_segments_run_has_no_field_to_invert(made: Path, refused: Refused) -> None:
-    run = made / "segments"
-    brief = ["--epochs", "1", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1"]
-    model = ["--model", str(made / "set" / "model.cif")]
-    assert main(["segments", *_inputs(made / "set"), *model, "--out", str(run), *brief]) == 0
-    assert "Give a run of kinesphere field" in refused("invert", run)
-    segments = load(run)  # whose model, another one carried along, is in the state of its own
-    part = segments.model.select(segments.model.residue_index < 50)
-    expected = part.positions_angstrom + segments.displacements(part.positions_angstrom, [3, 7])
-    assert segments.with_model(part).structures([3, 7]) == pytest.approx(expected, abs=1e-3)
-
-
 def test_resampled_map_of_the_same_field_of_view_is_taken(data: Path) -> None:
     density = read_map(data / "consensus.mrc")
     coarse = density.data.reshape(16, 2, 16, 2, 16, 2).mean((1, 3, 5))
     write_map(data / "consensus.mrc", np.roll(coarse, 0), 6.0)
     assert (
         main(
-            ["field", *_inputs(data), "--out", str(data.parent / "run"), *BRIEF, "--ignore-misfit"]
+            [
+                "field",
+                *inputs(data),
+                "--out",
+                str(data.parent / "run"),
+                *BRIEF,
+                "--ignore-misfit",
+            ]
         )
         == 0
     )
@@ -389,7 +326,19 @@ def test_every_way_of_running_ends_with_finite_latents(
     made: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     run = tmp_path / "run"
-    assert main(["field", *_inputs(made / "set"), "--out", str(run), *BRIEF, *options]) == 0
+    assert (
+        main(
+            [
+                "field",
+                *inputs(made / "set"),
+                "--out",
+                str(run),
+                *BRIEF,
+                *options,
+            ]
+        )
+        == 0
+    )
     with np.load(run / "latents.npz") as latents:
         assert np.isfinite(latents["mean"]).all()
         assert (latents["std"] > 0).all()
@@ -399,7 +348,13 @@ def test_every_way_of_running_ends_with_finite_latents(
 def test_stopped_in_the_second_half_set_and_continued_equals_uninterrupted(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["field", *_inputs(made / "set"), "--out", str(tmp_path / "run"), *BRIEF]
+    command = [
+        "field",
+        *inputs(made / "set"),
+        "--out",
+        str(tmp_path / "run"),
+        *BRIEF,
+    ]
     lines = []
 
     def stop_at_third_epoch(metrics: dict[str, float], _: int) -> str:

@@ -3,6 +3,7 @@ for validation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,18 @@ def test_a_latent_without_an_error_is_refused_in_one_line(
     assert "particle 5 is not finite" in printed
     assert printed.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_structures_of_chosen_images(run_folder: Path) -> None:
+    out = run_folder / "some.npz"
+    assert main(["structures", str(run_folder), "--images", "4,2", "--out", str(out)]) == 0
+    with np.load(out) as stored:
+        assert stored["index"].tolist() == [4, 2]
+
+
+def test_an_image_that_is_not_there_is_refused_in_one_line(
+    run_folder: Path, refused: Callable[..., str]
+) -> None:
+    out = run_folder / "a.npz"
+    line = refused("structures", run_folder, "--images", "4,900", "--out", out)
+    assert "particle 900 is not in" in line

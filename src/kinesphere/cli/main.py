@@ -13,7 +13,6 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,6 @@ USAGE_EXIT_CODE = 2
 INTERNAL_EXIT_CODE = 1
 KEYBOARD_INTERRUPT_EXIT_CODE = 130
 BROKEN_PIPE_EXIT_CODE = 141
-
-NEED_KERNELS = frozenset({"demo", "reconstruct", "volumes"})
-"""Commands that use the compiled loops, besides the methods'."""
 
 RESULT_ON_STDOUT = frozenset({"inspect", "evaluate", "completion"})
 """Commands whose result is what they print; the others say at once what they begin."""
@@ -165,16 +161,6 @@ def _announce(name: str, options: Any) -> None:
     console.print(*words, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def _compile_kernels(name: str) -> None:
-    """Compile the inner loops before the first work that needs them, and say so on a screen."""
-    if name not in method_commands() and name not in NEED_KERNELS:
-        return
-    from kinesphere import kernels
-
-    if kernels.needs_compiling():
-        kernels.warm_up(partial(console.print, style="dim") if console.is_terminal else None)
-
-
 def _fail(message: str) -> None:
     """Tell the user, in one line on standard error, why the program ends."""
     console.print(
@@ -248,7 +234,6 @@ def dispatch(arguments: Sequence[str]) -> int:
     options = parse_options(command, chosen, rest)
     if command not in RESULT_ON_STDOUT:
         _announce(command, options)
-        _compile_kernels(command)
     chosen.run(options)
     return 0
 

@@ -15,6 +15,7 @@ import scipy.fft
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from kinesphere import kernels
 from kinesphere.io.mrc import write_map
 from kinesphere.progress_bar import step_progress
 from kinesphere.ranks import ALONE, Ranks
@@ -93,6 +94,7 @@ def reconstruct(
     if known is not None and known["fingerprint"] == problem.fingerprint:
         console.print(f"{folder} holds this reconstruction already.", highlight=False)
         return known
+    kernels.warm_up(console.print)
     with claimed(folder), interrupts() as flag:
         halves = []
         for half in HALVES:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from kinesphere import kernels
 from kinesphere.errors import InputError
 from kinesphere.inference.latents import Posterior
 from kinesphere.io.checkpoint import has_checkpoint
@@ -139,6 +140,8 @@ def run_job(method: Method[Any], folder: Path, ranks: Ranks = ALONE) -> None:
             console.print(f"{folder} holds this run already, finished.", highlight=False)
             return
         observations = _prepare_images(job, flag, device, ranks)
+        if device.type == "cpu":
+            kernels.warm_up(console.print)  # now that what the user gave has been read
         trainers = make_trainers(job, observations, device, ranks)
         ranks.from_first(lambda: _begin(job, observations, trainers, is_new=not known))
         with console.logging_to(folder / "log.txt") if ranks.is_first else nullcontext():

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from kinesphere import kernels
 from kinesphere.io.mrc import DensityMap, write_map
 from kinesphere.reconstruction.fsc import mean_fsc
 from kinesphere.reconstruction.options import ReconstructionSettings
@@ -80,6 +81,7 @@ def make_volumes(run: RunWithImages, settings: VolumeSettings, folder: Path) -> 
     if known is not None and known["fingerprint"] == fingerprint:
         console.print(f"{folder} holds these volumes already.", highlight=False)
         return known
+    kernels.warm_up(console.print)
     with claimed(folder), interrupts() as flag:
         (folder / SUMMARY).unlink(missing_ok=True)
         for stale in (*folder.glob("kernel_[0-9]*.mrc"), *folder.glob("decoder_[0-9]*.mrc")):
