@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kinesphere.methods.registry import method_class
+
 RESULTS = Path(__file__).parent / "results"
 
 Row = dict[str, Any]
@@ -53,22 +55,17 @@ def model_of(data: Path) -> Path:
     return next(path for path in (data / "model.pdb", data / "model.cif") if path.exists())
 
 
-def segments(data: Path, run: Path, options: Sequence[str]) -> float:
-    """Train segments on a folder of particles; return the CPU time, NaN for a run that was there
-    already.
+def train(method: str, data: Path, run: Path, options: Sequence[str]) -> float:
+    """Train a method of the registry on a folder of particles; return the CPU time in seconds, NaN
+    for a run that was there already.
     """
-    inputs = [data / "particles.star", "--model", model_of(data), "--map", data / "consensus.mrc"]
-    return _train("segments", inputs, run, options)
-
-
-def field(data: Path, run: Path, options: Sequence[str]) -> float:
-    """Train a field; otherwise as `segments`."""
-    return _train("field", [data / "particles.star", "--map", data / "consensus.mrc"], run, options)
-
-
-def _train(command: str, inputs: Sequence[str | Path], run: Path, options: Sequence[str]) -> float:
     done = (run / "latents.npz").exists()
-    _, seconds = kinesphere(command, *inputs, "--out", run, *options)
+    density = data / "consensus.mrc"
+    needs = method_class(method).from_files(data / "particles.star", density, model_of(data))
+    model = needs.options.atomic_model
+    with_model = () if model is None else ("--model", model)
+    inputs = [data / "particles.star", *with_model, "--map", density]
+    _, seconds = kinesphere(method, *inputs, "--out", run, *options)
     return float("nan") if done else seconds
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
-from bench import RESULTS, Row, evaluate, field, markdown, segments, write_csv
+from bench import RESULTS, Row, evaluate, markdown, train, write_csv
 
-Method = Literal["segments", "field"]
+from kinesphere.methods.registry import METHOD_NAMES, method_class
 
 # What else is known of the sets: domains of adenylate kinase, hinge of the antibody.
 CORE = "A:1-29,A:60-121,A:160-214"
@@ -59,7 +58,7 @@ class Options:
     """Folders with particles.star, model.pdb or model.cif, consensus.mrc and truth.npz."""
     work: Path
     """Where runs are kept; finished ones are not repeated."""
-    methods: tuple[Method, ...] = ("segments", "field")
+    methods: tuple[str, ...] = METHOD_NAMES
     """Ways of recovering the motion."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs."""
@@ -79,14 +78,14 @@ def main(options: Options) -> None:
         for method in options.methods:
             for seed in options.seeds:
                 run = options.work / f"{data.name}-{method}-seed{seed}"
-                train = {"segments": segments, "field": field}[method]
-                seconds = train(data, run, ["--seed", str(seed), *options.train.split()])
+                chosen = ["--seed", str(seed), *options.train.split()]
+                seconds = train(method, data, run, chosen)
                 more = [
                     *KNOWN.get(data.name, ()),
                     *options.evaluate.split(),
                     *(("--no-ideal",) if limits else ()),
                 ]
-                scores = evaluate(data, run, more, model=method == "field")
+                scores = evaluate(data, run, more, model=not method_class(method).moves_atoms)
                 limits = limits or {key: value for key, value in scores.items() if "ideal_" in key}
                 scores |= limits
                 scores["fraction_of_ideal"] = fraction(scores)

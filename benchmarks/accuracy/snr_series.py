@@ -23,7 +23,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
-from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_csv
+from bench import RESULTS, Row, evaluate, kinesphere, markdown, train, write_csv
 
 Method = Literal["marginal", "vae"]
 COLUMNS = (
@@ -85,7 +85,7 @@ def main(options: Options) -> None:
             for seed in options.seeds:
                 run = options.work / f"{data.name}-{method}-seed{seed}"
                 arguments = ["--inference", method, "--seed", str(seed), *options.segments.split()]
-                seconds = segments(data, run, arguments)
+                seconds = train("segments", data, run, arguments)
                 scores = evaluate(data, run, options.evaluate.split())
                 rows.append(
                     {"snr": snr, "method": method, "seed": seed, "cpu_seconds": seconds, **scores}

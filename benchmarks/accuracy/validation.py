@@ -12,16 +12,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from kinesphere.validation.record import RECORD_FILE, ValidationRecord
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
-from bench import RESULTS, Row, field, kinesphere, markdown, segments, write_csv
+from bench import RESULTS, Row, kinesphere, markdown, train, write_csv
 
-Method = Literal["segments", "field"]
+from kinesphere.methods.registry import METHOD_NAMES
+
 COLUMNS = (
     "data",
     "method",
@@ -49,7 +49,7 @@ class Options:
     """Folders with particles.star, model.pdb or model.cif, and consensus.mrc."""
     work: Path
     """Where runs are kept; finished ones are not repeated."""
-    methods: tuple[Method, ...] = ("segments", "field")
+    methods: tuple[str, ...] = METHOD_NAMES
     """Ways of recovering the motion."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the runs."""
@@ -68,8 +68,7 @@ def main(options: Options) -> None:
         for method in options.methods:
             for seed in options.seeds:
                 run = options.work / f"{data.name}-{method}-seed{seed}"
-                train = {"segments": segments, "field": field}[method]
-                train(data, run, ["--seed", str(seed), *options.train.split()])
+                train(method, data, run, ["--seed", str(seed), *options.train.split()])
                 _, seconds = kinesphere("validate", run, *options.validate.split())
                 found = numbers(ValidationRecord.load(run / RECORD_FILE))
                 rows.append(

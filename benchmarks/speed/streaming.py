@@ -44,7 +44,7 @@ from kinesphere.training.schedule import Schedule
 from kinesphere.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the folder of bench.py
-from bench import RESULTS, Row, evaluate, kinesphere, markdown, segments, write_csv
+from bench import RESULTS, Row, evaluate, kinesphere, markdown, train, write_csv
 
 CASE = Case("segments", points=100, box=128, batch=64, pixel_size=1.5, segments=6)
 N_DIFFERENT = 4096
@@ -390,9 +390,8 @@ def measure_scores(options: Options) -> list[Row]:
     for kept, extra in (("exact", []), ("disk", ["--cache", str(work / "cache")])):
         for seed in options.seeds:
             run = work / f"{kept}-seed{seed}"
-            segments(
-                data, run, ["--coefficients", kept, "--seed", str(seed), "--threads", "1", *extra]
-            )
+            chosen = ["--coefficients", kept, "--seed", str(seed), "--threads", "1", *extra]
+            train("segments", data, run, chosen)
             rows.append({"kept": kept, "seed": seed} | evaluate(data, run))
     return rows
 
