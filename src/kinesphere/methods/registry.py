@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kinesphere.methods.base import Method
 
-METHOD_NAMES = ("segments", "field")
+METHOD_NAMES = ("segments", "field", "modes")
 """Names of the methods, of their commands, and of the modules here that hold them."""
 
 
