@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from kinesphere import kernels
 from kinesphere.kernels import compiled, dispatch
 
 
@@ -31,7 +31,7 @@ def warm_up(report: Callable[[str], None] | None = None) -> None:
 
 def every_operation() -> list[dispatch.Operation[..., object]]:
     """Import all modules of operations, and list these."""
-    for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
         if not module.name.endswith("_triton"):
             importlib.import_module(module.name)
     return list(dispatch.OPERATIONS.values())
