@@ -82,28 +82,6 @@ def test_stops_when_nothing_has_improved_for_as_long_as_patience() -> None:
     assert not schedule.should_stop([5.0, 4.0, 3.0])
 
 
-def test_networks_rest_at_first_and_five_passes_after_every_thirty() -> None:
-    pace = FieldScheduleConfig(reference_epochs=2, fix_networks_every=30, fix_networks_for=5)
-    resting = [epoch for epoch in range(80) if not pace.networks_learn(epoch)]
-    assert resting == [0, 1, *range(32, 37), *range(67, 72)]
-    always = FieldScheduleConfig(reference_epochs=0, fix_networks_every=0)
-    assert all(always.networks_learn(epoch) for epoch in range(80))
-
-
-def test_reference_is_replaced_before_every_tenth_pass_in_which_networks_learn() -> None:
-    pace = FieldScheduleConfig(
-        reference_epochs=0, replace_reference_every=10, fix_networks_every=30
-    )
-    assert [epoch for epoch in range(62) if pace.replaces_reference(epoch)] == [10, 20, 40, 50, 60]
-    assert [
-        epoch for epoch in range(5) if FieldScheduleConfig(epochs=5).replaces_reference(epoch)
-    ] == [3]
-    assert not any(
-        FieldScheduleConfig(replace_reference_every=0).replaces_reference(epoch)
-        for epoch in range(62)
-    )
-
-
 def test_field_stops_after_so_many_falls() -> None:
     schedule = Schedule(FieldScheduleConfig(largest_falls=2, patience=100), 1000, 30, 64)
     assert not schedule.should_stop([0.0, 3.0, 2.0, 4.0])
