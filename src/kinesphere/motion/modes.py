@@ -10,11 +10,11 @@ times their amplitudes: residues that share a twist move as one rigid body, exac
 they turn. Between the middles of two blocks the twist, not the motion, goes over from one to the
 other in even steps, so that neither a shared turn nor a hinge is bent by the blending.
 
-What was left to measurement (docs/modes.md): springs as the inverse sixth power of the length, up
-to 12 Å, put more of known motions into the same number of modes than equal springs or the inverse
-square. Blocks of 8 residues keep bonds better than shorter ones at the same number of modes, and
-blocks of 12 lock the linkers of an antibody. A hundred modes, since the last ångström of the
-opening of an enzyme takes that many.
+Settled by measurement (docs/modes.md): the softest 20 modes of springs of the inverse sixth power
+of the length hold more of an antibody's motion than those of equal springs or of the inverse square
+(on three other molecules the law matters little), and change bonds least. Blocks of 8 residues keep
+bonds better than blocks of 4 at the same number of modes; blocks of 12 lock the antibody's linkers.
+A hundred modes, since an enzyme's opening is found to 1.3 Å with as many, to 1.9 Å with 40.
 
 References
 ----------
