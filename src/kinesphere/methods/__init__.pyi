@@ -2,6 +2,8 @@ from .base import Method as Method
 from .base import MethodOptions as MethodOptions
 from .field import Field as Field
 from .field import FieldOptions as FieldOptions
+from .modes import Modes as Modes
+from .modes import ModesOptions as ModesOptions
 from .molecule import Molecule as Molecule
 from .registry import METHOD_NAMES as METHOD_NAMES
 from .registry import method_class as method_class

@@ -7,6 +7,7 @@ from .field import FieldMotion as FieldMotion
 from .field import SeparableField as SeparableField
 from .inverse import Preimage as Preimage
 from .inverse import invert as invert
+from .modes import ModesMotion as ModesMotion
 from .pseudo_atoms import PseudoAtoms as PseudoAtoms
 from .pseudo_atoms import Solid as Solid
 from .pseudo_atoms import find_solid as find_solid
