@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+INITIAL_SIZE = 0.1
+"""Size of what a network that has learnt nothing gives."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,46 @@ class States:
         """Positions in Å of the reference points."""
         reference = self.motion.reference
         return self.move(reference, torch.arange(reference.shape[0], device=reference.device))
+
+
+@dataclass(frozen=True)
+class RigidStates(States):
+    """The rigid motions of the parts of a molecule at latent positions.
+
+    Parameters
+    ----------
+    rotation, translation
+        (k, n_parts, 3) in radians and Å.
+    """
+
+    rotation: Float[Tensor, "k m 3"]
+    translation: Float[Tensor, "k m 3"]
+
+    def __getitem__(self, rows: Int[Tensor, " own"]) -> RigidStates:
+        """Return some of the states."""
+        z, rotation, translation = (
+            t.index_select(0, rows) for t in (self.z, self.rotation, self.translation)
+        )
+        return replace(self, z=z, rotation=rotation, translation=translation)
+
+
+def latent_network(latent_dim: int, width: int, n_outputs: int) -> nn.Sequential:
+    """Make the network from a latent position to what a motion model asks for: two hidden layers.
+
+    Its outputs begin near 0.1 times a random number, so that hardly anything moves at first, and
+    something learns.
+
+    Parameters
+    ----------
+    latent_dim, width, n_outputs
+        Numbers of latent dimensions, of hidden units of each layer, and of outputs.
+    """
+    last = nn.Linear(width, n_outputs)
+    nn.init.normal_(last.weight, std=INITIAL_SIZE / width**0.5)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(
+        nn.Linear(latent_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last
+    )
 
 
 class Motion(nn.Module, ABC):

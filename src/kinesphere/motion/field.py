@@ -25,14 +25,13 @@ from torch import Tensor, nn
 
 from kinesphere.kernels.blending import blended_basis, blending_weights
 from kinesphere.kernels.rigid_maps import rigid_maps
-from kinesphere.motion.base import Motion, Unmodelled
+from kinesphere.motion.base import INITIAL_SIZE, Motion, Unmodelled, latent_network
 
 _POINTS_A_PART = 24
 _FEWEST_PARTS = 8
 _MOST_PARTS = 32
 _FEWEST_RADIUS_ANGSTROM = 5.0
 _LARGEST_LOG = 1.5
-_INITIAL_SIZE = 0.1
 _LLOYD_ROUNDS = 20
 _PLACES_WATCHED = 64
 _WATCHED_DISTANCE_ANGSTROM = 2.0
@@ -190,7 +189,7 @@ class SeparableField(FieldMotion):
         self.register_buffer("radius", radius.clamp_min(_FEWEST_RADIUS_ANGSTROM))
         self.offset = nn.Parameter(torch.zeros(count, 3))
         self.log_width = nn.Parameter(torch.zeros(count))
-        self.decoder = _mlp(latent_dim, decoder_width, 6 * count)
+        self.decoder = latent_network(latent_dim, decoder_width, 6 * count)
 
     def weights(self, points: Float[Tensor, "q 3"]) -> Float[Tensor, "q m"]:
         """Blending weights w_m of the parts at any points, rows adding up to 1."""
@@ -272,7 +271,7 @@ class CoordinateField(FieldMotion):
         self.of_latent = nn.Linear(latent_dim, decoder_width, bias=False)
         self.hidden = nn.ModuleList(nn.Linear(decoder_width, decoder_width) for _ in range(6))
         self.last = nn.Linear(decoder_width, 3, bias=False)
-        nn.init.normal_(self.last.weight, std=_INITIAL_SIZE / decoder_width**0.5)
+        nn.init.normal_(self.last.weight, std=INITIAL_SIZE / decoder_width**0.5)
         self.activation = nn.ELU()
 
     def displacement(
@@ -294,15 +293,6 @@ class CoordinateField(FieldMotion):
         points = self.reference.detach().cpu()
         _, owner = _spread_centres(points, default_n_parts(len(points)))
         return nn.functional.one_hot(owner).to(self.reference)
-
-
-def _mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
-    last = nn.Linear(width, n_out)
-    nn.init.normal_(last.weight, std=_INITIAL_SIZE / width**0.5)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(
-        nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last
-    )
 
 
 def _spread_centres(points: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ Atilgan et al. (2001) Biophys. J. 80, 505. Durand et al. (1994) Biopolymers 34, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from kinesphere.errors import InputError
 from kinesphere.kernels.composition import compose_two
-from kinesphere.motion.base import Motion, States
+from kinesphere.motion.base import Motion, RigidStates, latent_network
 
 _LONGEST_BOND_ANGSTROM = 9.0  # of residue centres: a longer step is a gap in the chain
 _SHORTEST_SPRING_ANGSTROM = 1.0
@@ -394,16 +394,7 @@ class ModesMotion(Motion):
         self.register_buffer("twist", torch.from_numpy(twist).to(reference))  # (n, p, 6)
         self.register_buffer("scale", torch.from_numpy(scale).to(reference))
         self.register_buffer("part", torch.from_numpy(_parts(blocks, modes, softness)))
-        last = nn.Linear(decoder_width, len(scale))
-        nn.init.normal_(last.weight, std=0.1 / decoder_width**0.5)
-        nn.init.zeros_(last.bias)
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, decoder_width),
-            nn.SiLU(),
-            nn.Linear(decoder_width, decoder_width),
-            nn.SiLU(),
-            last,
-        )
+        self.decoder = latent_network(latent_dim, decoder_width, len(scale))
 
     def amplitudes(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k n"]:
         """RMS displacement in Å along the six motions of the whole and each mode at z, where
@@ -438,25 +429,10 @@ class ModesMotion(Motion):
         return nn.functional.one_hot(self.part).to(self.reference)
 
 
-@dataclass(frozen=True)
-class ModeStates(States):
-    """The rigid motions of all residues at latent positions.
-
-    Parameters
-    ----------
-    rotation, translation
-        (k, n_points, 3) in radians and Å, about where the residues are in the reference.
+class ModeStates(RigidStates):
+    """The rigid motions of all residues at latent positions, about where they are in the
+    reference.
     """
-
-    rotation: Float[Tensor, "k p 3"]
-    translation: Float[Tensor, "k p 3"]
-
-    def __getitem__(self, rows: Int[Tensor, " own"]) -> ModeStates:
-        """Return some of the states."""
-        z, rotation, translation = (
-            t.index_select(0, rows) for t in (self.z, self.rotation, self.translation)
-        )
-        return replace(self, z=z, rotation=rotation, translation=translation)
 
     def move(
         self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]

@@ -5,7 +5,7 @@ of the paper).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from kinesphere.kernels.composition import compose_two
 from kinesphere.kernels.mixture import soft_memberships, two_largest_memberships
-from kinesphere.motion.base import Motion, States, Unmodelled
+from kinesphere.motion.base import Motion, RigidStates, Unmodelled, latent_network
 
 _SMALLEST_WIDTH = 0.05
 _LARGEST_LOG = 6.0
@@ -148,16 +148,7 @@ class SegmentsMotion(Motion):
         self.pivot = pivot
         n_components = n_segments or default_n_segments(reference.shape[0])
         self.segmentation = Segmentation(domains, n_components, temperature)
-        last = nn.Linear(decoder_width, 6 * self.segmentation.n_segments)
-        nn.init.normal_(last.weight, std=0.1 / decoder_width**0.5)
-        nn.init.zeros_(last.bias)
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, decoder_width),
-            nn.SiLU(),
-            nn.Linear(decoder_width, decoder_width),
-            nn.SiLU(),
-            last,
-        )
+        self.decoder = latent_network(latent_dim, decoder_width, 6 * self.segmentation.n_segments)
         self.register_buffer("pivots", self._initial_pivots())
         self.register_buffer("radius", self._initial_radii())
 
@@ -215,38 +206,29 @@ class SegmentsMotion(Motion):
 
     def states(self, z: Float[Tensor, "k d"]) -> SegmentStates:
         """See `Motion.states`."""
-        return SegmentStates(
-            self, z, self.pivots, *self.transforms(z), *self.segmentation.two_largest()
-        )
+        rotation, translation = self.transforms(z)
+        share, segment = self.segmentation.two_largest()
+        return SegmentStates(self, z, rotation, translation, self.pivots, share, segment)
 
 
 @dataclass(frozen=True)
-class SegmentStates(States):
+class SegmentStates(RigidStates):
     """The rotations and translations of all segments at latent positions, and the two segments that
     hold each residue.
 
     Parameters
     ----------
-    pivots
-        (n_segments, 3) what the segments rotate about.
     rotation, translation
         (k, n_segments, 3) in radians and Å.
+    pivots
+        (n_segments, 3) what the segments rotate about.
     share, segment
         (n_points, 2) the largest memberships of each residue, and of which segments.
     """
 
     pivots: Float[Tensor, "m 3"]
-    rotation: Float[Tensor, "k m 3"]
-    translation: Float[Tensor, "k m 3"]
     share: Float[Tensor, "p two"]
     segment: Int[Tensor, "p two"]
-
-    def __getitem__(self, rows: Int[Tensor, " own"]) -> SegmentStates:
-        """Return some of the states."""
-        z, rotation, translation = (
-            t.index_select(0, rows) for t in (self.z, self.rotation, self.translation)
-        )
-        return replace(self, z=z, rotation=rotation, translation=translation)
 
     def move(
         self, points: Float[Tensor, "q 3"], owner: Int[Tensor, " q"]
