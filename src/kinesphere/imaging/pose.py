@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -34,7 +36,11 @@ def euler_from_rotation(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
     """Turn rotation matrices (n, 3, 3) into RELION Euler angles (rot, tilt, psi), (n, 3) in
     degrees.
     """
-    angles: NDArray[np.float64] = Rotation.from_matrix(rotation).as_euler("ZYZ", degrees=True)
+    with warnings.catch_warnings():
+        # Without tilt only rot + psi is defined, and scipy says so; its choice (psi = 0) is as good
+        # as any.
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        angles: NDArray[np.float64] = Rotation.from_matrix(rotation).as_euler("ZYZ", degrees=True)
     return angles
 
 

@@ -5,7 +5,6 @@ again, as RELION 3.1 STAR with all its columns or as `.cs`.
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
+from kinesphere.imaging.pose import euler_from_rotation
 from kinesphere.io.cryosparc import (
     StructuredArray,
     join_passthrough,
@@ -368,7 +368,7 @@ def _image_columns(
 def _relion_columns(particles: ParticleMetadata) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {}
     if particles.has_poses:
-        rot, tilt, psi = _euler_degrees(particles.rotation).T
+        rot, tilt, psi = euler_from_rotation(particles.rotation).T
         x, y = 0.0 - particles.shift_angstrom.T
         columns |= {"rlnAngleRot": rot, "rlnAngleTilt": tilt, "rlnAnglePsi": psi}
         columns |= {"rlnOriginXAngst": x, "rlnOriginYAngst": y}
@@ -384,16 +384,6 @@ def _relion_columns(particles: ParticleMetadata) -> dict[str, NDArray[Any]]:
     if particles.half.any():
         columns["rlnRandomSubset"] = particles.half
     return columns | {"rlnOpticsGroup": particles.optics_group + 1}
-
-
-def _euler_degrees(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """RELION's rot, tilt, psi, (n, 3)."""
-    with warnings.catch_warnings():
-        # Without tilt only rot + psi is defined, and scipy says so; its choice (psi = 0) is as good
-        # as any.
-        warnings.filterwarnings("ignore", message="Gimbal lock")
-        angles: NDArray[np.float64] = Rotation.from_matrix(rotation).as_euler("ZYZ", degrees=True)
-    return angles
 
 
 def _optics_columns(

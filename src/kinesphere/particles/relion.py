@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from kinesphere.errors import InputError
+from kinesphere.imaging.pose import rotation_from_euler
 from kinesphere.io.star import StarTable, TableEdit, copy_star, format_column, read_star
 from kinesphere.particles.grid import complete_pixel_grid
 from kinesphere.particles.image_files import image_files, split_image_names
@@ -420,7 +420,7 @@ def read_rotation(table: StarTable) -> tuple[NDArray[np.float64] | None, list[st
             f"in row {unknown[0] + 1}"
         )
         raise InputError(table.path, problem, "Refine them, or remove them")
-    return Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix(), []
+    return rotation_from_euler(angles), []
 
 
 def read_shift(
