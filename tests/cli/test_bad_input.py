@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from helpers.small_set import simulate_set
 from kinesphere.cli.main import main
 from kinesphere.io.mrc import read_map, write_map
 from kinesphere.io.structure import read_model, write_model
@@ -25,21 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A particle set with a model and a map that belong to it, and a run that has hardly begun to
     learn."""
     folder = tmp_path_factory.mktemp("made")
-    options = [
-        "--n",
-        "120",
-        "--box",
-        "32",
-        "--pixel-size",
-        "3",
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-        "--seed",
-        "4",
-    ]
-    assert main(["simulate", "--out", str(folder / "set"), *options]) == 0
+    simulate_set(folder / "set", 120, seed=4)
     assert main(["segments", *_inputs(folder / "set"), "--out", str(folder / "run"), *BRIEF]) == 0
     return folder
 

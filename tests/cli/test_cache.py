@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.small_set import simulate_set
 from kinesphere.cli.main import main
 from kinesphere.io.checkpoint import has_checkpoint
 from kinesphere.io.mrc import ImageStack, write_stack
@@ -38,21 +39,7 @@ Refused = Callable[..., str]
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small particle set, with a cache of it."""
     folder = tmp_path_factory.mktemp("data")
-    options = [
-        "--n",
-        "320",
-        "--box",
-        "32",
-        "--pixel-size",
-        "3",
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-        "--seed",
-        "6",
-    ]
-    assert main(["simulate", "--out", str(folder), *options]) == 0
+    simulate_set(folder, 320, seed=6)
     assert (
         main(
             [

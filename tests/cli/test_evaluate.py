@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.small_set import simulate_set
 from kinesphere import load
 from kinesphere.cli.main import main
 
@@ -17,21 +18,7 @@ from kinesphere.cli.main import main
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two hundred bright images of adenylate kinase, and a run that has hardly begun to learn."""
     folder = tmp_path_factory.mktemp("data")
-    simulated = [
-        "--n",
-        "200",
-        "--box",
-        "32",
-        "--pixel-size",
-        "3",
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-        "--seed",
-        "3",
-    ]
-    assert main(["simulate", "--out", str(folder / "set"), *simulated]) == 0
+    simulate_set(folder / "set", 200, seed=3)
     inputs = [str(folder / "set" / "particles.star"), "--model", str(folder / "set" / "model.cif")]
     quick = ["--epochs", "1", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1"]
     assert main(["segments", *inputs, "--out", str(folder / "run"), *quick]) == 0

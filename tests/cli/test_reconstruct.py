@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.small_set import simulate_set
 from kinesphere.cli.main import main
 from kinesphere.io.mrc import HEADER_BYTES, read_map, write_map
 
@@ -33,19 +34,7 @@ TRAINING = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small images of an opening enzyme."""
     folder = tmp_path_factory.mktemp("data")
-    options = [
-        "--n",
-        "300",
-        "--box",
-        str(BOX),
-        "--pixel-size",
-        str(PIXEL_ANGSTROM),
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-    ]
-    assert main(["simulate", "--out", str(folder), *options]) == 0
+    simulate_set(folder, 300)
     return folder
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.small_set import simulate_set
 from kinesphere import load
 from kinesphere.cli.main import main
 
@@ -19,21 +20,7 @@ IMAGES = [17, 40, 3]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that have hardly begun to learn; what they claim to know is measured all the same."""
     folder = tmp_path_factory.mktemp("data")
-    simulated = [
-        "--n",
-        "64",
-        "--box",
-        "32",
-        "--pixel-size",
-        "3",
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-        "--seed",
-        "3",
-    ]
-    assert main(["simulate", "--out", str(folder / "set"), *simulated]) == 0
+    simulate_set(folder / "set", 64, seed=3)
     inputs = [str(folder / "set" / "particles.star"), "--model", str(folder / "set" / "model.cif")]
     quick = ["--halves", "--epochs", "1", "--latent-dim", "2", "--n-nodes", "4", "--threads", "1"]
     assert main(["segments", *inputs, "--out", str(folder / "run"), *quick]) == 0

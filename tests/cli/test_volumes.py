@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kinesphere
+from helpers.small_set import simulate_set
 from kinesphere.cli.main import main
 from kinesphere.errors import InputError
 from kinesphere.io.mrc import read_map
@@ -32,8 +33,7 @@ TRAINING = (
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two half-set models on small images of an opening enzyme."""
     data = tmp_path_factory.mktemp("data")
-    options = ["--n", "300", "--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5"]
-    assert main(["simulate", "--out", str(data), *options]) == 0
+    simulate_set(data, 300)
     inputs = [
         str(data / "particles.star"),
         "--model",

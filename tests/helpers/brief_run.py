@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kinesphere.cli.main import main
+from helpers.small_set import simulate_set
 from kinesphere.methods.segments import Segments, SegmentsOptions
 from kinesphere.runs.job import run_job
 
@@ -37,8 +37,7 @@ def brief_method(data: Path) -> Segments:
 def brief_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The particles."""
     folder = tmp_path_factory.mktemp("brief") / "set"
-    recipe = ["--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "4"]
-    assert main(["simulate", "--out", str(folder), "--n", str(N_IMAGES), *recipe]) == 0
+    simulate_set(folder, N_IMAGES, seed=4)
     return folder
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.small_set import simulate_set
 from kinesphere import load
 from kinesphere.cli.main import main
 from kinesphere.io.structure import read_model
@@ -31,8 +32,7 @@ LATENT_DIM = 2
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Adenylate kinase opening and closing, with little noise."""
     folder = tmp_path_factory.mktemp("contract") / "set"
-    recipe = ["--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "9", "--seed", "5"]
-    assert main(["simulate", "--out", str(folder), "--n", str(N_IMAGES), *recipe]) == 0
+    simulate_set(folder, N_IMAGES, seed=5, n_states=9)
     return folder
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from helpers import rank_jobs
-from kinesphere.cli.main import main
+from helpers.small_set import simulate_set
 from kinesphere.ranks import ALONE
 
 JOBS = Path(rank_jobs.__file__)
@@ -100,10 +100,7 @@ def jobs() -> ModuleType:
 def folder(tmp_path_factory: pytest.TempPathFactory, jobs: ModuleType) -> Iterator[Path]:
     """What one, two and four ranks made of the same small set."""
     folder = tmp_path_factory.mktemp("ranks")
-    options = ["--box", "32", "--pixel-size", "3", "--snr", "1", "--n-states", "5", "--seed", "6"]
-    assert (
-        main(["simulate", "--out", str(folder / "set"), "--n", str(jobs.N_IMAGES), *options]) == 0
-    )
+    simulate_set(folder / "set", rank_jobs.N_IMAGES, seed=6)
     jobs.work(folder, ALONE)
     shutil.copytree(folder / "1-ranks" / "stopped", folder / "for-2-ranks")
     for size, variables in ((2, slurm_variables), (4, torchrun_variables)):

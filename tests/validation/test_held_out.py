@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.small_set import simulate_set
 from kinesphere import load
 from kinesphere.cli.main import main
 from kinesphere.fourier import centred_rfft2
@@ -33,21 +34,7 @@ N = 300
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that has hardly begun to learn."""
     folder = tmp_path_factory.mktemp("run")
-    options = [
-        "--n",
-        "120",
-        "--box",
-        "32",
-        "--pixel-size",
-        "3",
-        "--snr",
-        "1",
-        "--n-states",
-        "5",
-        "--seed",
-        "4",
-    ]
-    assert main(["simulate", "--out", str(folder / "set"), *options]) == 0
+    simulate_set(folder / "set", 120, seed=4)
     inputs = [str(folder / "set" / "particles.star"), "--model", str(folder / "set" / "model.cif")]
     quick = ["--epochs", "2", "--latent-dim", "1", "--n-nodes", "4", "--threads", "1"]
     assert main(["segments", *inputs, "--out", str(folder / "run"), *quick]) == 0
