@@ -128,6 +128,10 @@ class Posterior:
 class LatentModel(nn.Module, ABC):
     """A way of inferring latents; the prior is N(0, I) in every one of them."""
 
+    keeps_posteriors = False
+    """Whether it carries a posterior of each image from pass to pass, in any number of dimensions:
+    only then can dimensions be added, turned and left out."""
+
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -170,6 +174,16 @@ class LatentModel(nn.Module, ABC):
         ValueError
             If that was of another model.
         """
+
+    def turn(self, basis: Float[Tensor, "d e"]) -> None:
+        """Go over to other latents e, with z = basis · e, the columns of the basis orthonormal.
+
+        Raises
+        ------
+        NotImplementedError
+            If its latents cannot be turned.
+        """
+        raise NotImplementedError
 
 
 class Responsibilities:

@@ -5,6 +5,7 @@ loss for training.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -204,17 +205,22 @@ class Scorer:
     @torch.no_grad()
     def own(self, z: Float[Tensor, "b s d"]) -> Float[Tensor, "b s"]:
         """Log-likelihood of every image at latent positions of its own."""
+        return torch.cat([found[0] for found in self._own_pairs(z)]).reshape(z.shape[:2])
+
+    @torch.no_grad()
+    def models(self, z: Float[Tensor, "b s d"]) -> Complex[Tensor, "b s m"]:
+        """Model of every image, in units of its noise, at latent positions of its own."""
+        factor = torch.cat([found[1] for found in self._own_pairs(z)])
+        return factor.reshape(*z.shape[:2], -1) * self.prepared.gain[:, None]
+
+    def _own_pairs(
+        self, z: Float[Tensor, "b s d"]
+    ) -> Iterator[tuple[Float[Tensor, " q"], Complex[Tensor, "q m"]]]:
+        """Compare every image with latent positions of its own, some at a time."""
         n_images, n_samples, _ = z.shape
         image = torch.arange(n_images, device=z.device).repeat_interleave(n_samples)
         per_block = max(1, _POINTS_AT_ONCE // len(self.decoder.owner))
-        blocks = torch.arange(n_images * n_samples, device=z.device).split(per_block)
-        parts = [
-            self.likelihood.pairs(
-                self.prepared,
-                self.decoder.decode(z.flatten(0, 1)[rows]),
-                image[rows],
-                torch.arange(len(rows), device=z.device),
-            )[0]
-            for rows in blocks
-        ]
-        return torch.cat(parts).reshape(n_images, n_samples)
+        for rows in torch.arange(n_images * n_samples, device=z.device).split(per_block):
+            positions = self.decoder.decode(z.flatten(0, 1)[rows])
+            state = torch.arange(len(rows), device=z.device)
+            yield self.likelihood.pairs(self.prepared, positions, image[rows], state)

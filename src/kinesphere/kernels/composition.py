@@ -21,6 +21,7 @@ from kinesphere.kernels.dispatch import operation
 _SMALL = 1e-3  # below it, series: cos θ − sin θ / θ loses all its digits
 # A membership that changes nothing, and by which the softmax it comes from multiplies its gradient.
 _NEGLIGIBLE = 1e-7
+_WHOLE = 1.0 - 1e-6  # a larger membership turns a point as 1 does, to rounding
 
 
 def compose_all(
@@ -199,10 +200,27 @@ def _turn(first, second, s, u0, u1, u2, x0, x1, x2):
 
 @compiled
 @no_type_check
+def _whole_turns(rotation):
+    """Give s = |u|² of each rotation vector u, and the coefficients at it: what the many points
+    that belong to one segment only share.
+    """
+    one = rotation.dtype.type(1)
+    turns = np.empty((rotation.shape[0], 5), rotation.dtype)
+    for m in range(rotation.shape[0]):
+        u0, u1, u2 = rotation[m, 0], rotation[m, 1], rotation[m, 2]
+        s = u0 * u0 + u1 * u1 + u2 * u2
+        turns[m, 0] = s
+        turns[m, 1], turns[m, 2], turns[m, 3], turns[m, 4] = rotation_coefficients(s, one)
+    return turns
+
+
+@compiled
+@no_type_check
 def _move(points, membership, segment, pivots, rotation, translation, moved):
     """Set where each state k takes each point q: `compose_two`."""
     one = points.dtype.type(1)
     for k in range(rotation.shape[0]):
+        turns = _whole_turns(rotation[k])
         for q in range(points.shape[0]):
             x0, x1, x2 = points[q, 0], points[q, 1], points[q, 2]
             t0, t1, t2 = 0 * one, 0 * one, 0 * one
@@ -213,8 +231,11 @@ def _move(points, membership, segment, pivots, rotation, translation, moved):
                 m = segment[q, rank]
                 u0, u1, u2 = w * rotation[k, m, 0], w * rotation[k, m, 1], w * rotation[k, m, 2]
                 p0, p1, p2 = pivots[m, 0], pivots[m, 1], pivots[m, 2]
-                s = u0 * u0 + u1 * u1 + u2 * u2
-                first, second, _, _ = rotation_coefficients(s, one)
+                if w > _WHOLE:
+                    s, first, second = turns[m, 0], turns[m, 1], turns[m, 2]
+                else:
+                    s = u0 * u0 + u1 * u1 + u2 * u2
+                    first, second, _, _ = rotation_coefficients(s, one)
                 y0, y1, y2 = _turn(first, second, s, u0, u1, u2, x0 - p0, x1 - p1, x2 - p2)
                 x0, x1, x2 = p0 + y0, p1 + y1, p2 + y2
                 t0 += w * translation[k, m, 0]
@@ -242,6 +263,7 @@ def _move_gradient(
     n_ranks = segment.shape[1]
     x = np.zeros((n_ranks, 3), points.dtype)  # what each rank rotates, from its pivot
     for k in range(rotation.shape[0]):
+        turns = _whole_turns(rotation[k])
         for q in range(points.shape[0]):
             v0, v1, v2 = points[q, 0], points[q, 1], points[q, 2]
             for rank in range(n_ranks):
@@ -252,8 +274,11 @@ def _move_gradient(
                 if w < _NEGLIGIBLE or rank == n_ranks - 1:
                     continue
                 u0, u1, u2 = w * rotation[k, m, 0], w * rotation[k, m, 1], w * rotation[k, m, 2]
-                s = u0 * u0 + u1 * u1 + u2 * u2
-                first, second, _, _ = rotation_coefficients(s, one)
+                if w > _WHOLE:
+                    s, first, second = turns[m, 0], turns[m, 1], turns[m, 2]
+                else:
+                    s = u0 * u0 + u1 * u1 + u2 * u2
+                    first, second, _, _ = rotation_coefficients(s, one)
                 y0, y1, y2 = _turn(first, second, s, u0, u1, u2, x[rank, 0], x[rank, 1], x[rank, 2])
                 v0, v1, v2 = p0 + y0, p1 + y1, p2 + y2
             g0, g1, g2 = gradient[k, q, 0], gradient[k, q, 1], gradient[k, q, 2]
@@ -265,8 +290,12 @@ def _move_gradient(
                     continue
                 r0, r1, r2 = rotation[k, m, 0], rotation[k, m, 1], rotation[k, m, 2]
                 u0, u1, u2 = w * r0, w * r1, w * r2
-                s = u0 * u0 + u1 * u1 + u2 * u2
-                first, second, slope1, slope2 = rotation_coefficients(s, one)
+                if w > _WHOLE:
+                    s, first, second = turns[m, 0], turns[m, 1], turns[m, 2]
+                    slope1, slope2 = turns[m, 3], turns[m, 4]
+                else:
+                    s = u0 * u0 + u1 * u1 + u2 * u2
+                    first, second, slope1, slope2 = rotation_coefficients(s, one)
                 x0, x1, x2 = x[rank, 0], x[rank, 1], x[rank, 2]
                 ux, uh = u0 * x0 + u1 * x1 + u2 * x2, u0 * h0 + u1 * h1 + u2 * h2
                 hx = h0 * x0 + h1 * x1 + h2 * x2

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kinesphere.config import Advanced, require_not_negative, require_positive
+from kinesphere.inference.options import InferenceName, LatentsConfig
 from kinesphere.methods.base import Method, MethodOptions
 from kinesphere.motion.beads import BeadPlacement
 from kinesphere.training.options import TrainingConfig
@@ -34,9 +35,17 @@ class RestraintsConfig:
 
 
 @dataclass(frozen=True)
+class AtomicModelLatentsConfig(LatentsConfig):
+    """How the conformation of an atomic model in each image is inferred."""
+
+    inference: InferenceName = "gaussian"
+
+
+@dataclass(frozen=True)
 class AtomicModelTrainingConfig(TrainingConfig):
     """How a motion of an atomic model is fitted."""
 
+    latents: AtomicModelLatentsConfig = field(default_factory=AtomicModelLatentsConfig)
     restraints: Advanced[RestraintsConfig] = field(default_factory=RestraintsConfig)
     halves: bool = False
     """Train two models on two half sets that share nothing but the nominal model."""

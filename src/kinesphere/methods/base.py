@@ -129,6 +129,12 @@ class Method(ABC, Generic[OptionsT]):
         """Return the same method with some options changed."""
         return type(self)(replace(self.options, **changes))
 
+    def with_latent_dim(self, latent_dim: int) -> Method[OptionsT]:
+        """Return the same method with the number of latent dimensions that its images asked for."""
+        training = self.options.training
+        latents = replace(training.latents, latent_dim=latent_dim)
+        return self.with_options(training=replace(training, latents=latents))
+
     # What it reads
 
     @property
@@ -200,13 +206,19 @@ class Method(ABC, Generic[OptionsT]):
     def make_latents(self, band: FourierBand) -> LatentModel:
         """Make the way latents are inferred."""
         from kinesphere.inference.encoder import VariationalLatents
+        from kinesphere.inference.gaussian import GaussianLatents
         from kinesphere.inference.latents import MarginalLatents
 
         chosen = self.options.training.latents.resolved()
+        n_dimensions = chosen.n_dimensions
         if chosen.inference == "vae":
-            return VariationalLatents(chosen.latent_dim, band, chosen.encoder_shells)
+            return VariationalLatents(n_dimensions, band, chosen.encoder_shells)
+        if chosen.inference == "gaussian":
+            return GaussianLatents(
+                n_dimensions, n_draws=chosen.n_draws, look_every=chosen.look_every
+            )
         return MarginalLatents(
-            chosen.latent_dim,
+            n_dimensions,
             int(chosen.n_nodes or 0),
             n_draws=chosen.n_draws,
             look_every=chosen.look_every,

@@ -287,7 +287,7 @@ class Field(Method[FieldOptions]):
         from kinesphere.motion.field import CoordinateField, SeparableField
 
         chosen = self.options.field
-        latent_dim = self.options.training.latents.latent_dim
+        latent_dim = self.options.training.latents.n_dimensions
         if chosen.decoder == "separable":
             return SeparableField(
                 reference.points,

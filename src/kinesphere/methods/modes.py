@@ -57,7 +57,7 @@ class Modes(AtomicModelMethod[ModesOptions]):
         """See `Method.make_motion`."""
         from kinesphere.motion.modes import ModesMotion
 
-        latent_dim = self.options.training.latents.latent_dim
+        latent_dim = self.options.training.latents.n_dimensions
         return ModesMotion(
             reference.points, reference.domains, latent_dim, **vars(self.options.modes)
         )

@@ -95,7 +95,7 @@ class Segments(AtomicModelMethod[SegmentsOptions]):
         """See `Method.make_motion`."""
         from kinesphere.motion.segments import SegmentsMotion
 
-        latent_dim = self.options.training.latents.latent_dim
+        latent_dim = self.options.training.latents.n_dimensions
         return SegmentsMotion(
             reference.points, reference.domains, latent_dim, **vars(self.options.segments)
         )

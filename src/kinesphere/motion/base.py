@@ -105,6 +105,14 @@ def latent_network(latent_dim: int, width: int, n_outputs: int) -> nn.Sequential
     )
 
 
+def first_layer(network: nn.Sequential) -> nn.Linear:
+    """Return the first layer of what `latent_network` made."""
+    layer = network[0]
+    if not isinstance(layer, nn.Linear):
+        raise TypeError("the network does not begin with a linear layer")
+    return layer
+
+
 class Motion(nn.Module, ABC):
     """y(z) = motion(z, y⁰): moves reference points, and whatever belongs to them, to the
     conformation at latent z.
@@ -181,6 +189,26 @@ class Motion(nn.Module, ABC):
 
     def replace_reference(self, z: Float[Tensor, " d"]) -> None:
         """Make the state at z the reference state; nothing where y⁰ is given."""
+
+    @property
+    def latent_layer(self) -> nn.Linear:
+        """The layer that takes latent positions in, without which nothing depends on them.
+
+        Raises
+        ------
+        NotImplementedError
+            If the model has none: then its latents cannot be turned.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def turn(self, basis: Float[Tensor, "d e"]) -> None:
+        """Take latent positions e from now on, with z = basis · e: turned, fewer, or more than
+        before.
+        """
+        layer = self.latent_layer
+        layer.weight = nn.Parameter(layer.weight @ basis)
+        layer.in_features = self.latent_dim = basis.shape[1]
 
     def resample(self, generator: torch.Generator) -> None:
         """Draw the model's own random parameters afresh (once a training step); nothing by

@@ -20,19 +20,18 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from kinesphere.kernels.blending import blended_basis, blending_weights
 from kinesphere.kernels.rigid_maps import rigid_maps
-from kinesphere.motion.base import INITIAL_SIZE, Motion, Unmodelled, latent_network
+from kinesphere.motion.base import INITIAL_SIZE, Motion, Unmodelled, first_layer, latent_network
+from kinesphere.motion.spread import spread_centres
 
 _POINTS_A_PART = 24
 _FEWEST_PARTS = 8
 _MOST_PARTS = 32
 _FEWEST_RADIUS_ANGSTROM = 5.0
 _LARGEST_LOG = 1.5
-_LLOYD_ROUNDS = 20
 _PLACES_WATCHED = 64
 _WATCHED_DISTANCE_ANGSTROM = 2.0
 _PROBE_ANGSTROM = 1.0
@@ -81,6 +80,11 @@ class FieldMotion(Motion):
         self.log_weight = nn.Parameter(
             torch.zeros(len(reference))
         )  # in standard deviations of its prior
+
+    def turn(self, basis: Float[Tensor, "d e"]) -> None:
+        """See `Motion.turn`; where the field vanishes is turned, too."""
+        super().turn(basis)
+        self.anchor = torch.linalg.pinv(basis) @ self.anchor
 
     @abstractmethod
     def displacement(
@@ -175,7 +179,7 @@ class SeparableField(FieldMotion):
     ) -> None:
         super().__init__(reference, latent_dim, fold_weight)
         count = min(n_parts or default_n_parts(len(reference)), len(reference))
-        centres, owner = _spread_centres(reference, count)
+        centres, owner = spread_centres(reference, count)
         radius = torch.stack(
             [
                 (reference[owner == m] - centres[m]).square().sum(1).mean().sqrt()
@@ -190,6 +194,11 @@ class SeparableField(FieldMotion):
         self.offset = nn.Parameter(torch.zeros(count, 3))
         self.log_width = nn.Parameter(torch.zeros(count))
         self.decoder = latent_network(latent_dim, decoder_width, 6 * count)
+
+    @property
+    def latent_layer(self) -> nn.Linear:
+        """See `Motion.latent_layer`."""
+        return first_layer(self.decoder)
 
     def weights(self, points: Float[Tensor, "q 3"]) -> Float[Tensor, "q m"]:
         """Blending weights w_m of the parts at any points, rows adding up to 1."""
@@ -274,6 +283,11 @@ class CoordinateField(FieldMotion):
         nn.init.normal_(self.last.weight, std=INITIAL_SIZE / decoder_width**0.5)
         self.activation = nn.ELU()
 
+    @property
+    def latent_layer(self) -> nn.Linear:
+        """See `Motion.latent_layer`."""
+        return self.of_latent
+
     def displacement(
         self, z: Float[Tensor, "k d"], points: Float[Tensor, "q 3"]
     ) -> Float[Tensor, "k q 3"]:
@@ -291,25 +305,5 @@ class CoordinateField(FieldMotion):
         field has none.
         """
         points = self.reference.detach().cpu()
-        _, owner = _spread_centres(points, default_n_parts(len(points)))
+        _, owner = spread_centres(points, default_n_parts(len(points)))
         return nn.functional.one_hot(owner).to(self.reference)
-
-
-def _spread_centres(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Spread centres evenly over points (farthest-point start, then k-means), and the centre
-    nearest each point.
-    """
-    places = points.double().numpy()
-    chosen = [int(np.linalg.norm(places - places.mean(0), axis=1).argmin())]
-    distance = np.linalg.norm(places - places[chosen[0]], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(places - places[chosen[-1]], axis=1))
-    centres = places[chosen]
-    for _ in range(_LLOYD_ROUNDS):
-        owner = cKDTree(centres).query(places)[1]
-        occupied = np.bincount(owner, minlength=count)
-        sums = np.stack([np.bincount(owner, places[:, axis], count) for axis in range(3)], 1)
-        centres = np.where(occupied[:, None] > 0, sums / np.maximum(occupied, 1)[:, None], centres)
-    owner = cKDTree(centres).query(places)[1]
-    return torch.as_tensor(centres, dtype=points.dtype), torch.as_tensor(owner, dtype=torch.int64)

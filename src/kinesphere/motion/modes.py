@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from kinesphere.errors import InputError
 from kinesphere.kernels.composition import compose_two
-from kinesphere.motion.base import Motion, RigidStates, latent_network
+from kinesphere.motion.base import Motion, RigidStates, first_layer, latent_network
 
 _LONGEST_BOND_ANGSTROM = 9.0  # of residue centres: a longer step is a gap in the chain
 _SHORTEST_SPRING_ANGSTROM = 1.0
@@ -395,6 +395,11 @@ class ModesMotion(Motion):
         self.register_buffer("scale", torch.from_numpy(scale).to(reference))
         self.register_buffer("part", torch.from_numpy(_parts(blocks, modes, softness)))
         self.decoder = latent_network(latent_dim, decoder_width, len(scale))
+
+    @property
+    def latent_layer(self) -> nn.Linear:
+        """See `Motion.latent_layer`."""
+        return first_layer(self.decoder)
 
     def amplitudes(self, z: Float[Tensor, "k d"]) -> Float[Tensor, "k n"]:
         """RMS displacement in Å along the six motions of the whole and each mode at z, where

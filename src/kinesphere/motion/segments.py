@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from kinesphere.kernels.composition import compose_two
 from kinesphere.kernels.mixture import soft_memberships, two_largest_memberships
-from kinesphere.motion.base import Motion, RigidStates, Unmodelled, latent_network
+from kinesphere.motion.base import Motion, RigidStates, Unmodelled, first_layer, latent_network
 
 _SMALLEST_WIDTH = 0.05
 _LARGEST_LOG = 6.0
@@ -167,6 +167,11 @@ class SegmentsMotion(Motion):
             weight = self.segmentation.memberships()
             squared = ((self.reference[:, None] - self.pivots) ** 2).sum(-1)
             return ((weight * squared).sum(0) / weight.sum(0).clamp_min(1e-6)).sqrt().clamp_min(5.0)
+
+    @property
+    def latent_layer(self) -> nn.Linear:
+        """See `Motion.latent_layer`."""
+        return first_layer(self.decoder)
 
     def resample(self, generator: torch.Generator) -> None:
         """Draw the segmentation from its posterior."""

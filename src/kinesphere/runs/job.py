@@ -52,7 +52,7 @@ from kinesphere.runtime import (
 )
 from kinesphere.training.checkpoints import restore_state, state_of
 from kinesphere.training.options import default_batch_size
-from kinesphere.training.schedule import Schedule
+from kinesphere.training.schedule import Schedule, SettlingSchedule
 from kinesphere.training.trainer import Trainer
 
 _FEWEST_OF_A_HALF = 2
@@ -295,15 +295,18 @@ def train(
             _fit(job, trainer, half, history, flag)
             found[half] = _infer(job, half, trainer, observations, flag)
     n = len(job.particles)
-    d = job.options.training.latents.latent_dim
-    mean = np.zeros((n, d), np.float32)
-    covariance = np.zeros((n, d, d), np.float32)
+    posteriors: dict[int, Posterior] = {}
     for half, trainer in trainers.items():
-        posterior = _hand_out(trainer, found[half], teams[half], ranks)
+        posteriors[half] = _hand_out(trainer, found[half], teams[half], ranks)
         history[half] = trainer.progress.history
+    d = _agree_on_dimension(list(trainers.values()))
+    mean = np.zeros((n, d), np.float32)
+    covariance = np.tile(np.eye(d, dtype=np.float32), (n, 1, 1))
+    for half, posterior in posteriors.items():
         rows = job.rows(half)
-        mean[rows] = posterior.mean.numpy()
-        covariance[rows] = posterior.covariance.numpy()
+        known = posterior.mean.shape[1]
+        mean[rows, :known] = posterior.mean.numpy()
+        covariance[rows, :known, :known] = posterior.covariance.numpy()
     if job.is_validation.any():
         _compare_halves(job, trainers, observations)
     if ranks.is_first:
@@ -313,6 +316,18 @@ def train(
         write_particles(job.folder / "particles.star", job.particles, latents)
         latents.save(job.folder / "latents.npz")
         console.print(f"Wrote one conformation per particle to {job.folder}")
+
+
+def _agree_on_dimension(trainers: list[Trainer]) -> int:
+    """Give all models as many latent dimensions as the one that has most: in those, nothing moves
+    in the others.
+    """
+    latent_dim = max(trainer.latents.latent_dim for trainer in trainers)
+    for trainer in trainers:
+        if trainer.latents.latent_dim < latent_dim:
+            trainer.set_latent_dim(latent_dim)
+            trainer.save()
+    return latent_dim
 
 
 def _infer(
@@ -395,11 +410,11 @@ def make_trainer(
     seed = training.seed + half
     torch.manual_seed(seed)
     batch_size = training.batch_size or default_batch_size(len(observations))
-    schedule = Schedule(
-        training.schedule, len(observations), observations.band.n_shells, batch_size
-    )
+    model = job.method.make_model(job.reference, observations.band)
+    kind = SettlingSchedule if model.latents.keeps_posteriors else Schedule
+    schedule = kind(training.schedule, len(observations), observations.band.n_shells, batch_size)
     return Trainer(
-        job.method.make_model(job.reference, observations.band),
+        model,
         observations,
         job.method.make_forward(job.reference, observations.band, device),
         schedule,
@@ -407,6 +422,7 @@ def make_trainer(
         device=device,
         checkpoints=checkpoint_folder(job.folder, half),
         bystanders=bystanders,
+        chooses_dimension=training.latents.chooses_dimension,
         ranks=ranks,
     )
 

@@ -62,9 +62,9 @@ class Run:
         document = load_document(self.path / "run.yaml")
         self.config: dict[str, Any] = document["config"]
         self.provenance: dict[str, Any] = {k: v for k, v in document.items() if k != "config"}
-        self.method = method_of(self.path, document)
         self.centre_angstrom = np.array(document["frame"]["centre_angstrom"], dtype=np.float64)
         self.latents = LatentTable.load(self.path / "latents.npz")
+        self.method = method_of(self.path, document).with_latent_dim(self.latents.mean.shape[1])
 
     @cached_property
     def metrics(self) -> dict[str, NDArray[np.float64]]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from kinesphere.inference.likelihood import Likelihood
 from kinesphere.motion.restraints import Restraint
+from kinesphere.training.dimension import choose_dimension
+from kinesphere.training.directions import start_along_directions
 from kinesphere.training.optimiser import gradient_norm
 
 if TYPE_CHECKING:  # the trainer calls these functions
@@ -20,8 +22,16 @@ _LARGEST_CHANGE_OF_BALANCE = 10.0
 
 
 def prepare_epoch(trainer: Trainer) -> None:
-    """Do what is due before an epoch: a new reference, the restraints' view of it, their weight."""
+    """Do what is due before an epoch: where to start from, how many dimensions to go on with, a new
+    reference, the restraints' view of it, their weight.
+    """
     epoch = trainer.progress.epoch
+    if trainer.latents.keeps_posteriors:
+        if epoch == 0:
+            start_along_directions(trainer, trainer.likelihood(epoch))
+        elif epoch == trainer.schedule.first_full and len(trainer.held_out):
+            likelihood = trainer.likelihood(epoch - 1)
+            trainer.progress.dimension_gains = choose_dimension(trainer, likelihood)
     if trainer.schedule.config.replaces_reference(epoch):
         trainer.motion.replace_reference(_nearest_to_consensus(trainer))
     restraints = trainer.model.restraints

@@ -63,6 +63,8 @@ def restore_state(trainer: Trainer, state: State, source: Path) -> None:
         If the state is of another model.
     """
     tensors, values = state
+    if "memory.mean" in tensors:
+        trainer.set_latent_dim(tensors["memory.mean"].shape[1])
     try:
         trainer.motion.load_state_dict(_with_prefix(tensors, "motion."))
         trainer.latents.load_state_dict(_with_prefix(tensors, "latents."))
@@ -79,7 +81,9 @@ def restore_state(trainer: Trainer, state: State, source: Path) -> None:
     for name in _STATISTICS:
         getattr(trainer.statistics, name).copy_(tensors[f"statistics.{name}"])
     for entry in fields(trainer.progress):
-        setattr(trainer.progress, entry.name, values["progress"][entry.name])
+        if entry.name in values["progress"]:
+            setattr(trainer.progress, entry.name, values["progress"][entry.name])
+    trainer.schedule.settle(trainer.progress.coarse_log_likelihoods)
     if not trainer.ranks.is_first:  # the first rank goes on with the sums
         trainer.progress.forget_sums()
         trainer.statistics.clear()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kinesphere.config import Advanced, require_not_negative, require_positive
-from kinesphere.inference.options import LatentsConfig, ObjectiveName
+from kinesphere.errors import InputError
+from kinesphere.inference.options import InferenceName, LatentsConfig, ObjectiveName
 from kinesphere.observations.options import ImagesConfig
 
 PASSES_OF_AN_ENCODER = 4
 REFERENCE_BATCH = 64
 """Images a step that learning rates are for."""
 _LARGEST_BATCH = 512
+_COARSE_PASSES = 6
 _STEPS_A_PASS = 250
 
 
@@ -23,7 +25,8 @@ class ScheduleConfig:
     """Passes over the images; none: enough for 32,000 images, at least 5 and at most 24 passes;
     with an encoder, which learns slower, four times as many."""
     coarse_epochs: Advanced[int] = 2
-    """First passes at low resolution: cheap, and without the local minima of high resolution."""
+    """First passes at low resolution: cheap, and without the local minima of high resolution. With
+    `--inference gaussian` they go on until the log-likelihood has settled instead."""
     coarse_fraction: Advanced[float] = 0.4
     """Part of the resolution shells used during those."""
     learning_rate: Advanced[float] = 1e-3
@@ -39,6 +42,9 @@ class ScheduleConfig:
     """Stop early when the log-likelihood has not risen for this many passes at full resolution."""
     tolerance: Advanced[float] = 0.02
     """Smallest rise in log-likelihood an image, in nats, that counts."""
+    settled_nats: Advanced[float] = 0.5
+    """Rise in log-likelihood an image from one pass at low resolution to the next, in nats, below
+    which full resolution begins (`--inference gaussian`)."""
 
     @property
     def structural_learning_rate(self) -> float:
@@ -96,8 +102,8 @@ class TrainingConfig:
         n_images
             Images each model is trained on.
         """
-        encoder = self.latents.inference == "vae"
-        epochs = self.schedule.epochs or default_epochs(n_images, encoder=encoder)
+        inference = self.latents.inference
+        epochs = self.schedule.epochs or default_epochs(n_images, inference)
         return replace(
             self,
             latents=self.latents.resolved(),
@@ -113,8 +119,12 @@ class TrainingConfig:
         InputError
             Naming the option.
         """
+        if self.latents.inference == "gaussian" and self.objective != "gaussian":
+            problem = "its steps are those of Gaussian noise, and the data term is not"
+            remedy = "Take --inference marginal or vae, or --objective gaussian"
+            raise InputError("--inference gaussian", problem, remedy)
         require_positive(
-            latent_dim=self.latents.latent_dim,
+            latent_dim=self.latents.n_dimensions,
             n_nodes=self.latents.n_nodes,
             n_draws=self.latents.n_draws,
             look_every=self.latents.look_every,
@@ -132,14 +142,17 @@ class TrainingConfig:
         )
 
 
-def default_epochs(n_images: int, *, encoder: bool = False) -> int:
+def default_epochs(n_images: int, inference: InferenceName = "marginal") -> int:
     """Return the passes over the images unless the user says: enough for 32,000 images, 5 to 24.
 
     An encoder has to learn what the exact posterior knows, and takes `PASSES_OF_AN_ENCODER` times
-    as many.
+    as many. Half of the passes of `gaussian` are at low resolution, at most, and it takes
+    `_COARSE_PASSES` more.
     """
     passes = min(max(round(32_000 / max(n_images, 1)), 5), 24)
-    return PASSES_OF_AN_ENCODER * passes if encoder else passes
+    if inference == "gaussian":
+        return passes + _COARSE_PASSES
+    return PASSES_OF_AN_ENCODER * passes if inference == "vae" else passes
 
 
 def default_batch_size(n_images: int) -> int:

@@ -31,7 +31,9 @@ class Progress:
     batch: int = 0
     step: int = 0
     bad_steps: int = 0
+    coarse_log_likelihoods: list[float] = field(default_factory=list)
     log_likelihoods: list[float] = field(default_factory=list)
+    dimension_gains: list[tuple[float, float]] = field(default_factory=list)
     totals: dict[str, float] = field(default_factory=_zeros)
     history: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False

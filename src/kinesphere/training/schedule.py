@@ -7,6 +7,7 @@ import math
 from kinesphere.training.options import REFERENCE_BATCH, ScheduleConfig, default_epochs
 
 _FEWEST_SHELLS = 6
+_COARSE_RATE = 2.0  # the resolution is low, and so is the noise of a gradient
 
 
 class Schedule:
@@ -29,14 +30,20 @@ class Schedule:
     ) -> None:
         self.config = config
         self.n_shells_full = n_shells
-        self.epochs = config.epochs or default_epochs(n_images)
+        self._n_epochs = config.epochs or default_epochs(n_images)
+        self.first_full: int | None = min(config.coarse_epochs, self._n_epochs // 3)
         self.steps_per_epoch = math.ceil(n_images / batch_size)
         self.batch_size = batch_size
         self._rate_of_batch = math.sqrt(max(batch_size / REFERENCE_BATCH, 1.0))
 
+    @property
+    def epochs(self) -> int:
+        """Passes over the images, at most."""
+        return self._n_epochs
+
     def n_shells(self, epoch: int) -> int:
         """Resolution shells used in an epoch."""
-        if epoch >= min(self.config.coarse_epochs, self.epochs // 3):
+        if self.first_full is not None and epoch >= self.first_full:
             return self.n_shells_full
         return min(
             max(round(self.config.coarse_fraction * self.n_shells_full), _FEWEST_SHELLS),
@@ -84,3 +91,49 @@ class Schedule:
         return (
             max(log_likelihoods[-recent:]) < max(log_likelihoods[:-recent]) + self.config.tolerance
         )
+
+    def settle(self, log_likelihoods: list[float]) -> None:
+        """Take notice of the log-likelihoods of the coarse passes so far."""
+
+
+class SettlingSchedule(Schedule):
+    """A schedule whose coarse stage goes on until the log-likelihood has settled, or for half of
+    the passes.
+
+    Motions that are found late are then found at low resolution, where a pass costs little and
+    nothing lies in the way. The second half of the passes is at full resolution.
+    """
+
+    def __init__(
+        self, config: ScheduleConfig, n_images: int, n_shells: int, batch_size: int
+    ) -> None:
+        super().__init__(config, n_images, n_shells, batch_size)
+        self._most_coarse = self._n_epochs // 2
+        self.first_full = None if self._most_coarse > 0 else 0
+
+    @property
+    def epochs(self) -> int:
+        """See `Schedule.epochs`."""
+        coarse = self._most_coarse if self.first_full is None else self.first_full
+        return coarse + self._n_epochs - self._most_coarse
+
+    def settle(self, log_likelihoods: list[float]) -> None:
+        """See `Schedule.settle`."""
+        count = len(log_likelihoods)
+        if self.first_full is not None or count == 0:
+            return
+        settled = count > 1 and log_likelihoods[-1] < log_likelihoods[-2] + self.config.settled_nats
+        if settled or count >= self._most_coarse:
+            self.first_full = count
+
+    def learning_rate_factor(self, step: int) -> float:
+        """See `Schedule.learning_rate_factor`: steady in the coarse stage, then cosine decay."""
+        warm = min((step + 1) / max(self.config.warm_up_steps, 1), 1.0)
+        if self.first_full is None:
+            return self._rate_of_batch * _COARSE_RATE * warm
+        first = self.first_full * self.steps_per_epoch
+        total = max(self.epochs * self.steps_per_epoch - first, 1)
+        done = min(max((step - first) / total, 0.0), 1.0)
+        floor = self.config.final_learning_rate_fraction
+        fall = floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
+        return self._rate_of_batch * _COARSE_RATE * warm * fall

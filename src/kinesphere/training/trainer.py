@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from kinesphere.errors import NumericalError
@@ -29,6 +30,7 @@ from kinesphere.ranks import ALONE, Ranks
 from kinesphere.runtime import InterruptedRunError, Interrupts
 from kinesphere.training.between_epochs import prepare_epoch, teach_encoder
 from kinesphere.training.checkpoints import read_state, restore_state, store_state
+from kinesphere.training.dimension import held_out_images
 from kinesphere.training.optimiser import add_up_gradients, make_optimizer, set_rates
 from kinesphere.training.progress import Progress, hand_over_sums
 from kinesphere.training.schedule import Schedule
@@ -95,6 +97,9 @@ class Trainer:
         Folder for checkpoints; none to keep none.
     bystanders
         Images that train the encoder of the latents only, where there is one.
+    chooses_dimension
+        Whether the images decide how many latent dimensions are kept; some of them train nothing
+        until that is done.
     ranks
         Who shares the images; may be replaced between calls.
     """
@@ -110,6 +115,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         checkpoints: Path | None = None,
         bystanders: Observations | None = None,
+        chooses_dimension: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
@@ -128,6 +134,9 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = make_optimizer(self.motion, self.latents, schedule.config)
         self.progress = Progress()
+        self.held_out = torch.zeros(0, dtype=torch.int64)
+        if chooses_dimension:
+            self.held_out = held_out_images(len(observations), seed)
         self.statistics_at_rest = self._statistics_at_rest()
         self.signal = SignalAndNoise.estimate(self.statistics_at_rest).to(self.device)
         self.statistics = ShellStatistics(forward.band, observations.n_groups)
@@ -172,6 +181,9 @@ class Trainer:
             metrics = self._epoch(interrupts, advance)
             if self.schedule.is_full_resolution(progress.epoch):
                 progress.log_likelihoods.append(metrics["log_likelihood"])
+            else:
+                progress.coarse_log_likelihoods.append(metrics["log_likelihood"])
+                self.schedule.settle(progress.coarse_log_likelihoods)
             progress.history.append(metrics)
             progress.begin_epoch()
             stop = self.schedule.should_stop(progress.log_likelihoods)
@@ -199,13 +211,9 @@ class Trainer:
             prepare_epoch(self)
         anew = first == 0 and self.schedule.changes_much(progress.epoch)
         self.latents.begin_epoch(progress.epoch, len(self.observations), anew=anew)
-        n_shells = self.schedule.n_shells(progress.epoch)
-        forward = self.forward
-        if n_shells < self.schedule.n_shells_full:
-            forward = self.forward.coarser(n_shells)
-        likelihood = Likelihood(forward, self.model.objective, self.signal)
+        likelihood = self.likelihood(progress.epoch)
         batches = self.batches(progress.epoch)
-        for batch, draws in self.shares(self.observations, batches, forward.band, first):
+        for batch, draws in self.shares(self.observations, batches, likelihood.forward.band, first):
             self._step(likelihood, batch, draws)
             progress.batch += 1
             if advance is not None:
@@ -217,12 +225,34 @@ class Trainer:
         teach_encoder(self, likelihood)
         progress.add_up(self.ranks)
         return progress.summary(
-            shells=float(n_shells),
+            shells=float(self.schedule.n_shells(progress.epoch)),
             model_divergence=float(self.motion.divergence().detach()),
             learning_rate=self.optimizer.param_groups[0]["lr"],
             seconds=time.monotonic() - started,
             n_images=(len(batches) - first) * self.batch_size,
         )
+
+    def likelihood(self, epoch: int) -> Likelihood:
+        """Return the likelihood at the resolution of an epoch, with signal and noise as they are
+        now.
+        """
+        n_shells = self.schedule.n_shells(epoch)
+        is_full = n_shells == self.schedule.n_shells_full
+        forward = self.forward if is_full else self.forward.coarser(n_shells)
+        return Likelihood(forward, self.model.objective, self.signal)
+
+    def turn(self, basis: Float[Tensor, "d e"]) -> None:
+        """Go over to other latents e, with z = basis · e; what the optimiser remembers is lost."""
+        self.motion.turn(basis.to(self.device))
+        self.latents.turn(basis.to(self.device))
+        self.optimizer = make_optimizer(self.motion, self.latents, self.schedule.config)
+
+    def set_latent_dim(self, latent_dim: int) -> None:
+        """Go over to another number of latent dimensions: the first of those there are, or further
+        ones in which nothing moves.
+        """
+        if latent_dim != self.latents.latent_dim:
+            self.turn(torch.eye(self.latents.latent_dim, latent_dim))
 
     def _save_where_due(self, saved: float, interrupts: Interrupts | None) -> float:
         """Save now and then, and on an interrupt, which then is raised; all ranks together. Returns
@@ -256,6 +286,8 @@ class Trainer:
         """Divide the images of an epoch into batches, in its order."""
         window = images_a_window(len(self.observations.band))
         order = order_of_epoch(len(self.observations), window, self.seed, epoch)
+        if len(self.held_out) and not self.schedule.is_full_resolution(epoch):
+            order = order[~torch.isin(order, self.held_out)]
         return order.split(self.batch_size)
 
     def _step(self, likelihood: Likelihood, batch: ParticleBatch, draws: Draws) -> None:

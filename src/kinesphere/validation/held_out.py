@@ -13,7 +13,7 @@ tells of the image can raise it; noise fitted in A lowers it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,16 +23,19 @@ from torch import Tensor
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.noise import SignalAndNoise
 from kinesphere.imaging.pose import project_points, project_states
+from kinesphere.inference.coefficient_sets import first_of_mates, masked, split_coefficients
 from kinesphere.inference.decoder import Decoder
-from kinesphere.inference.latents import MarginalLatents
+from kinesphere.inference.gaussian import GaussianLatents, Gaussians
+from kinesphere.inference.latents import LatentModel, MarginalLatents
 from kinesphere.inference.likelihood import Likelihood, PreparedBatch, Scorer
 from kinesphere.inference.options import default_n_nodes
 from kinesphere.observations.observations import Observations
-from kinesphere.runs.halves import images_to_test
+from kinesphere.runs.halves import images_of_model, images_to_test
 from kinesphere.runs.run import Run
 
 _IMAGES_AT_ONCE = 64
 _VALUES_AT_ONCE = 1 << 21  # complex values of projections held at once: 16 MB
+_PLACES_TO_START = 64
 N_OTHERS = 24
 
 
@@ -71,14 +74,14 @@ class Judged:
     decoder, likelihood
         The model; where a run has two, the one that these images did not train.
     latents
-        Inference over nodes of the prior, whatever the run was trained with.
+        Inference without an encoder, whatever the run was trained with.
     observations
         The images.
     """
 
     decoder: Decoder
     likelihood: Likelihood
-    latents: MarginalLatents
+    latents: LatentModel
     observations: Observations
 
     @torch.no_grad()
@@ -105,17 +108,31 @@ def judge(run: Run, observations: Observations, half: Int[np.ndarray, " n"]) -> 
         Where the run has two models, each with the images of the *other* half set: what a model has
         learnt of its own images by heart must not count.
     """
-    config = run.config["training"]["latents"]
-    dimension = int(config["latent_dim"])
-    latents = MarginalLatents(dimension, config["n_nodes"] or default_n_nodes(dimension))
     judged = []
     for label, decoder in run.decoders.items():
         rows = images_to_test(label, half)
         if len(rows):
             likelihood = run.likelihood(label, observations.band)
             images = observations.subset(torch.from_numpy(rows))
-            judged.append(Judged(decoder, likelihood, latents, images))
+            judged.append(Judged(decoder, likelihood, _inference(run, label), images))
     return judged
+
+
+def _inference(run: Run, label: int) -> LatentModel:
+    """Inference without an encoder, whatever the run was trained with: over nodes of the prior, or
+    from where the images are that a model was trained on.
+    """
+    chosen = run.options.training.latents
+    if chosen.inference != "gaussian":
+        n_nodes = chosen.n_nodes or default_n_nodes(chosen.n_dimensions)
+        return MarginalLatents(chosen.n_dimensions, n_nodes)
+    rows = images_of_model(label, run.latents.half)
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _PLACES_TO_START)).astype(int)]
+    moments = (
+        torch.from_numpy(run.latents.mean[some]),
+        torch.from_numpy(run.latents.covariance[some]),
+    )
+    return GaussianLatents(chosen.n_dimensions, others=Gaussians.of_moments(*moments))
 
 
 def held_out_gain(
@@ -186,17 +203,11 @@ def _infer(
     """Posterior mean of each image's latent, from the coefficients of one side alone."""
     means = []
     for rows in torch.arange(len(judged.observations)).split(_IMAGES_AT_ONCE):
-        prepared = _masked(judged.likelihood.prepare(judged.observations.batch(rows)), side[rows])
+        prepared = masked(judged.likelihood.prepare(judged.observations.batch(rows)), side[rows])
         scorer = Scorer(judged.likelihood, prepared, judged.decoder)
         means.append(judged.latents.posterior(scorer).mean)
         advance(len(rows))
     return torch.cat(means)
-
-
-def _masked(prepared: PreparedBatch, side: Bool[Tensor, "b m"]) -> PreparedBatch:
-    data = prepared.data * side
-    norm = (data.real**2 + data.imag**2).sum(1)
-    return replace(prepared, data=data, gain=prepared.gain * side, norm=norm)
 
 
 @torch.no_grad()
@@ -301,47 +312,6 @@ def _fitted_score(
         group
     ]
     return (scale * products[:, 0] - 0.5 * scale**2 * products[:, 1]).sum(1)
-
-
-def first_of_mates(band: FourierBand) -> Int[Tensor, " m"]:
-    """Index of the coefficient that stands for each: itself, or its Friedel mate where the band
-    holds both.
-
-    The half plane keeps k and −k on its column kx = 0 only; there the mate with ky > 0 stands for
-    both.
-    """
-    at = {
-        (r, c): i
-        for i, (r, c) in enumerate(zip(band.row.tolist(), band.column.tolist(), strict=True))
-    }
-    stands_for = [
-        at[-r, c] if c == 0 and r < 0 else i
-        for i, (r, c) in enumerate(zip(band.row.tolist(), band.column.tolist(), strict=True))
-    ]
-    return torch.tensor(stands_for)
-
-
-def split_coefficients(
-    band: FourierBand, n_images: int, generator: torch.Generator
-) -> Bool[Tensor, "n m"]:
-    """Draw, for each image, which coefficients are in set A; the others are B. Friedel mates stay
-    together.
-
-    Parameters
-    ----------
-    band
-        The coefficients.
-    n_images
-        Number of images.
-    generator
-        Source of the draw.
-
-    Returns
-    -------
-    Tensor
-        (n, m) true in A: each coefficient with probability ½.
-    """
-    return (torch.rand(n_images, len(band), generator=generator) < 0.5)[:, first_of_mates(band)]
 
 
 def randomise_phases(
