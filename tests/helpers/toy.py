@@ -18,14 +18,15 @@ from kinesphere.imaging.gaussians import RenderGrid
 from kinesphere.imaging.pose import project_points
 from kinesphere.inference.decoder import Decoder
 from kinesphere.inference.encoder import VariationalLatents
-from kinesphere.inference.latents import MarginalLatents
+from kinesphere.inference.gaussian import GaussianLatents
+from kinesphere.inference.latents import LatentModel, MarginalLatents
 from kinesphere.inference.objective import make_objective
 from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.motion.reference import Reference
 from kinesphere.motion.restraints import Restraints
 from kinesphere.motion.segments import SegmentsMotion
 from kinesphere.observations.observations import Observations
-from kinesphere.training.schedule import Schedule
+from kinesphere.training.schedule import Schedule, SettlingSchedule
 from kinesphere.training.trainer import Model, Trainer
 
 N_RESIDUES, BOX, PIXEL_ANGSTROM, WIDTH_ANGSTROM = 60, 28, 3.0, 2.5
@@ -55,6 +56,7 @@ class Toy:
             "objective": "gaussian",
             "batch_size": 32,
             "checkpoints": None,
+            "chooses_dimension": False,
             "schedule": SegmentsScheduleConfig(epochs=4),
         } | options
         torch.manual_seed(seed)
@@ -66,21 +68,22 @@ class Toy:
             latent_dim,
             n_segments=chosen["n_segments"],
         )
-        latents = (
-            VariationalLatents(latent_dim, band, n_shells=chosen["encoder_shells"], hidden=32)
-            if inference == "vae"
-            else MarginalLatents(
-                latent_dim,
-                chosen["n_nodes"],
-                n_draws=chosen["n_draws"],
-                look_every=chosen["look_every"],
+        pace = {"n_draws": chosen["n_draws"], "look_every": chosen["look_every"]}
+        latents: LatentModel
+        if inference == "vae":
+            latents = VariationalLatents(
+                latent_dim, band, n_shells=chosen["encoder_shells"], hidden=32
             )
-        )
+        elif inference == "gaussian":
+            latents = GaussianLatents(latent_dim, **pace)
+        else:
+            latents = MarginalLatents(latent_dim, chosen["n_nodes"], **pace)
         objective, restraints = (
             make_objective(chosen["objective"]),
             Restraints(self.reference.points, domains),
         )
-        schedule = Schedule(
+        kind = SettlingSchedule if latents.keeps_posteriors else Schedule
+        schedule = kind(
             chosen["schedule"], len(self.observations), band.n_shells, chosen["batch_size"]
         )
         return Trainer(
@@ -90,6 +93,7 @@ class Toy:
             schedule,
             seed=seed,
             checkpoints=chosen["checkpoints"],
+            chooses_dimension=bool(chosen["chooses_dimension"]),
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kinesphere.methods.field import FieldScheduleConfig
 from kinesphere.methods.segments import SegmentsScheduleConfig
-from kinesphere.training.schedule import Schedule
+from kinesphere.training.schedule import Schedule, SettlingSchedule
 
 
 def make(
@@ -104,3 +104,41 @@ def test_what_was_found_of_images_holds_at_full_resolution_while_nothing_is_move
     field = Schedule(pace, 1000, 30, 64)
     assert pace.replaces_reference(5)
     assert [epoch for epoch in range(8) if field.changes_much(epoch)] == [0, 1, 2, 5, 6, 7]
+
+
+def settling(n_images: int = 1000, **options: float) -> SettlingSchedule:
+    return SettlingSchedule(SegmentsScheduleConfig(**options), n_images, 30, 100)  # type: ignore[arg-type]
+
+
+def test_full_resolution_begins_when_low_resolution_has_no_more_to_say() -> None:
+    schedule = settling(epochs=10)
+    assert schedule.epochs == 10
+    schedule.settle([1.0])
+    schedule.settle([1.0, 5.0])
+    assert not schedule.is_full_resolution(2)
+    schedule.settle([1.0, 5.0, 5.4])  # less than half a nat
+    assert schedule.is_full_resolution(3)
+    assert not schedule.is_full_resolution(2)
+    assert schedule.epochs == 8  # as many passes at full resolution as ever
+    schedule.settle([1.0, 5.0, 5.4, 100.0])
+    assert schedule.first_full == 3
+
+
+def test_low_resolution_ends_after_half_of_the_passes() -> None:
+    schedule = settling(epochs=7)
+    schedule.settle([1.0, 5.0])
+    assert schedule.first_full is None
+    schedule.settle([1.0, 5.0, 9.0])
+    assert schedule.first_full == 3
+    assert schedule.epochs == 7
+    assert settling(epochs=1).first_full == 0
+
+
+def test_learning_rates_fall_at_full_resolution_only() -> None:
+    schedule = settling(epochs=10, warm_up_steps=0, final_learning_rate_fraction=0.1)
+    coarse = schedule.learning_rate_factor(50)
+    assert schedule.learning_rate_factor(1) == coarse
+    schedule.settle([1.0, 1.0])
+    assert schedule.learning_rate_factor(20) == pytest.approx(coarse)
+    assert schedule.learning_rate_factor(45) == pytest.approx(coarse * 0.55)
+    assert schedule.learning_rate_factor(70) == pytest.approx(coarse * 0.1)

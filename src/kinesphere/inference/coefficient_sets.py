@@ -1,5 +1,5 @@
-"""Each image's coefficients in two sets of independent noise: what is inferred from one is judged on
-the other.
+"""Each image's coefficients in two sets of independent noise: what is inferred from one is judged
+on the other.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ from kinesphere.ranks import Ranks
 _LONGEST_STEP = 3.0  # in standard deviations of the present posterior
 _SMALLEST_STD = 1e-3
 _POOL = 256  # images whose conformations are offered to others
-_OTHERS_AT_LAST = 64  # of them, when latents are inferred after training
+_OTHERS_AT_LAST = 32  # of them, when latents are inferred after training
 _STEPS_AT_LAST = 6
 _SETTLED = 0.05  # of a posterior's standard deviation
-_SAMPLES_A_DIMENSION = 12
+_SAMPLES_A_DIMENSION = 10
 _WIDENED = 1.2  # samples of a wider Gaussian do not miss the tails
 _FEWEST_EFFECTIVE = 3.0
 
@@ -307,6 +307,13 @@ class GaussianLatents(LatentModel):
 
         Nothing that training found of the images themselves enters.
         """
+        return self._sampled(scorer, self.approximate(scorer))
+
+    @torch.no_grad()
+    def approximate(self, scorer: Scorer) -> Gaussians:
+        """Give the Gaussian posterior of each image, from the best of other images' conformations
+        by Gauss-Newton steps.
+        """
         device = scorer.prepared.data.device
         pool = self.examples(_OTHERS_AT_LAST)
         if pool is None:
@@ -324,7 +331,7 @@ class GaussianLatents(LatentModel):
             rows = rows[step[..., 0].abs().amax(1) > _SETTLED]
             if len(rows) == 0:
                 break
-        return self._sampled(scorer, now)
+        return now
 
     def _sampled(self, scorer: Scorer, now: Gaussians) -> Posterior:
         """Moments of the posterior from samples of a Gaussian; those of the Gaussian itself where

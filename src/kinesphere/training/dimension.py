@@ -79,7 +79,9 @@ def choose_dimension(trainer: Trainer, likelihood: Likelihood) -> list[tuple[flo
 def _gains(
     trainer: Trainer, latents: GaussianLatents, likelihood: Likelihood
 ) -> Float[Tensor, "v d"]:
-    """What each dimension adds in each of the held-out images; zero for those of other ranks."""
+    """Measure what each dimension adds in each of the held-out images; zero for those of other
+    ranks.
+    """
     rows = trainer.held_out
     gain = torch.zeros(len(rows), latents.latent_dim, dtype=torch.float64)
     generator = torch.Generator().manual_seed(trainer.seed)
@@ -94,7 +96,7 @@ def _gains(
         side = in_a[some].to(prepared.data.device)
         for seen, unseen in ((side, ~side), (~side, side)):
             scorer = Scorer(likelihood, masked(prepared, seen), trainer.decoder)
-            z = latents.posterior(scorer).mean
+            z = latents.approximate(scorer).mean
             d = z.shape[1]
             first = torch.ones(d + 1, d, device=z.device).tril(-1)  # none, one, two, … of them
             judge = Scorer(likelihood, masked(prepared, unseen), trainer.decoder)
