@@ -49,6 +49,10 @@ def test_prints_one_json_object(data: Path, capsys: pytest.CaptureFixture[str]) 
         scores["r_main_motion"] / scores["ideal_r_main_motion"], 1e-3
     )
     assert scores["distances"][0]["ideal_r"] > 0.99
+    assert scores["fraction_of_ideal_latent_smooth_r_coordinate"] == pytest.approx(
+        [scores["latent_smooth_r_coordinate"][0] / scores["ideal_r_coordinate"][0]], 1e-3
+    )
+    assert "coordinate 1 from all latents, Pearson" in printed.err
     assert scores["hinge_nearest_boundary"] >= 0
 
 

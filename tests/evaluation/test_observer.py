@@ -35,7 +35,8 @@ def test_every_limit_is_that_of_the_posterior_mean(
     rows = np.flatnonzero(ensemble.model.is_polymer)
     scores = score(run, truth, ScoreSettings(ideal=False))
     predictions = predict(run, truth, rows, motion, ())
-    add_limits(scores, truth, motion, (), predictions, ideal)
+    smooth = truth.coordinate + rng.normal(0, 0.1, (240, 1))
+    add_limits(scores, truth, motion, (), predictions, smooth, ideal)
 
     mean = posterior @ truth.ca_states.reshape(11, -1)
     true = truth.ca_states.reshape(11, -1)[truth.state[images]]
@@ -53,6 +54,10 @@ def test_every_limit_is_that_of_the_posterior_mean(
     expected = posterior @ truth.state_coordinate[:, 0]
     assert scores["ideal_r_coordinate"][0] == pytest.approx(
         stats.pearsonr(expected, coordinate).statistic, abs=1e-3
+    )
+    assert scores["fraction_of_ideal_latent_smooth_r_coordinate"][0] == pytest.approx(
+        stats.pearsonr(smooth[images, 0], coordinate).statistic / scores["ideal_r_coordinate"][0],
+        abs=1e-3,
     )
     assert 0.1 < scores["fraction_of_ideal_neighbourhood_similarity"] < 1.0
     assert 0.0 < scores["ideal_information_imbalance"][0] < scores["information_imbalance"][0]

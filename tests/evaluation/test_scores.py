@@ -34,6 +34,7 @@ def test_a_run_that_finds_the_truth_has_no_error_and_full_correlation(
     assert scores["spearman_main_motion"] == pytest.approx(1.0)
     assert scores["r_coordinate"] == pytest.approx([1.0])
     assert scores["latent_r2_coordinate"][0] > 0.99
+    assert scores["latent_smooth_r_coordinate"] == pytest.approx([1.0], abs=1e-4)
     assert scores["coverage_68"] == 1.0  # no error, whatever error is claimed
     assert scores["distances"][0]["r"] == pytest.approx(1.0)
     assert scores["distances"][0]["rms_error_angstrom"] < 1e-4
@@ -61,6 +62,7 @@ def test_a_run_without_motion_has_no_correlation_and_the_error_of_not_moving(
     scores = score(make_run(still), truth, NO_IDEAL)
     assert np.isnan(scores["r_main_motion"])
     assert np.isnan(scores["r_coordinate"][0])
+    assert np.isnan(scores["latent_smooth_r_coordinate"][0])
     assert scores["rmsd_ratio"] == pytest.approx(1.0)
     assert scores["moved_median"] < 1e-4
     assert scores["motion_spread_median"] < 1e-4
@@ -73,6 +75,20 @@ def test_reversed_latents_score_the_correlation_they_have(
     scores = score(make_run(1.0 - truth.coordinate), truth, NO_IDEAL)
     assert scores["r_main_motion"] < -0.95
     assert scores["latent_r2_coordinate"][0] > 0.99  # the latents still know the coordinate
+    assert scores["latent_smooth_r_coordinate"] == pytest.approx([1.0], abs=1e-4)
+
+
+def test_each_half_set_has_a_smooth_function_of_its_own(
+    make_run: Callable[..., Any], truth: Truth
+) -> None:
+    half = 1 + np.arange(240) // 11 % 2  # both have every state
+    reversed_half = np.where(half == 1, truth.coordinate[:, 0], 1.0 - truth.coordinate[:, 0])
+    run = make_run(reversed_half[:, None])
+    joint = score(run, truth, NO_IDEAL)
+    run.latents = replace(run.latents, half=half)
+    apart = score(run, truth, NO_IDEAL)
+    assert joint["latent_smooth_r_coordinate"][0] < 0.3
+    assert apart["latent_smooth_r_coordinate"] == pytest.approx([1.0], abs=1e-4)
 
 
 def test_motion_where_nothing_moves_is_told_apart_from_displacement(
@@ -90,6 +106,7 @@ def test_motion_where_nothing_moves_is_told_apart_from_displacement(
     assert np.isnan(moved["r_main_motion"])
     assert np.isnan(moved["coverage_68"])
     assert np.isnan(moved["neighbourhood_similarity"])
+    assert np.isnan(moved["latent_smooth_r_coordinate"][0])
     moving = score(make_run(), static, NO_IDEAL)
     assert moving["motion_spread_median"] > 1.0
 

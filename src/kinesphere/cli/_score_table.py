@@ -43,6 +43,8 @@ def score_table(scores: Mapping[str, Any]) -> Table:
     row("main motion, Spearman", "spearman_main_motion", "fraction_of_ideal_spearman")
     row("main motion, amplitude", "amplitude_main_motion")
     row("best latent direction, Pearson", "latent_r_coordinate")
+    for name, r, limit, fraction in _coordinate_rows(scores):
+        table.add_row(name, _text(r, 3), _DASH, _text(limit, 3), _percent(fraction))
     for number, entry in enumerate(scores.get("distances") or [], 1):
         values = (entry["r"], None, entry.get("ideal_r"))
         part = _percent(entry.get("fraction_of_ideal"))
@@ -60,6 +62,27 @@ def score_table(scores: Mapping[str, Any]) -> Table:
     row("coverage of 90 % intervals", "coverage_90")
     row("clashes beyond the model's", "clashes", None, 0)
     return table
+
+
+def _coordinate_rows(
+    scores: Mapping[str, Any],
+) -> list[tuple[str, float | None, float | None, float | None]]:
+    """How well a smooth function of the latents follows each true coordinate, the limit, and the
+    fraction of it; coordinates that do not vary have none of these.
+    """
+    found = scores.get("latent_smooth_r_coordinate") or []
+    undefined = [None] * len(found)
+    limits = scores.get("ideal_r_coordinate", undefined)
+    fractions = scores.get("fraction_of_ideal_latent_smooth_r_coordinate", undefined)
+    return [
+        (f"coordinate {number} from all latents, Pearson", r, limit, fraction)
+        for number, (r, limit, fraction) in enumerate(zip(found, limits, fractions, strict=True), 1)
+        if _is_defined(r) or _is_defined(limit)
+    ]
+
+
+def _is_defined(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _text(value: Any, digits: int) -> str:

@@ -8,13 +8,23 @@ orders of distances only, so that they hold for any method's latents.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
-from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from kinesphere.analysis.ensemble import sample_images
 from kinesphere.runs.halves import images_by_model
@@ -23,6 +33,10 @@ _FOLDS = 5
 FEWEST_IMAGES = 4 * _FOLDS
 IMAGES_FOR_NEIGHBOURS = 1500
 _IMAGES = 1500
+_IMAGES_FOR_SCALES = 300  # enough for one length scale a dimension; time grows with the cube
+_IMAGES_FOR_CURVE = 2500
+_CURVE_TERMS = 200
+_SMALLEST_CURVE = 1e-9  # of the coordinate: less is rounding errors
 
 
 def explained_variance(
@@ -83,6 +97,106 @@ def along_best_direction(
         LinearRegression(), latents, coordinate, cv=folds
     )
     return along
+
+
+def along_smooth_function(
+    latents: Float[np.ndarray, "n d"], coordinate: Float[np.ndarray, " n"], seed: int = 0
+) -> Float[np.ndarray, " n"]:
+    """Predict the coordinate by the smooth function of all latent dimensions that follows it best,
+    cross-validated.
+
+    The function is a straight direction plus a curve through what that leaves: kernel ridge
+    regression with a Gaussian kernel that has a length scale for each dimension. Length scales are
+    those of greatest marginal likelihood (Rasmussen & Williams 2006, Gaussian Processes for Machine
+    Learning, chapter 5), so that dimensions which say nothing do not count; the strength of the
+    ridge is chosen by leaving out single images, so that there is no curve where none is seen.
+
+    Parameters
+    ----------
+    latents
+        (n, d), in any units; dimensions that do not vary are left out.
+    coordinate
+        (n,) of one true motion.
+    seed
+        Of the five folds: each is predicted by the function fitted to the other four.
+
+    Returns
+    -------
+    ndarray
+        (n,) in the unit of the coordinate; its mean where the latents do not vary, NaN for too few
+        images or a coordinate that does not vary.
+    """
+    n = len(coordinate)
+    if n < FEWEST_IMAGES or np.ptp(coordinate) == 0:
+        return np.full(n, np.nan)
+    varying = latents[:, np.ptp(latents, axis=0) > 0]
+    if varying.shape[1] == 0:
+        return np.full(n, coordinate.mean())
+    # Every fold gets one of each five neighbours in the coordinate. Were the mean of a fold low by
+    # chance, that of the others would be high, and latents that know nothing would correlate
+    # negatively.
+    rank = np.argsort(np.argsort(coordinate, kind="stable"))
+    neighbours = np.minimum(rank // _FOLDS, n // _FOLDS - 1)
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    smooth = np.empty(n)
+    for fitted, held_out in folds.split(varying, neighbours):
+        function = _smooth_function(varying[fitted], coordinate[fitted])
+        smooth[held_out] = function(varying[held_out])
+    return smooth
+
+
+def _smooth_function(
+    latents: Float[np.ndarray, "n d"], coordinate: Float[np.ndarray, " n"]
+) -> Callable[[Float[np.ndarray, "m d"]], Float[np.ndarray, " m"]]:
+    """Fit a straight direction to all images, and a curve through what it leaves of some."""
+    straight = make_pipeline(StandardScaler(), LinearRegression()).fit(latents, coordinate)
+    some = sample_images(len(latents), 1, seed=0, limit=_IMAGES_FOR_CURVE)
+    left = coordinate[some] - straight.predict(latents[some])
+    if left.std() <= _SMALLEST_CURVE * np.ptp(coordinate):
+        return straight.predict
+    standardise = StandardScaler().fit(latents)
+    points = standardise.transform(latents[some])
+    scales = _length_scales(points, left / left.std())
+    curve = make_pipeline(
+        Nystroem(gamma=0.5, n_components=min(_CURVE_TERMS, len(some)), random_state=0),
+        RidgeCV(np.logspace(-3, 5, 9)),
+    ).fit(points / scales, left)
+    return lambda z: straight.predict(z) + curve.predict(standardise.transform(z) / scales)
+
+
+def _length_scales(
+    points: Float[np.ndarray, "n d"], values: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " d"]:
+    """Over what distance in each dimension a smooth function of the points varies, by marginal
+    likelihood; points and values are standardised.
+    """
+    n_dimensions = points.shape[1]
+    some = sample_images(len(points), 1, seed=0, limit=_IMAGES_FOR_SCALES)
+    start = np.full(n_dimensions, np.sqrt(n_dimensions))
+    kernel = ConstantKernel(0.5, (1e-4, 1e2)) * RBF(start, (0.05, 30.0))
+    noise = WhiteKernel(0.5, (1e-4, 2.0))
+    process = GaussianProcessRegressor(kernel + noise, optimizer=_climb)
+    with warnings.catch_warnings():
+        # a length scale at its upper bound is how a dimension that says nothing looks
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(points[some], values[some])
+    scales: Float[np.ndarray, " d"] = np.broadcast_to(
+        process.kernel_.k1.k2.length_scale, (n_dimensions,)
+    )
+    return scales
+
+
+def _climb(
+    objective: Callable[[Float[np.ndarray, " p"]], tuple[float, Float[np.ndarray, " p"]]],
+    start: Float[np.ndarray, " p"],
+    bounds: Float[np.ndarray, "p 2"],
+) -> tuple[Float[np.ndarray, " p"], float]:
+    """Minimise coarsely: the last digits of length scales change no prediction, and cost most of
+    the time.
+    """
+    options = {"maxiter": 25, "ftol": 1e-4}
+    best = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
+    return best.x, float(best.fun)
 
 
 def neighbourhood_similarity(

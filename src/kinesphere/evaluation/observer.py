@@ -255,6 +255,7 @@ def add_limits(
     motion: MainMotion,
     distances: Sequence[Distance],
     predictions: Predictions,
+    smooth: Float[np.ndarray, "n k"],
     ideal: IdealObserver,
 ) -> None:
     """Add the scores of the ideal observer's posterior means, and what fraction of them the run
@@ -266,6 +267,8 @@ def add_limits(
         Of the run; the entries of its `distances` are added to, too.
     truth, motion, distances, predictions
         What the run was scored with.
+    smooth
+        (n, k) the coordinates as smooth functions of the latents predict them.
     ideal
         The ideal observer. Fractions compare on the images that it has seen.
     """
@@ -291,6 +294,13 @@ def add_limits(
             _ratio(correlate(predicted, true), correlate(limit, true))
             for (predicted, limit), true in pairs
         ]
+
+    scores["fraction_of_ideal_latent_smooth_r_coordinate"] = [
+        _ratio(pearson(predicted, true), limit)
+        for predicted, true, limit in zip(
+            smooth[images].T, truth.coordinate[images].T, scores["ideal_r_coordinate"], strict=True
+        )
+    ]
 
     _add_neighbours(scores, truth, ideal)
     _add_distances(scores, truth, distances, predictions, ideal)

@@ -18,6 +18,7 @@ from kinesphere.evaluation.distances import Distance, distance_scores, measure_a
 from kinesphere.evaluation.embedding import (
     IMAGES_FOR_NEIGHBOURS,
     along_best_direction,
+    along_smooth_function,
     explained_variance,
     information_imbalance,
     neighbourhood_similarity,
@@ -90,6 +91,7 @@ def score(
     case = _Case(run, shared, rows, MainMotion.of_states(shared.ca_states), distances)
     hinge = {} if settings.hinge is None else _hinge_scores(run, settings.hinge)
     predictions = predict(run, shared, rows, case.motion, distances)
+    smooth = _along_smooth_functions(case)
     scores = {
         "n": len(shared.state),
         "n_residues": len(rows),
@@ -98,6 +100,9 @@ def score(
         **_motion_scores(case, predictions),
         **mode_scores(run, shared, rows, case.motion, predictions.main_motion),
         **_latent_scores(case),
+        "latent_smooth_r_coordinate": [
+            pearson(*pair) for pair in zip(smooth.T, shared.coordinate.T, strict=True)
+        ],
         **hinge,
         "distances": [
             {"distance": distance.text, **entry}
@@ -113,7 +118,7 @@ def score(
         ideal = observe_ideally(
             run, shared, rows, settings.ideal_images, settings.ideal_beads, advance
         )
-        add_limits(scores, shared, case.motion, distances, predictions, ideal)
+        add_limits(scores, shared, case.motion, distances, predictions, smooth, ideal)
     return scores | fsc_scores(run, shared, rows, ideal)
 
 
@@ -185,6 +190,18 @@ def _latent_scores(case: _Case) -> dict[str, Any]:
         if imbalance
         else [float("nan")] * 2,
     }
+
+
+def _along_smooth_functions(case: _Case) -> Float[np.ndarray, "n k"]:
+    """Predict every true coordinate by a smooth function of the latents, one for each half set."""
+    mean = case.run.latents.mean.astype(np.float64)
+    coordinate = case.truth.coordinate
+    smooth = np.empty_like(coordinate, dtype=np.float64)
+    for rows in images_by_model(case.run.latents.half).values():
+        smooth[rows] = np.stack(
+            [along_smooth_function(mean[rows], values) for values in coordinate[rows].T], axis=1
+        )
+    return smooth
 
 
 def _hinge_scores(run: Run, hinge: str) -> dict[str, float]:
