@@ -200,17 +200,28 @@ def _turn(first, second, s, u0, u1, u2, x0, x1, x2):
 
 @compiled
 @no_type_check
-def _whole_turns(rotation):
-    """Give s = |u|² of each rotation vector u, and the coefficients at it: what the many points
-    that belong to one segment only share.
+def _turn_by(u0, u1, u2, w, whole, one):
+    """Give s = |u|² of a rotation vector u and the coefficients at it; for a point that belongs to
+    one segment only, as most do, those of the whole turn, which are known.
     """
+    if w > _WHOLE:
+        return whole[0], whole[1], whole[2], whole[3], whole[4]
+    s = u0 * u0 + u1 * u1 + u2 * u2
+    first, second, slope1, slope2 = rotation_coefficients(s, one)
+    return s, first, second, slope1, slope2
+
+
+@compiled
+@no_type_check
+def _whole_turns(rotation):
+    """Give for each rotation vector what `_turn_by` gives."""
     one = rotation.dtype.type(1)
-    turns = np.empty((rotation.shape[0], 5), rotation.dtype)
+    turns = np.zeros((rotation.shape[0], 5), rotation.dtype)
     for m in range(rotation.shape[0]):
         u0, u1, u2 = rotation[m, 0], rotation[m, 1], rotation[m, 2]
-        s = u0 * u0 + u1 * u1 + u2 * u2
-        turns[m, 0] = s
-        turns[m, 1], turns[m, 2], turns[m, 3], turns[m, 4] = rotation_coefficients(s, one)
+        s, first, second, slope1, slope2 = _turn_by(u0, u1, u2, 0 * one, turns[m], one)
+        turns[m, 0], turns[m, 1], turns[m, 2] = s, first, second
+        turns[m, 3], turns[m, 4] = slope1, slope2
     return turns
 
 
@@ -231,11 +242,7 @@ def _move(points, membership, segment, pivots, rotation, translation, moved):
                 m = segment[q, rank]
                 u0, u1, u2 = w * rotation[k, m, 0], w * rotation[k, m, 1], w * rotation[k, m, 2]
                 p0, p1, p2 = pivots[m, 0], pivots[m, 1], pivots[m, 2]
-                if w > _WHOLE:
-                    s, first, second = turns[m, 0], turns[m, 1], turns[m, 2]
-                else:
-                    s = u0 * u0 + u1 * u1 + u2 * u2
-                    first, second, _, _ = rotation_coefficients(s, one)
+                s, first, second, _, _ = _turn_by(u0, u1, u2, w, turns[m], one)
                 y0, y1, y2 = _turn(first, second, s, u0, u1, u2, x0 - p0, x1 - p1, x2 - p2)
                 x0, x1, x2 = p0 + y0, p1 + y1, p2 + y2
                 t0 += w * translation[k, m, 0]
@@ -274,11 +281,7 @@ def _move_gradient(
                 if w < _NEGLIGIBLE or rank == n_ranks - 1:
                     continue
                 u0, u1, u2 = w * rotation[k, m, 0], w * rotation[k, m, 1], w * rotation[k, m, 2]
-                if w > _WHOLE:
-                    s, first, second = turns[m, 0], turns[m, 1], turns[m, 2]
-                else:
-                    s = u0 * u0 + u1 * u1 + u2 * u2
-                    first, second, _, _ = rotation_coefficients(s, one)
+                s, first, second, _, _ = _turn_by(u0, u1, u2, w, turns[m], one)
                 y0, y1, y2 = _turn(first, second, s, u0, u1, u2, x[rank, 0], x[rank, 1], x[rank, 2])
                 v0, v1, v2 = p0 + y0, p1 + y1, p2 + y2
             g0, g1, g2 = gradient[k, q, 0], gradient[k, q, 1], gradient[k, q, 2]
@@ -290,12 +293,7 @@ def _move_gradient(
                     continue
                 r0, r1, r2 = rotation[k, m, 0], rotation[k, m, 1], rotation[k, m, 2]
                 u0, u1, u2 = w * r0, w * r1, w * r2
-                if w > _WHOLE:
-                    s, first, second = turns[m, 0], turns[m, 1], turns[m, 2]
-                    slope1, slope2 = turns[m, 3], turns[m, 4]
-                else:
-                    s = u0 * u0 + u1 * u1 + u2 * u2
-                    first, second, slope1, slope2 = rotation_coefficients(s, one)
+                s, first, second, slope1, slope2 = _turn_by(u0, u1, u2, w, turns[m], one)
                 x0, x1, x2 = x[rank, 0], x[rank, 1], x[rank, 2]
                 ux, uh = u0 * x0 + u1 * x1 + u2 * x2, u0 * h0 + u1 * h1 + u2 * h2
                 hx = h0 * x0 + h1 * x1 + h2 * x2
