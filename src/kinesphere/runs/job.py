@@ -34,6 +34,7 @@ from kinesphere.runs.checks import (
 from kinesphere.runs.finished_run import LatentTable
 from kinesphere.runs.half_errors import DISPLACEMENT_ERRORS_FILE, compare_half_models
 from kinesphere.runs.halves import ALL_IMAGES, images_of_model
+from kinesphere.runs.latent_dimension import LatentDimension, save_latent_dimensions
 from kinesphere.runs.run_folder import (
     checkpoint_folder,
     describe_device,
@@ -299,6 +300,7 @@ def train(
     for half, trainer in trainers.items():
         posteriors[half] = _hand_out(trainer, found[half], teams[half], ranks)
         history[half] = trainer.progress.history
+    _report_dimensions(job, trainers, ranks)
     d = _agree_on_dimension(list(trainers.values()))
     mean = np.zeros((n, d), np.float32)
     covariance = np.tile(np.eye(d, dtype=np.float32), (n, 1, 1))
@@ -316,6 +318,20 @@ def train(
         write_particles(job.folder / "particles.star", job.particles, latents)
         latents.save(job.folder / "latents.npz")
         console.print(f"Wrote one conformation per particle to {job.folder}")
+
+
+def _report_dimensions(job: Job, trainers: Mapping[int, Trainer], ranks: Ranks) -> None:
+    """Say how many latent dimensions the images asked for, where they were asked."""
+    found = {
+        half: LatentDimension(trainer.progress.dimension_gains)
+        for half, trainer in trainers.items()
+        if trainer.progress.dimension_gains
+    }
+    if ranks.is_first and found:
+        save_latent_dimensions(job.folder, found)
+        for half, dimension in found.items():
+            name = "" if half == ALL_IMAGES else f"Half {half}: "
+            console.print(f"{name}{dimension.summary()}", highlight=False)
 
 
 def _agree_on_dimension(trainers: list[Trainer]) -> int:

@@ -8,6 +8,7 @@ dimension adds there it truly knows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,12 +69,22 @@ def choose_dimension(trainer: Trainer, likelihood: Likelihood) -> list[tuple[flo
     gain = gain[gain.abs().sum(1) > 0]
     mean = gain.mean(0)
     error = gain.std(0) / max(len(gain), 1) ** 0.5
-    tells = (mean > _STANDARD_ERRORS * error).tolist()
-    n_kept = tells.index(False) if False in tells else len(tells)
-    d = max(n_kept, 1)
-    trainer.turn(torch.eye(latents.latent_dim)[:, :d])
-    shown = min(n_kept + 1, len(tells))
-    return list(zip(mean[:shown].tolist(), error[:shown].tolist(), strict=True))
+    gains = list(zip(mean.tolist(), error.tolist(), strict=True))
+    kept = count_telling(gains)
+    trainer.turn(torch.eye(latents.latent_dim)[:, : max(kept, 1)])
+    return gains[: kept + 1]
+
+
+def count_telling(gains: Sequence[tuple[float, float]]) -> int:
+    """Count the dimensions, from the first, that each gain more than three standard errors.
+
+    Parameters
+    ----------
+    gains
+        Gain of each, in nats, and its standard error.
+    """
+    tells = [gain > _STANDARD_ERRORS * error for gain, error in gains]
+    return tells.index(False) if False in tells else len(tells)
 
 
 def _gains(
