@@ -21,7 +21,7 @@ from kinesphere.methods.segments import (
 OPTIONS = SegmentsOptions(particles=Path("p.star"), model=Path("m.pdb"))
 
 
-@pytest.mark.parametrize(("n_residues", "n_segments"), [(10, 4), (160, 10), (5000, 32)])
+@pytest.mark.parametrize(("n_residues", "n_segments"), [(10, 4), (160, 10), (2000, 32), (5000, 78)])
 def test_a_segment_has_sixteen_residues_within_reason(n_residues: int, n_segments: int) -> None:
     filled = Segments(OPTIONS).resolved_motion(n_residues)
     assert filled.options.segments.n_segments == n_segments

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from kinesphere.kernels.composition import compose_all, compose_two
-from kinesphere.motion.segments import Segmentation, SegmentsMotion
+from kinesphere.motion.segments import Segmentation, SegmentsMotion, default_n_segments
 
 N_RESIDUES = 200
 
@@ -273,6 +273,16 @@ def test_a_chain_shorter_than_a_segment_gets_one_of_its_own() -> None:
     assert motion.segmentation.n_segments == 9
     assert bool(torch.isfinite(motion(torch.zeros(1, 1))).all())
     torch.testing.assert_close(motion.segmentation.memberships()[195:].max(1).values, torch.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("n_residues", "n_segments"),
+    [(10, 4), (214, 13), (512, 32), (2048, 32), (2111, 32), (2112, 33), (8358, 130)],
+)
+def test_the_number_of_segments_grows_with_large_molecules(
+    n_residues: int, n_segments: int
+) -> None:
+    assert default_n_segments(n_residues) == n_segments
 
 
 def test_divergence_is_the_gaussians() -> None:

@@ -23,10 +23,10 @@ _INITIAL_LOG_STD = -3.3  # bounded: a standard deviation of 0.05
 
 
 def default_n_segments(n_residues: int) -> int:
-    """Return how many segments a chain is divided into unless the user says: one for every 16
-    residues, 4 to 32.
+    """Return how many segments a molecule is divided into unless the user says: one for every 16
+    residues, 4 to 32; beyond 2,048 residues, one for every 64.
     """
-    return min(max(n_residues // 16, 4), 32)
+    return max(min(max(n_residues // 16, 4), 32), n_residues // 64)
 
 
 class Segmentation(nn.Module):
@@ -45,7 +45,7 @@ class Segmentation(nn.Module):
         (n_points,) integer label: points in different domains (chains, or ranges the user gave)
         never share a segment.
     n_segments
-        Number of mixture components, shared out over domains by their length.
+        Number of segments, shared out over domains by their length.
     temperature
         τ of eq. 6.
     """
@@ -120,7 +120,8 @@ class SegmentsMotion(Motion):
     latent_dim
         Number of latent dimensions.
     n_segments
-        Largest number of segments; none: `default_n_segments`.
+        Number of segments, shared out over domains by their length, at least one each; none:
+        `default_n_segments`.
     temperature
         τ of eq. 6: the larger, the sharper the boundaries between segments.
     pivot
