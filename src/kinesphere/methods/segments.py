@@ -98,7 +98,11 @@ class Segments(AtomicModelMethod[SegmentsOptions]):
 
         latent_dim = self.options.training.latents.latent_dim
         return SegmentsMotion(
-            reference.points, reference.domains, latent_dim, **vars(self.options.segments)
+            reference.points,
+            reference.domains,
+            latent_dim,
+            copies=reference.copies,
+            **vars(self.options.segments),
         )
 
 
