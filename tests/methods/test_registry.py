@@ -25,7 +25,7 @@ def test_numbers_take_the_place_of_what_was_left_open() -> None:
     assert options.training.batch_size == 64
     assert resolved(214, 100_000).training.batch_size == 256
     assert resolved(10, 100).segments.n_segments == 4
-    assert resolved(14_000, 10**6).segments.n_segments == 32
+    assert resolved(14_000, 10**6).segments.n_segments == 218
 
 
 def test_what_the_user_chose_stays() -> None:

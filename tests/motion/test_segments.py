@@ -10,7 +10,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from kinesphere.kernels.composition import compose_all, compose_two
-from kinesphere.motion.segments import Segmentation, SegmentsMotion
+from kinesphere.motion.copies import Copies
+from kinesphere.motion.segments import Segmentation, SegmentsMotion, default_n_segments
 
 N_RESIDUES = 200
 
@@ -40,6 +41,20 @@ def prescribe(motion: SegmentsMotion, rotation: torch.Tensor, translation: torch
     with torch.no_grad():
         last.weight.zero_()
         last.bias.copy_(torch.cat([rotation * motion.radius[:, None], translation], 1).flatten())
+
+
+def copied_chains(*places: torch.Tensor, families: tuple[int, ...]) -> tuple[torch.Tensor, Copies]:
+    """Make chains of the residues at these places of the sequences of their families."""
+    numbers = [torch.full((len(place),), number) for number, place in enumerate(places)]
+    domains = torch.cat(numbers)
+    return domains, Copies(torch.tensor(families)[domains], torch.cat(places))
+
+
+def two_copies_and_another() -> tuple[torch.Tensor, Copies]:
+    """Two copies of a chain of 80, the second without residues 30 to 44, and a chain of 55."""
+    whole = torch.arange(80)
+    gapped = torch.cat([torch.arange(30), torch.arange(45, 80)])
+    return copied_chains(whole, torch.arange(55), gapped, families=(0, 1, 0))
 
 
 def scrambled(n_segments: int = 8) -> Segmentation:
@@ -273,6 +288,138 @@ def test_a_chain_shorter_than_a_segment_gets_one_of_its_own() -> None:
     assert motion.segmentation.n_segments == 9
     assert bool(torch.isfinite(motion(torch.zeros(1, 1))).all())
     torch.testing.assert_close(motion.segmentation.memberships()[195:].max(1).values, torch.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("n_residues", "n_segments"),
+    [(10, 4), (214, 13), (512, 32), (2048, 32), (2111, 32), (2112, 33), (8358, 130)],
+)
+def test_the_number_of_segments_grows_with_large_molecules(
+    n_residues: int, n_segments: int
+) -> None:
+    assert default_n_segments(n_residues) == n_segments
+
+
+def test_a_large_complex_has_several_segments_a_chain() -> None:
+    sizes = [537, 517, 515, 528, 509, 519, 523, 531] * 2
+    domains = torch.arange(16).repeat_interleave(torch.tensor(sizes))
+    n_segments = default_n_segments(len(domains))
+    segmentation = Segmentation(domains, n_segments, 20.0)
+    assert abs(segmentation.n_segments - n_segments) <= 8
+    owners = domains[segmentation.nearest_points()]
+    assert owners.unique(return_counts=True)[1].min() >= 3
+
+
+def test_copies_have_their_boundaries_at_the_same_residues() -> None:
+    """In training, too, and where one copy lacks a stretch longer than a segment."""
+    domains, copies = two_copies_and_another()
+    segmentation = Segmentation(domains, 20, 20.0, copies).train()
+    with torch.no_grad():
+        segmentation.mean.copy_(0.3 * torch.randn_like(segmentation.mean))
+    segmentation.resample(torch.Generator().manual_seed(0))
+    membership = segmentation.memberships()
+    one, _, other = (membership[domains == label] for label in (0, 1, 2))
+    assert [int((part.sum(0) > 0).sum()) for part in (one, other)] == [7, 7]
+    assert not bool(((one.sum(0) > 0) & (other.sum(0) > 0)).any())
+    resolved = copies.place[domains == 2]
+    assert torch.equal(one[resolved][:, :7], other[:, -7:])
+    share, segment = segmentation.two_largest()
+    torch.testing.assert_close(share, membership.gather(1, segment))
+
+
+def test_copies_learn_one_set_of_parameters() -> None:
+    """The gradient of a segment's boundaries is the sum of those of its copies."""
+    domains, copies = two_copies_and_another()
+    shared = Segmentation(domains, 20, 20.0, copies).eval()
+    assert (shared.n_segments, shared.mean.shape) == (20 - 1, (3, 7 + 5))
+    assert shared.component.tolist() == [*range(12), *range(7)]
+    weight = torch.randn(shared.memberships().shape)
+
+    def gradient(rows: torch.Tensor) -> torch.Tensor:
+        loss = (weight * shared.memberships())[rows].sum()
+        return torch.autograd.grad(loss, shared.mean)[0]
+
+    parts = [gradient(domains == label) for label in (0, 1, 2)]
+    assert all(float(part[:, :7].abs().max()) > 0.01 for part in (parts[0], parts[2]))
+    torch.testing.assert_close(gradient(domains >= 0), sum(parts), atol=1e-4, rtol=1e-4)
+
+
+def test_what_copies_share_costs_once() -> None:
+    domains, copies = copied_chains(torch.arange(50), torch.arange(50), families=(0, 0))
+    shared = Segmentation(domains, 8, 20.0, copies)
+    alone = Segmentation(domains, 8, 20.0)
+    torch.testing.assert_close(2 * shared.divergence(), alone.divergence())
+
+
+def test_copies_begin_as_chains_that_share_nothing() -> None:
+    domains, copies = copied_chains(*3 * [torch.arange(50)], families=(0, 0, 0))
+    shared = Segmentation(domains, 9, 20.0, copies)
+    alone = Segmentation(domains, 9, 20.0)
+    torch.testing.assert_close(shared.memberships(), alone.memberships())
+
+
+def test_segments_of_copies_move_by_themselves() -> None:
+    domains, copies = copied_chains(torch.arange(100), torch.arange(100), families=(0, 0))
+    motion = SegmentsMotion(chain(), domains, 1, copies=copies, n_segments=4).eval()
+    translation = torch.zeros(4, 3)
+    translation[2:, 0] = 10.0
+    prescribe(motion, torch.zeros(4, 3), translation)
+    shift = (motion(torch.zeros(1, 1)) - motion.reference).detach()[0, :, 0]
+    torch.testing.assert_close(shift, 10.0 * (domains == 1), atol=1e-4, rtol=0)
+
+
+def test_a_segment_that_a_copy_has_no_residue_of_turns_about_the_end_of_the_gap() -> None:
+    gapped = torch.cat([torch.arange(40), torch.arange(60, 100)])
+    domains, copies = copied_chains(torch.arange(100), gapped, families=(0, 0))
+    points = chain(180)
+    motion = SegmentsMotion(points, domains, 1, copies=copies, n_segments=40).eval()
+    held = motion.memberships().sum(0)
+    empty = (held < 1e-6).nonzero()[:, 0]
+    assert len(empty) >= 2
+    ends = points[[139, 140]]
+    assert float(torch.cdist(motion.pivots[empty], ends).min(1).values.max()) == 0.0
+    assert bool((motion.radius[empty] == 5.0).all())
+    assert bool(torch.isfinite(motion(torch.randn(2, 1))).all())
+
+
+def test_chains_that_are_not_alike_are_untouched() -> None:
+    """Parameters, draws and memberships are those of a molecule about which nothing is known."""
+    domains = torch.cat([torch.full((n,), label) for n, label in ((120, 4), (30, 7), (50, 1))])
+    plain = Segmentation(domains, 8, 20.0).train()
+    told = Segmentation(domains, 8, 20.0, Copies.none(domains)).train()
+    shapes = {name: tuple(tensor.shape) for name, tensor in plain.state_dict().items()}
+    assert shapes == {
+        "mean": (3, 8),
+        "log_std": (3, 8),
+        "index": (N_RESIDUES,),
+        "start": (8,),
+        "spacing": (8,),
+        "allowed": (N_RESIDUES, 8),
+        "noise": (3, 8),
+    }
+    assert torch.equal(plain.index, torch.arange(float(N_RESIDUES)))
+    start = [24.0 * m + 11.5 for m in range(5)] + [134.5, 162.0, 187.0]
+    torch.testing.assert_close(plain.start, torch.tensor(start), atol=0, rtol=0)
+    for one in (plain, told):
+        one.resample(torch.Generator().manual_seed(0))
+    assert torch.equal(plain.memberships(), told.memberships())
+    told.load_state_dict(plain.state_dict())
+
+
+def test_a_run_from_before_copies_shared_boundaries_keeps_its_own() -> None:
+    domains, copies = copied_chains(torch.arange(100), torch.arange(100), families=(0, 0))
+    before = SegmentsMotion(chain(), domains, 1, n_segments=6)
+    with torch.no_grad():
+        before.segmentation.mean.copy_(0.3 * torch.randn(3, 6))
+    now = SegmentsMotion(chain(), domains, 1, copies=copies, n_segments=6)
+    optimiser = torch.optim.Adam(now.structural_parameters())
+    assert now.segmentation.mean.shape == (3, 3)
+    now.load_state_dict(before.state_dict())
+    z = torch.randn(3, 1)
+    assert torch.equal(now.eval()(z), before.eval()(z))
+    now(z).square().sum().backward()
+    optimiser.step()
+    assert not torch.equal(now.segmentation.mean, before.segmentation.mean)
 
 
 def test_divergence_is_the_gaussians() -> None:

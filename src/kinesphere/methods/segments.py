@@ -23,7 +23,8 @@ class SegmentsConfig:
     """How the chain is divided and how its segments may move."""
 
     n_segments: int | None = None
-    """Largest number of segments; none: one for every 16 residues, at least 4 and at most 32."""
+    """Number of segments, shared out over chains and ranges; none: one for every 16 residues, 4 to
+    32; beyond 2,048 residues, one for every 64."""
     temperature: Advanced[float] = 20.0
     """τ of eq. 6: the larger, the sharper the boundaries between segments."""
     pivot: Advanced[Literal["centroid", "origin"]] = "centroid"
@@ -97,7 +98,11 @@ class Segments(AtomicModelMethod[SegmentsOptions]):
 
         latent_dim = self.options.training.latents.n_dimensions
         return SegmentsMotion(
-            reference.points, reference.domains, latent_dim, **vars(self.options.segments)
+            reference.points,
+            reference.domains,
+            latent_dim,
+            copies=reference.copies,
+            **vars(self.options.segments),
         )
 
 

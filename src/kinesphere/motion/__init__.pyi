@@ -2,6 +2,8 @@ from .base import Motion as Motion
 from .base import States as States
 from .base import Unmodelled as Unmodelled
 from .beads import BeadPlacement as BeadPlacement
+from .copies import Copies as Copies
+from .copies import find_copies as find_copies
 from .field import CoordinateField as CoordinateField
 from .field import FieldMotion as FieldMotion
 from .field import SeparableField as SeparableField

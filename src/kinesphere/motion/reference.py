@@ -16,6 +16,7 @@ from torch import Tensor
 from kinesphere.errors import InputError
 from kinesphere.io.structure import AtomicModel
 from kinesphere.motion.beads import BeadPlacement, place_beads
+from kinesphere.motion.copies import Copies, find_copies
 from kinesphere.motion.pseudo_atoms import PseudoAtoms
 
 
@@ -42,6 +43,8 @@ class Reference:
         Standard deviations of the Gaussians where they follow from a map; none: the user's choice.
     edges
         (e, 2) bonds between points that an atomic model gave; none: neighbours are to be found.
+    copies
+        Which domains are copies of one another; none: no two are alike.
     """
 
     points: Float[Tensor, "p 3"]
@@ -55,6 +58,7 @@ class Reference:
     residue: Int[Tensor, " p"]
     width_angstrom: tuple[float, ...] | None = None
     edges: Int[Tensor, "e 2"] | None = None
+    copies: Copies | None = None
 
 
 def build_reference(
@@ -118,6 +122,7 @@ def build_reference(
         atoms=torch.as_tensor(positions, dtype=single),
         atom_owner=torch.as_tensor(atom_owner, dtype=whole),
         residue=torch.as_tensor(residue, dtype=whole),
+        copies=find_copies(model, residue, labels[residue]),
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,17 +16,19 @@ from torch.nn import functional
 from kinesphere.kernels.composition import compose_two
 from kinesphere.kernels.mixture import soft_memberships, two_largest_memberships
 from kinesphere.motion.base import Motion, RigidStates, Unmodelled, first_layer, latent_network
+from kinesphere.motion.copies import Copies
 
 _SMALLEST_WIDTH = 0.05
 _LARGEST_LOG = 6.0
 _INITIAL_LOG_STD = -3.3  # bounded: a standard deviation of 0.05
+_HELD_BY_NONE = 1e-6  # residues
 
 
 def default_n_segments(n_residues: int) -> int:
-    """Return how many segments a chain is divided into unless the user says: one for every 16
-    residues, 4 to 32.
+    """Return how many segments a molecule is divided into unless the user says: one for every 16
+    residues, 4 to 32; beyond 2,048 residues, one for every 64.
     """
-    return min(max(n_residues // 16, 4), 32)
+    return max(min(max(n_residues // 16, 4), 32), n_residues // 64)
 
 
 class Segmentation(nn.Module):
@@ -39,15 +41,20 @@ class Segmentation(nn.Module):
     to half the spacing, so that no value of a parameter is invalid, and none can collapse or
     overflow.
 
+    Copies of a domain share one set of parameters, on the sequence that they have in common, so
+    that their boundaries are at the same residue numbers. Each copy has segments of its own.
+
     Parameters
     ----------
     domains
         (n_points,) integer label: points in different domains (chains, or ranges the user gave)
         never share a segment.
     n_segments
-        Number of mixture components, shared out over domains by their length.
+        Number of segments, shared out over domains by their length.
     temperature
         τ of eq. 6.
+    copies
+        Which domains are copies of one another; none: no two are alike.
     """
 
     index: Tensor
@@ -55,23 +62,33 @@ class Segmentation(nn.Module):
     spacing: Tensor
     allowed: Tensor
     noise: Tensor
+    component: Tensor
 
-    def __init__(self, domains: Int[Tensor, " p"], n_segments: int, temperature: float) -> None:
+    def __init__(
+        self,
+        domains: Int[Tensor, " p"],
+        n_segments: int,
+        temperature: float,
+        copies: Copies | None = None,
+    ) -> None:
         super().__init__()
         self.temperature = temperature
-        index, start, spacing, owner_domain = _lay_out(domains, n_segments)
-        self.register_buffer("index", index)  # residue index i of eq. 6
-        self.register_buffer("start", start)
-        self.register_buffer("spacing", spacing)
-        self.register_buffer("allowed", domains[:, None] == owner_domain[None])  # (p, m)
-        self.mean = nn.Parameter(torch.zeros(3, len(start)))  # offsets of μ, log σ, α
-        self.log_std = nn.Parameter(torch.full((3, len(start)), _INITIAL_LOG_STD))
-        self.register_buffer("noise", torch.zeros(3, len(start)))
+        layout = _lay_out(domains, n_segments, copies or Copies.none(domains))
+        self.register_buffer("index", layout.index)  # residue index i of eq. 6
+        self.register_buffer("start", layout.start)
+        self.register_buffer("spacing", layout.spacing)
+        self.register_buffer("allowed", domains[:, None] == layout.domain[None])  # (p, m)
+        # Follows from the model, so that checkpoints do without.
+        self.register_buffer("component", layout.component, persistent=False)
+        n_components = int(layout.component.max()) + 1
+        self.mean = nn.Parameter(torch.zeros(3, n_components))  # offsets of μ, log σ, α
+        self.log_std = nn.Parameter(torch.full((3, n_components), _INITIAL_LOG_STD))
+        self.register_buffer("noise", torch.zeros(3, n_components))
 
     @property
     def n_segments(self) -> int:
         """Number of segments."""
-        return int(self.mean.shape[1])
+        return len(self.start)
 
     def resample(self, generator: torch.Generator) -> None:
         """Draw the mixture's parameters from their posterior (reparametrised); evaluation uses the
@@ -89,22 +106,42 @@ class Segmentation(nn.Module):
         """
         return two_largest_memberships(*self._mixture(), self.index, self.allowed, self.temperature)
 
+    def nearest_points(self) -> Int[Tensor, " m"]:
+        """Give the point of its domain that each segment begins nearest to, (n_segments,)."""
+        distance = (self.index[:, None] - self.start).abs()
+        return distance.masked_fill(~self.allowed, torch.inf).argmin(dim=0)
+
     def _mixture(self) -> tuple[Tensor, Tensor, Tensor]:
         """Centre and width, in residues, and logarithm of the weight of each component."""
         value = (
             self.mean + self.noise * _bounded(self.log_std).exp() if self.training else self.mean
         )
-        offset, log_width, log_weight = value.unbind(0)
+        offset, log_width, log_weight = value[:, self.component].unbind(0)
         centre = self.start + self.spacing * offset
         width = 0.5 * self.spacing * (torch.exp(_bounded(log_width)) + _SMALLEST_WIDTH)
         return centre, width, functional.log_softmax(log_weight, dim=0)
 
     def divergence(self) -> Tensor:
         """KL of the Gaussian posteriors of the mixture's parameters from their standard normal
-        priors, in nats.
+        priors, in nats; what copies share counts once.
         """
         log_std = _bounded(self.log_std)
         return 0.5 * ((2.0 * log_std).exp() + self.mean**2 - 1.0 - 2.0 * log_std).sum()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Load parameters. Those of a run from before copies shared theirs are one set a segment,
+        and stay so.
+        """
+        stored = state_dict.get(f"{prefix}mean")
+        if stored is not None and stored.shape[1] == self.n_segments != self.mean.shape[1]:
+            self.component = torch.arange(self.n_segments, device=self.component.device)
+            self.noise = self.noise.new_zeros(3, self.n_segments)
+            for parameter in (self.mean, self.log_std):
+                # The same parameter in another shape: an optimiser may know it already.
+                parameter.data = parameter.data.new_zeros(3, self.n_segments)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 class SegmentsMotion(Motion):
@@ -119,8 +156,12 @@ class SegmentsMotion(Motion):
         (n_points,) integer labels; see `Segmentation`.
     latent_dim
         Number of latent dimensions.
+    copies
+        Which domains are copies of one another: their boundaries are at the same residues, while
+        each segment of each copy moves by itself. None: no two are alike.
     n_segments
-        Largest number of segments; none: `default_n_segments`.
+        Number of segments, shared out over domains by their length, at least one each; none:
+        `default_n_segments`.
     temperature
         τ of eq. 6: the larger, the sharper the boundaries between segments.
     pivot
@@ -139,6 +180,7 @@ class SegmentsMotion(Motion):
         domains: Int[Tensor, " p"],
         latent_dim: int,
         *,
+        copies: Copies | None = None,
         n_segments: int | None = None,
         temperature: float = 20.0,
         pivot: Literal["centroid", "origin"] = "centroid",
@@ -146,8 +188,8 @@ class SegmentsMotion(Motion):
     ) -> None:
         super().__init__(reference, latent_dim)
         self.pivot = pivot
-        n_components = n_segments or default_n_segments(reference.shape[0])
-        self.segmentation = Segmentation(domains, n_components, temperature)
+        n_wanted = n_segments or default_n_segments(reference.shape[0])
+        self.segmentation = Segmentation(domains, n_wanted, temperature, copies)
         self.decoder = latent_network(latent_dim, decoder_width, 6 * self.segmentation.n_segments)
         self.register_buffer("pivots", self._initial_pivots())
         self.register_buffer("radius", self._initial_radii())
@@ -157,7 +199,11 @@ class SegmentsMotion(Motion):
             return self.reference.new_zeros(self.segmentation.n_segments, 3)
         with torch.no_grad():
             weight = self.segmentation.memberships()
-            return (weight.T @ self.reference) / weight.sum(0)[:, None].clamp_min(1e-6)
+            held = weight.sum(0)[:, None]
+            centroid = (weight.T @ self.reference) / held.clamp_min(_HELD_BY_NONE)
+            # Where a copy lacks all residues of a segment, the nearest that it has stands for them.
+            nearest = self.reference[self.segmentation.nearest_points()]
+            return torch.where(held > _HELD_BY_NONE, centroid, nearest)
 
     def _initial_radii(self) -> Tensor:
         """Radius of gyration of each segment in Å, at least 5: makes a rotation as large a step as
@@ -166,7 +212,8 @@ class SegmentsMotion(Motion):
         with torch.no_grad():
             weight = self.segmentation.memberships()
             squared = ((self.reference[:, None] - self.pivots) ** 2).sum(-1)
-            return ((weight * squared).sum(0) / weight.sum(0).clamp_min(1e-6)).sqrt().clamp_min(5.0)
+            mean = (weight * squared).sum(0) / weight.sum(0).clamp_min(_HELD_BY_NONE)
+            return mean.sqrt().clamp_min(5.0)
 
     @property
     def latent_layer(self) -> nn.Linear:
@@ -250,20 +297,51 @@ def _bounded(logarithm: Tensor) -> Tensor:
     return _LARGEST_LOG * torch.tanh(logarithm / _LARGEST_LOG)
 
 
-def _lay_out(domains: Tensor, n_segments: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Even starting positions: residue index, then μ₀, spacing and domain of every segment."""
+@dataclass(frozen=True)
+class _Layout:
+    """Even starting positions.
+
+    Parameters
+    ----------
+    index
+        (n_points,) residue index: place along the sequences of all families, laid end to end.
+    start, spacing, domain, component
+        (n_segments,) μ₀, distance to the next segment, label of the domain, and which of the
+        mixture's components the segment is, copies of a segment the same one.
+    """
+
+    index: Tensor
+    start: Tensor
+    spacing: Tensor
+    domain: Tensor
+    component: Tensor
+
+
+def _lay_out(domains: Tensor, n_segments: int, copies: Copies) -> _Layout:
+    """Share segments out over domains, by the length of the sequence that each is a copy of."""
+    n_families = int(copies.family.max()) + 1
+    lengths = torch.zeros(n_families, dtype=torch.int64)
+    lengths = lengths.scatter_reduce(0, copies.family, copies.place + 1, "amax")
+    firsts = lengths.cumsum(0) - lengths
     labels, sizes = domains.unique_consecutive(return_counts=True)
-    share = sizes.double() / sizes.sum() * n_segments
+    families = copies.family[sizes.cumsum(0) - sizes]
+    share = lengths[families].double() / lengths[families].sum() * n_segments
     counts = share.round().long().clamp_min(1)
     start = []
     spacing = []
     owner = []
-    first = 0
-    for label, size, count in zip(labels.tolist(), sizes.tolist(), counts.tolist(), strict=True):
-        step = size / count
+    component: list[int] = []
+    first_component: dict[int, int] = {}
+    for label, family, count in zip(
+        labels.tolist(), families.tolist(), counts.tolist(), strict=True
+    ):
+        first = int(firsts[family])
+        step = int(lengths[family]) / count
         start += [first + step * (m + 0.5) - 0.5 for m in range(count)]
         spacing += [step] * count
         owner += [label] * count
-        first += size
-    index = torch.arange(len(domains), dtype=torch.float32)
-    return index, torch.tensor(start), torch.tensor(spacing), torch.tensor(owner)
+        # Copies are of one length, so they have the same number of segments.
+        begin = first_component.setdefault(family, max(component, default=-1) + 1)
+        component += range(begin, begin + count)
+    index = (firsts[copies.family] + copies.place).to(torch.float32)
+    return _Layout(index, *map(torch.tensor, (start, spacing, owner, component)))
