@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from helpers.toy import Toy
-from kinesphere.inference.coefficient_sets import masked, split_coefficients
 from kinesphere.methods.segments import SegmentsScheduleConfig
 from kinesphere.training.dimension import held_out_images
 from kinesphere.training.trainer import Trainer
@@ -70,20 +68,3 @@ def test_what_does_not_move_has_no_dimension(make_toy: Callable[..., Toy]) -> No
     assert len(gains) == 1
     assert gains[0][0] < 3.0 * gains[0][1]
     assert trainer.latents.latent_dim == 1
-
-
-def test_masked_coefficients_do_not_count(toy: Toy) -> None:
-    trainer = toy.trainer()
-    likelihood = trainer.likelihood(5)
-    prepared = likelihood.prepare(toy.observations.batch(torch.arange(4)))
-    side = split_coefficients(likelihood.forward.band, 4, torch.Generator().manual_seed(0))
-    row = torch.arange(4)
-    positions = toy.reference.points[None]
-
-    def score(mask: torch.Tensor) -> torch.Tensor:
-        found, _ = likelihood.pairs(masked(prepared, mask), positions, row, torch.zeros_like(row))
-        return found
-
-    whole, _ = likelihood.pairs(prepared, positions, row, torch.zeros_like(row))
-    torch.testing.assert_close(score(side) + score(~side), whole, rtol=1e-4, atol=1e-2)
-    assert float(score(torch.zeros_like(side)).abs().max()) == pytest.approx(0.0)

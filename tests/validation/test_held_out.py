@@ -16,6 +16,7 @@ from kinesphere.cli.main import main
 from kinesphere.fourier import centred_rfft2
 from kinesphere.imaging.band import FourierBand
 from kinesphere.imaging.gaussians import RenderGrid
+from kinesphere.inference.coefficient_sets import split_coefficients
 from kinesphere.runs.run import Run
 from kinesphere.validation.held_out import (
     _fitted_score,
@@ -23,7 +24,6 @@ from kinesphere.validation.held_out import (
     held_out_gain,
     judge,
     randomise_phases,
-    split_coefficients,
 )
 
 GRID = RenderGrid(24, 2.0)
@@ -84,33 +84,6 @@ def test_the_scale_of_a_shell_is_fitted_and_never_negative() -> None:
 @pytest.fixture
 def band() -> FourierBand:
     return FourierBand.of_grid(GRID)
-
-
-def test_each_coefficient_is_in_one_half_with_its_mate(band: FourierBand) -> None:
-    in_a = split_coefficients(band, N, torch.Generator().manual_seed(1))
-    plane = {
-        (r, c): i
-        for i, (r, c) in enumerate(zip(band.row.tolist(), band.column.tolist(), strict=True))
-    }
-    on_axis = [row for row, column in plane if column == 0 and row > 0]
-    assert len(on_axis) == band.n_shells
-    for row in on_axis:
-        assert torch.equal(in_a[:, plane[row, 0]], in_a[:, plane[-row, 0]])
-    assert in_a.float().mean() == pytest.approx(0.5, abs=0.01)
-    assert float(in_a.float().mean(0).std()) < 0.05  # drawn anew for each image
-    assert torch.equal(in_a, split_coefficients(band, N, torch.Generator().manual_seed(1)))
-    assert not torch.equal(in_a, split_coefficients(band, N, torch.Generator().manual_seed(2)))
-
-
-def test_noise_of_the_halves_is_independent(band: FourierBand) -> None:
-    """A half's share of an image that is noise says nothing about the other half's: products of
-    pixels cancel."""
-    noise = torch.randn(N, GRID.box, GRID.box, generator=torch.Generator().manual_seed(3))
-    data = band.select(centred_rfft2(noise))
-    in_a = split_coefficients(band, N, torch.Generator().manual_seed(4))
-    template = torch.randn(len(band), generator=torch.Generator().manual_seed(5))
-    a, b = ((data.real * template * side).sum(1) for side in (in_a, ~in_a))
-    assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 3.0 / N**0.5
 
 
 def test_random_phases_keep_power_and_symmetry(band: FourierBand) -> None:
