@@ -33,7 +33,7 @@ def test_a_motion_is_recovered_and_looked_into(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = example("01_recover_a_motion")
-    first.main(first.Options(tmp_path, images=300, box=32, epochs=3))
+    first.main(first.Options(tmp_path, images=300, box=32, epochs=8))  # of which half are coarse
     found, still = map(float, re.findall(r"([\d.]+) Å", capsys.readouterr().out))
     assert found < still
 

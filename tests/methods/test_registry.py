@@ -20,8 +20,8 @@ def resolved(n_points: int, n_images: int, **options: Any) -> SegmentsOptions:
 def test_numbers_take_the_place_of_what_was_left_open() -> None:
     options = resolved(214, 4000)
     assert options.segments.n_segments == 13
-    assert options.training.latents.n_nodes == 32
-    assert options.training.schedule.epochs == 8
+    assert options.training.latents.n_dimensions == 6
+    assert options.training.schedule.epochs == 14
     assert options.training.batch_size == 64
     assert resolved(214, 100_000).training.batch_size == 256
     assert resolved(10, 100).segments.n_segments == 4

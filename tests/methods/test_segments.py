@@ -33,7 +33,7 @@ def test_a_segment_has_sixteen_residues_within_reason(n_residues: int, n_segment
 def test_the_motion_has_those_segments_and_stays_in_the_models_domains(toy: Toy) -> None:
     method = Segments(replace(OPTIONS, segments=SegmentsConfig(n_segments=5)))
     motion = method.make_motion(toy.reference)
-    assert motion.latent_dim == OPTIONS.training.latents.latent_dim
+    assert motion.latent_dim == OPTIONS.training.latents.n_dimensions
     assert motion.memberships().shape == (len(toy.reference.points), 5)
     named = {id(parameter) for parameter in motion.structural_parameters()}
     assert 0 < len(named) < len(list(motion.parameters()))

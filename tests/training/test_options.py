@@ -31,7 +31,9 @@ def test_large_sets_have_large_batches(n_images: int, size: int) -> None:
 )
 def test_passes_are_enough_for_32_000_images(n_images: int, epochs: int) -> None:
     assert default_epochs(n_images) == epochs
-    assert default_epochs(n_images, encoder=True) == PASSES_OF_AN_ENCODER * epochs
+    assert default_epochs(n_images, "vae") == PASSES_OF_AN_ENCODER * epochs
+    # up to half of these are at low resolution, where a pass costs little
+    assert default_epochs(n_images, "gaussian") == epochs + 6
 
 
 def test_what_is_left_open_is_filled_in_and_what_is_chosen_stays() -> None:
@@ -42,6 +44,25 @@ def test_what_is_left_open_is_filled_in_and_what_is_chosen_stays() -> None:
     assert encoder.schedule.epochs == 32
     chosen = TrainingConfig(schedule=ScheduleConfig(epochs=3), batch_size=10).resolved(64_000)
     assert (chosen.schedule.epochs, chosen.batch_size) == (3, 10)
+
+
+def test_the_images_choose_the_dimension_only_where_posteriors_are_gaussian() -> None:
+    for inference in ("marginal", "vae"):
+        assert LatentsConfig(inference=inference).resolved().latent_dim == 2
+        assert not LatentsConfig(inference=inference).chooses_dimension
+    asked = LatentsConfig(inference="gaussian").resolved()
+    assert asked.latent_dim == "auto"
+    assert asked.chooses_dimension
+    assert asked.n_dimensions == 6
+    told = LatentsConfig(inference="gaussian", latent_dim=3)
+    assert told.n_dimensions == 3
+    assert not told.chooses_dimension
+
+
+def test_steps_of_gaussian_noise_want_its_data_term() -> None:
+    config = TrainingConfig(latents=LatentsConfig(inference="gaussian"), objective="profiled")
+    with pytest.raises(InputError, match="Take --inference marginal or vae"):
+        config.require_sensible()
 
 
 @pytest.mark.parametrize(
