@@ -45,7 +45,7 @@ class AtomicModelLatentsConfig(LatentsConfig):
 class AtomicModelTrainingConfig(TrainingConfig):
     """How a motion of an atomic model is fitted."""
 
-    latents: LatentsConfig = field(default_factory=AtomicModelLatentsConfig)
+    latents: AtomicModelLatentsConfig = field(default_factory=AtomicModelLatentsConfig)
     restraints: Advanced[RestraintsConfig] = field(default_factory=RestraintsConfig)
     halves: bool = False
     """Train two models on two half sets that share nothing but the nominal model."""
