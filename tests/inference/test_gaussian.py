@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.pretended_rank import Pretended
 from helpers.still import undecoded
 from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
 from kinesphere.inference.gaussian import GaussianLatents, Gaussians, gauss_newton
 from kinesphere.inference.likelihood import Scorer
-from kinesphere.ranks import Ranks
 
 N_IMAGES, N_VALUES, D = 12, 40, 3
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -213,18 +213,6 @@ def test_turning_changes_names_only(
     torch.testing.assert_close(
         latents.mean_covariance[2], torch.tensor([0.0, 0.0, 1.0]), atol=1e-4, rtol=0
     )
-
-
-@dataclass(frozen=True)
-class Pretended(Ranks):
-    """A rank of two whose fellow sends what it is told to."""
-
-    size: int = 2
-    other: list[torch.Tensor] = field(default_factory=list)
-
-    def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
-        for tensor, sent in zip(tensors, self.other, strict=True):
-            tensor.add_(sent)
 
 
 def test_ranks_give_each_other_what_they_have_found(

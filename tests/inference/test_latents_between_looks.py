@@ -3,13 +3,13 @@ since."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 import torch
 
+from helpers.pretended_rank import Pretended
 from helpers.still import undecoded
 from kinesphere.inference.decoder import Decoded
 from kinesphere.inference.draws import Draws
@@ -46,18 +46,6 @@ class GaussianScorer(Scorer):
 
     def score(self, z: torch.Tensor) -> torch.Tensor:
         return -0.5 * ((self.measured - z[:, 0]) / self.std) ** 2
-
-
-@dataclass(frozen=True)
-class Pretended(Ranks):
-    """A rank of two whose fellow sends what it is told to."""
-
-    size: int = 2
-    other: list[torch.Tensor] = field(default_factory=list)
-
-    def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
-        for tensor, sent in zip(tensors, self.other, strict=True):
-            tensor.add_(sent)
 
 
 def draws(seed: int = 0, n: int = N_IMAGES) -> Draws:

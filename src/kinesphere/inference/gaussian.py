@@ -154,6 +154,7 @@ class GaussianLatents(LatentModel):
     """
 
     keeps_posteriors = True
+    _place: Tensor
 
     def __init__(
         self,
@@ -170,6 +171,8 @@ class GaussianLatents(LatentModel):
         self.look_every = look_every
         self._pool = others
         self._pool_epoch = -1
+        # moves with the model, and so says where the table of posteriors belongs
+        self.register_buffer("_place", torch.zeros(()), persistent=False)
         self._known: Tensor | None = None
         self._is_own = torch.zeros(0, dtype=torch.bool)
         self._table = Gaussians.prior(0, latent_dim, torch.device("cpu"))
@@ -185,7 +188,7 @@ class GaussianLatents(LatentModel):
             self._pool = self.examples(_POOL)
 
     def _make_table(self, n_images: int) -> None:
-        device = next(iter(self.buffers()), torch.zeros(())).device
+        device = self._place.device
         self._table = Gaussians.prior(n_images, self.latent_dim, device)
         self._known = torch.zeros(n_images, dtype=torch.bool, device=device)
         self._is_own = torch.zeros_like(self._known)

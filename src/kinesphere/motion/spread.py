@@ -28,7 +28,7 @@ def spread_centres(
     tuple
         (count, 3) centres, and (n_points,) the one nearest each point.
     """
-    places = points.double().numpy()
+    places = points.cpu().double().numpy()
     chosen = [int(np.linalg.norm(places - places.mean(0), axis=1).argmin())]
     distance = np.linalg.norm(places - places[chosen[0]], axis=1)
     while len(chosen) < count:
@@ -41,4 +41,4 @@ def spread_centres(
         sums = np.stack([np.bincount(owner, places[:, axis], count) for axis in range(3)], 1)
         centres = np.where(occupied[:, None] > 0, sums / np.maximum(occupied, 1)[:, None], centres)
     owner = cKDTree(centres).query(places)[1]
-    return torch.as_tensor(centres, dtype=points.dtype), torch.as_tensor(owner, dtype=torch.int64)
+    return torch.as_tensor(centres).to(points), torch.as_tensor(owner, device=points.device)

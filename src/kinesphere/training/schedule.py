@@ -68,13 +68,16 @@ class Schedule:
         of the batch.
         """
         total = max(self.epochs * self.steps_per_epoch, 1)
-        warm = min((step + 1) / max(self.config.warm_up_steps, 1), 1.0)
+        return self._rate_of_batch * self._warm_up(step) * self._decay(step / total)
+
+    def _warm_up(self, step: int) -> float:
+        """Rise linearly to 1."""
+        return min((step + 1) / max(self.config.warm_up_steps, 1), 1.0)
+
+    def _decay(self, done: float) -> float:
+        """Fall along a cosine from 1 to the final fraction."""
         floor = self.config.final_learning_rate_fraction
-        return (
-            self._rate_of_batch
-            * warm
-            * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(step / total, 1.0))))
-        )
+        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
 
     def divergence_weight(self, step: int) -> float:
         """Weight of the latents' KL term at a step."""
@@ -128,12 +131,9 @@ class SettlingSchedule(Schedule):
 
     def learning_rate_factor(self, step: int) -> float:
         """See `Schedule.learning_rate_factor`: steady in the coarse stage, then cosine decay."""
-        warm = min((step + 1) / max(self.config.warm_up_steps, 1), 1.0)
         if self.first_full is None:
-            return self._rate_of_batch * _COARSE_RATE * warm
+            return self._rate_of_batch * _COARSE_RATE * self._warm_up(step)
         first = self.first_full * self.steps_per_epoch
         total = max(self.epochs * self.steps_per_epoch - first, 1)
-        done = min(max((step - first) / total, 0.0), 1.0)
-        floor = self.config.final_learning_rate_fraction
-        fall = floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
-        return self._rate_of_batch * _COARSE_RATE * warm * fall
+        rate = self._rate_of_batch * _COARSE_RATE
+        return rate * self._warm_up(step) * self._decay((step - first) / total)
